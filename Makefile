@@ -1,0 +1,46 @@
+# make demo   sets up and runs the main job on the embedded model
+# make test   sets up and passes the tests
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.thyme-installed
+
+.PHONY: demo test test-slow check bench clean setup help
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+# One environment, made once and reused; made again only when the requirements change.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "thyme needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "the venv module is missing: apt-get install python3-venv" >&2; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/thyme demo --out demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+# make test-slow   the longer suites, each listed in CONTRIBUTING.md
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow --timeout 1200
+
+# make check  lint, format, types
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# make bench  speed, side by side, in one run
+bench: $(STAMP)
+	for f in benchmarks/*.py; do $(BIN)/python $$f || exit 1; done
+
+# make clean  removes the environment and what runs left behind
+clean:
+	rm -rf $(VENV) demo runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
