@@ -1,0 +1,200 @@
+"""Reading pictures that people hand in: any file becomes an upright RGB image, or a clear error.
+
+Model-written code is easier to get right when every input has three 8-bit channels and no hidden rotation, so that is
+what everything is turned into here. The original bytes stay with the record only where decoding them gives exactly
+these pixels; otherwise whoever needs a file (sandbox, store) writes the pixels as PNG.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from thyme.errors import ImageError
+from thyme.types import EXTENSIONS, ImageRecord
+
+logger = logging.getLogger(__name__)
+
+MAX_PIXELS = 89_478_485
+"""Largest picture that is decoded without being asked to, pixels (Pillow's own threshold; 268 MB as RGB)."""
+
+READABLE = frozenset(
+    [
+        "JPEG",
+        "MPO",
+        "PNG",
+        "WEBP",
+        "GIF",
+        "BMP",
+        "DIB",
+        "TIFF",
+        "AVIF",
+        "JPEG2000",
+        "PPM",
+        "TGA",
+        "PCX",
+        "ICO",
+        "ICNS",
+        "SGI",
+        "QOI",
+    ]
+)
+"""Pillow plugins that may touch a stranger's bytes. EPS is left out: it would start another program."""
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What puts each value of the EXIF orientation tag upright (EXIF 2.32, tag 0x0112)."""
+
+_pillow_limit = threading.Lock()
+
+
+def load_image(source: Path | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS) -> ImageRecord:
+    """Read a picture as upright RGB with 8 bits a channel.
+
+    Rotation recorded in EXIF is applied. Transparency is composited on white. Grey, palette, 1-bit and CMYK pictures
+    become RGB. 16-bit grey is scaled by its declared range (65535 → 255), 32-bit and float grey by 0 to 1 or 0 to 65535
+    where the values fit, else from their own minimum to their maximum. Of a file with several frames the first is used,
+    and a warning is logged.
+
+    Args:
+        source: A file, or its bytes.
+        name: What the record is called; the file's name where nothing is given.
+        max_pixels: Largest width times height that is decoded. It is checked on the header, before decoding.
+
+    Returns:
+        The record, pixels loaded. `ImageRecord.encoded` holds the original bytes if they show exactly these pixels.
+
+    Raises:
+        ImageError: There is no such file, it is no readable picture, it is damaged, or it is too large.
+    """
+    if isinstance(source, bytes):
+        return _load(io.BytesIO(source), name or "the image", name, max_pixels)
+    label = str(source)
+    if source.is_dir():
+        raise ImageError(f"{label} is a directory; name one image file in it")
+    if not source.exists():
+        raise ImageError(f"{label}: no such file; check the path")
+    if not source.is_file():
+        raise ImageError(f"{label} is not a regular file; save the image to a file first")
+    try:
+        with source.open("rb") as file:
+            return _load(file, label, name or source.name, max_pixels)
+    except PermissionError as error:
+        raise ImageError(f"{label} may not be read ({error.strerror}); change its permissions") from error
+
+
+def _load(file: BinaryIO, label: str, name: str, max_pixels: int) -> ImageRecord:
+    """Decode an open file; `label` is what errors call it."""
+    if not file.read(1):
+        raise ImageError(f"{label} is empty (0 bytes); was it downloaded or saved completely?")
+    file.seek(0)
+    with _open(file, label) as picture:
+        _check_size(picture, label, max_pixels)
+        try:
+            frames = int(getattr(picture, "n_frames", 1)) if picture.format != "MPO" else 1
+            picture.seek(0)
+            turn = _UPRIGHT.get(_orientation(picture))
+            in_tiff = picture.format == "TIFF"  # Pillow applies the orientation of a TIFF file when it loads it
+            picture.load()
+            plain = picture.mode == "RGB" and not picture.has_transparency_data
+            image = to_rgb(picture)
+        except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
+            raise ImageError(f"{label} is damaged or cut off ({error}); save or download it again") from error
+        container = "JPEG" if picture.format == "MPO" else picture.format or ""  # MPO: a JPEG with more pictures behind
+    if frames > 1:
+        logger.warning("%s holds %d frames; only the first one is used", label, frames)
+    if turn is not None and not in_tiff:
+        image = image.transpose(turn)
+    if plain and turn is None and frames == 1 and container in EXTENSIONS:
+        file.seek(0)
+        return ImageRecord.of(image, name=name, format=container, encoded=file.read())
+    return ImageRecord.of(image, name=name, format="PNG")
+
+
+def _open(file: BinaryIO, label: str) -> Image.Image:
+    """Read the header."""
+    try:
+        Image.init()
+        with _without_pillow_limit():
+            return Image.open(file, formats=sorted(READABLE & Image.OPEN.keys()))
+    except Exception as error:  # as above: the header parsers, too, raise nearly anything
+        raise ImageError(
+            f"{label} is not an image that can be read; use JPEG, PNG, WebP, GIF, BMP or TIFF "
+            "(convert HEIC, SVG, PDF and raw files first)"
+        ) from error
+
+
+@contextmanager
+def _without_pillow_limit() -> Iterator[None]:
+    """Let our own limit, which callers can raise, stand in for Pillow's, which is a global of the process."""
+    with _pillow_limit:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _check_size(picture: Image.Image, label: str, max_pixels: int) -> None:
+    """Refuse a picture by what its header says, before any memory is taken for it."""
+    pixels = picture.width * picture.height
+    if pixels > max_pixels:
+        raise ImageError(
+            f"{label} has {picture.width} x {picture.height} = {pixels:,} pixels, more than the limit of "
+            f"{max_pixels:,}; scale it down, or raise the limit with --max-pixels (max_pixels= in Python)"
+        )
+
+
+def _orientation(picture: Image.Image) -> int:
+    """Value of the EXIF orientation tag; 1 (upright) where there is none or the EXIF block is unreadable."""
+    try:
+        return int(picture.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # a broken EXIF block does not make a good picture unusable, and nothing is lost but a rotation
+        logger.warning("%s: the EXIF data cannot be read; the picture is taken as upright", picture.format)
+        return 1
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The same picture as RGB: transparency on white, deep grey scaled and not clipped; always a copy.
+
+    Args:
+        image: A loaded image of any mode.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_scale_to_8_bits(image)).convert("RGB")
+    if not image.has_transparency_data:
+        plain = image.convert("RGB")
+    else:
+        layer = image.convert("RGBA")
+        plain = Image.new("RGB", image.size, (255, 255, 255))
+        plain.paste(layer, mask=layer.getchannel("A"))
+    plain.info = {}  # profiles, comments and EXIF of the original must not travel on with the pixels
+    return plain
+
+
+def _scale_to_8_bits(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Grey of more than 8 bits as (height, width) uint8."""
+    values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if image.mode.startswith("I") and low >= 0 and high <= 65535:
+        low, high = 0.0, 65535.0
+    elif image.mode == "F" and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    span = high - low or 1.0
+    return np.rint((values - low) / span * 255).astype(np.uint8)

@@ -1,0 +1,219 @@
+"""Trajectories on disk: one JSON line each, images beside the file in ``images/<id>.<ext>``.
+
+Files are written whole or not at all: a new file under a temporary name and then put in place, an appended line by one
+single write. An image is named by a hash of what it shows, so it is written once however many records hold it, and
+that name is checked when it is read. Where the original bytes are known they are stored as they are; else the pixels
+are written losslessly. Two encodings of the same pixels in the same format are one image: the first one written stays.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from PIL import Image
+from pydantic import ValidationError
+
+from thyme.errors import StoreError
+from thyme.types import EXTENSIONS, ImageRecord, Observation, Segment, Trajectory, image_id
+
+logger = logging.getLogger(__name__)
+
+IMAGE_FOLDER = "images"
+"""Folder of the pixels, beside the file of the records."""
+
+_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
+"""Modes that PNG gives back as they were; the others go into TIFF."""
+
+
+def write_trajectories(path: Path, trajectories: Iterable[Trajectory]) -> int:
+    """Write a file of trajectories, in place of any that was there.
+
+    Args:
+        path: The JSON-lines file; its folder is made where missing.
+        trajectories: What to write; consumed as it is written, so it may be a generator.
+
+    Returns:
+        How many were written.
+
+    Raises:
+        StoreError: An image has no pixels at hand, or its mode cannot be stored without loss.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary_name(path)
+    count = 0
+    try:
+        with temporary.open("xb") as file:
+            for trajectory in trajectories:
+                file.write(_line(path, trajectory))
+                count += 1
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def append_trajectory(path: Path, trajectory: Trajectory) -> None:
+    """Add one trajectory at the end of a file, which is made where missing; several processes may do so at once.
+
+    Raises:
+        StoreError: As for `write_trajectories`, or the disk took only a part of the line.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = _line(path, trajectory)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            line = b"\n" + line  # an earlier write was cut off; its line stays damaged, ours does not become so
+        if os.write(descriptor, line) != len(line):
+            raise StoreError(f"{path}: the record could not be written whole; is the disk full?")
+    finally:
+        os.close(descriptor)
+
+
+def read_trajectories(path: Path, *, images: bool = True, skip_damaged: bool = False) -> Iterator[Trajectory]:
+    """Read a file of trajectories, one at a time.
+
+    Args:
+        path: The JSON-lines file.
+        images: Whether to load the pixels, and check them against their names.
+        skip_damaged: Whether to go on after a line that is no record, with a warning that names it.
+
+    Yields:
+        The records, in the order of the file.
+
+    Raises:
+        StoreError: There is no such file; a line is damaged (the message says which); an image is missing or is not
+            the one that was stored.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror}); name a trajectory file (.jsonl)") from error
+    with file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                trajectory = Trajectory.model_validate_json(line)
+            except ValidationError as error:
+                what = f"{path}, line {number}: damaged or not a trajectory ({_first_reason(error)})"
+                if not skip_damaged:
+                    raise StoreError(f"{what}; delete the line, or read with skip_damaged=True") from error
+                logger.warning("%s; skipped", what)
+                continue
+            yield _map_images(trajectory, lambda record: _read_image(path, record)) if images else trajectory
+
+
+def _line(path: Path, trajectory: Trajectory) -> bytes:
+    """Store the images, and give the record as a line of JSON."""
+    stored = _map_images(trajectory, lambda record: _write_image(path, record))
+    return stored.model_dump_json().encode() + b"\n"
+
+
+def _map_images(trajectory: Trajectory, change: Callable[[ImageRecord], ImageRecord]) -> Trajectory:
+    """The same trajectory with every image record replaced by what `change` makes of it, once for each image."""
+    known: dict[tuple[str, str, str], ImageRecord] = {}
+
+    def changed(record: ImageRecord) -> ImageRecord:
+        key = (record.id, record.format, record.name)
+        if key not in known:
+            known[key] = change(record)
+        return known[key]
+
+    problem = trajectory.problem.model_copy(update={"images": tuple(map(changed, trajectory.problem.images))})
+    seen = tuple(s.model_copy(update={"image": changed(s.image)}) for s in trajectory.prompt.images)
+    segments: list[Segment] = []
+    for segment in trajectory.segments:
+        if isinstance(segment, Observation):
+            images = tuple(map(changed, segment.execution.images))
+            execution = segment.execution.model_copy(update={"images": images})
+            segments.append(segment.model_copy(update={"execution": execution}))
+        else:
+            segments.append(segment)
+    prompt = trajectory.prompt.model_copy(update={"images": seen})
+    return trajectory.model_copy(update={"problem": problem, "prompt": prompt, "segments": tuple(segments)})
+
+
+def _image_path(path: Path, record: ImageRecord) -> Path:
+    """Where an image of a file of records lies."""
+    if record.format not in EXTENSIONS:
+        raise StoreError(f"image {record.id} has the format {record.format}; stored are {', '.join(EXTENSIONS)}")
+    return path.parent / IMAGE_FOLDER / f"{record.id}.{EXTENSIONS[record.format]}"
+
+
+def _write_image(path: Path, record: ImageRecord) -> ImageRecord:
+    """Store one image unless it is there, and give its record with the format it was stored in."""
+    encoded = record.encoded
+    if encoded is None:
+        if not record.loaded:
+            raise StoreError(f"image {record.id} has no pixels to store; read its record with images=True")
+        record = record.model_copy(update={"format": "PNG" if record.mode in _PNG_MODES else "TIFF"})
+    target = _image_path(path, record)
+    if target.exists():
+        return record
+    data = encoded if encoded is not None else _encode(record)
+    target.parent.mkdir(exist_ok=True)
+    temporary = _temporary_name(target)
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return record
+
+
+def _encode(record: ImageRecord) -> bytes:
+    """The pixels without loss, in the record's format; fast, as size matters less than time here."""
+    buffer = io.BytesIO()
+    try:
+        record.image.save(buffer, record.format, **({"compress_level": 1} if record.format == "PNG" else {}))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"image {record.id} of mode {record.mode} cannot be stored ({error})") from error
+    if record.format != "PNG" and image_id(_decode(buffer.getvalue())) != record.id:
+        raise StoreError(f"image {record.id} of mode {record.mode} cannot be stored without loss; convert it to RGB")
+    return buffer.getvalue()
+
+
+def _read_image(path: Path, record: ImageRecord) -> ImageRecord:
+    """Load one image, and check that it is what its name says."""
+    source = _image_path(path, record)
+    try:
+        data = source.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{source}: an image of {path} cannot be read ({error.strerror}); restore it") from error
+    try:
+        image = _decode(data)
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
+        raise StoreError(f"{source}: damaged ({error}); restore it or delete the records that hold it") from error
+    if image_id(image) != record.id:
+        raise StoreError(f"{source}: shows other pixels than were stored (its name is their hash); restore it")
+    return ImageRecord.of(image, name=record.name, format=record.format, encoded=data)
+
+
+def _decode(data: bytes) -> Image.Image:
+    """The pixels alone, without profiles and comments."""
+    with Image.open(io.BytesIO(data)) as picture:
+        picture.load()
+        image = picture.copy()
+    image.info = {}
+    return image
+
+
+def _first_reason(error: ValidationError) -> str:
+    """The first thing that is wrong with a line, in a few words."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else str(first["msg"])
+
+
+def _temporary_name(path: Path) -> Path:
+    """A name in the same folder that nobody else uses."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
