@@ -26,27 +26,10 @@ logger = logging.getLogger(__name__)
 MAX_PIXELS = 89_478_485
 """Largest picture that is decoded without being asked to, pixels (Pillow's own threshold; 268 MB as RGB)."""
 
-READABLE = frozenset(
-    [
-        "JPEG",
-        "MPO",
-        "PNG",
-        "WEBP",
-        "GIF",
-        "BMP",
-        "DIB",
-        "TIFF",
-        "AVIF",
-        "JPEG2000",
-        "PPM",
-        "TGA",
-        "PCX",
-        "ICO",
-        "ICNS",
-        "SGI",
-        "QOI",
-    ]
-)
+READABLE = frozenset({
+    "JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF",
+    "JPEG2000", "PPM", "TGA", "PCX", "ICO", "ICNS", "SGI", "QOI",
+})  # fmt: skip
 """Pillow plugins that may touch a stranger's bytes. EPS is left out: it would start another program."""
 
 _ORIENTATION_TAG = 0x0112
