@@ -9,6 +9,8 @@
     ├── MarkupError                text is not a well-formed trajectory (also ValueError)
     ├── StoreError                 a stored record is missing something or is damaged
     ├── MissingExtraError          an optional dependency is not installed (also ImportError)
+    ├── EncodeError                a trajectory cannot become a training sample (also ValueError)
+    │   └── TooLongError           it has more tokens than allowed
     ├── EngineError                the model could not be asked
     │   ├── ModelNotFoundError     no such folder, hub id or server
     │   ├── ContextFullError       the request does not fit into the model's context
@@ -63,6 +65,14 @@ class MissingExtraError(ThymeError, ImportError):
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
         """Pickle by the two arguments."""
         return type(self), (self.what, self.extra)
+
+
+class EncodeError(ThymeError, ValueError):
+    """A trajectory cannot become a training sample."""
+
+
+class TooLongError(EncodeError):
+    """The sample has more tokens than allowed. Samples are dropped and counted, never cut."""
 
 
 class EngineError(ThymeError):

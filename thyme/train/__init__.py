@@ -1,0 +1,1 @@
+"""Training: from trajectories to samples and masks, and supervised fine-tuning on them."""

@@ -1,0 +1,82 @@
+"""Settings of supervised fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DEFAULT_LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class LoraSettings(BaseModel):
+    """Low-rank adapters on the language model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = DEFAULT_LORA_TARGETS
+    """Names of the linear layers that get an adapter; those of the vision tower never do."""
+
+
+class SFTSettings(BaseModel):
+    """How `thyme.train.sft.train_sft` trains. The paper's own values stand beside the fields they belong to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: float = Field(default=3.0, gt=0)
+    """Passes over the samples (paper: 3)."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """Optimiser steps; overrides `epochs`."""
+    batch_size: int = Field(default=8, ge=1)
+    """Samples in one forward pass."""
+    accumulation: int = Field(default=1, ge=1)
+    """Forward passes in one optimiser step. The loss is the mean over the trained tokens of all of them."""
+
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """``muon``: matrices of the hidden layers by Muon, everything else (embeddings, head, norms) by AdamW."""
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """Peak rate of AdamW (paper: 1e-5 for images, 1e-6 for the annealing on maths)."""
+    muon_learning_rate: float = Field(default=2e-2, gt=0)
+    """Peak rate of Muon, where it is used."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Shape after the warm-up; the first two end at 0."""
+    warmup: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the steps over which the rate rises (paper: 0.05)."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    max_grad_norm: float = Field(default=1.0, ge=0)
+    """Gradients are scaled down to this norm; 0 leaves them."""
+
+    freeze_vision: bool = True
+    """Keep the vision tower, its merger included, as it is (as released)."""
+    cache_features: bool = False
+    """With a frozen tower: see each image once, keep its features in memory, and never run the tower again. For
+    small worlds; a 7B model at the paper's image sizes would need more than 100 MB a sample."""
+    cache_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Kept features; ``bfloat16`` halves the memory and rounds them."""
+    lora: LoraSettings | None = None
+    """None trains all weights that are not frozen."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    bf16: bool | None = None
+    """Autocast to bfloat16. None: on a GPU that can, not on a CPU."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass; saves memory, costs about a third more time."""
+
+    group_by_length: bool = True
+    """Put samples of like length into one batch, so that little is padded."""
+    pad_to_multiple: int = Field(default=1, ge=1)
+    """Pad batches to a multiple of so many tokens (8 suits tensor cores)."""
+
+    seed: int = 0
+    log_steps: int = Field(default=10, ge=1)
+    save_steps: int | None = Field(default=None, ge=1)
+    """Steps between resumable checkpoints; None writes none but the final model."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Resumable checkpoints that are kept; older ones are removed."""
+    eval_steps: int | None = Field(default=None, ge=1)
+    """Steps between losses on the validation samples, where there are any; None: only at the end."""
