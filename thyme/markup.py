@@ -450,7 +450,7 @@ def render(blocks: Iterable[Block]) -> str:
         elif block.kind == "code":
             thinking.append(f"{CODE_OPEN}{block.text}{CODE_CLOSE}")
         elif block.kind == "observation":
-            thinking.append(f"\n{OBSERVATION_OPEN}{block.text}{OBSERVATION_CLOSE}\n")
+            thinking.append(f"\n{OBSERVATION_OPEN}{block.text}{OBSERVATION_CLOSE}")
         else:
             answer = f"\n{ANSWER_OPEN}{block.text}{ANSWER_CLOSE}"
     return f"{THINK_OPEN}{''.join(thinking)}{THINK_CLOSE}{answer}"

@@ -16,8 +16,8 @@ class RepetitionConfig(Config):
     """When a rollout counts as a loop; see `thyme.agent.repetition`."""
 
     variant: Literal["rolling", "released", "off"] = "rolling"
-    """``rolling``: rolling hashes over the whole output (paper, section 4.2). ``released``: what the authors' code does,
-    for parity. ``off``: never fires."""
+    """``rolling``: rolling hashes over the whole output, as the paper says. ``released``: what the authors' code does,
+    for parity with old data. ``off``: never fires."""
     windows: tuple[PositiveInt, ...] = (32, 128, 512)
     """Lengths of the windows, characters. A loop of period p is seen by a window w if p < 2 w, so the longest decides
     how long a loop may be (1023 characters)."""

@@ -1,0 +1,120 @@
+"""Read settings from a TOML recipe and from overrides, with messages that say what to write instead."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from thyme.errors import ConfigError
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+"""Folder of the recipes that come with the package."""
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+def load(recipe: str | Path | None, overrides: Sequence[str], schema: type[ConfigT]) -> ConfigT:
+    """Read settings.
+
+    Args:
+        recipe: ``@NAME`` of a shipped recipe, ``@FILE`` or a path; None takes the defaults.
+        overrides: ``a.b=value`` each, the value in TOML or, failing that, a plain string; later ones win.
+        schema: Model of the settings.
+
+    Raises:
+        ConfigError: No such recipe, not TOML, an unknown key (with its nearest match), or a value that cannot be.
+    """
+    path = None if recipe is None else _find(recipe)
+    values: dict[str, Any] = {} if path is None else _read(path)
+    for override in overrides:
+        _apply(values, override, schema)
+    return _validate(values, schema, "the settings" if path is None else f"'{path.name}'")
+
+
+def recipes() -> list[str]:
+    """Names of the shipped recipes, in order."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def _find(recipe: str | Path) -> Path:
+    text = str(recipe)
+    name = text.removeprefix("@")
+    shipped = RECIPES / f"{name}.toml"
+    if text.startswith("@") and name in recipes():
+        return shipped
+    if Path(name).is_file():
+        return Path(name)
+    known = ", ".join(f"@{known}" for known in recipes()) or "none"
+    hint = _nearest(name, recipes())
+    raise ConfigError(f"no recipe or file '{text}'{hint and f'; did you mean @{hint}?'} (shipped: {known})")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe '{path.name}' cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"recipe '{path.name}' is not TOML: {error}") from error
+
+
+def _apply(values: dict[str, Any], override: str, schema: type[BaseModel]) -> None:
+    key, equals, text = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise ConfigError(f"override '{override}' must look like key.name=value")
+    table = values
+    for depth, name in enumerate(path[:-1]):
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"override '{override}': '{'.'.join(path[: depth + 1])}' is a value, not a table")
+    table[path[-1]] = _parse_value(text.strip())
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _validate(values: Mapping[str, Any], schema: type[ConfigT], where: str) -> ConfigT:
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(detail, schema) for detail in error.errors(include_url=False)]
+        raise ConfigError(f"{where}: " + "; ".join(lines)) from error
+
+
+def _explain(detail: Any, schema: type[BaseModel]) -> str:
+    path = [str(part) for part in detail["loc"]]
+    key = ".".join(path) or "(whole)"
+    if detail["type"] != "extra_forbidden":
+        return f"{key}: {detail['msg']} (got {detail['input']!r})"
+    fields = _fields(schema, path[:-1])
+    hint = _nearest(path[-1], fields)
+    way_out = f"did you mean '{'.'.join([*path[:-1], hint])}'?" if hint else f"known here: {', '.join(fields)}"
+    return f"unknown key '{key}'; {way_out}"
+
+
+def _fields(schema: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """Names of the fields of the model that stands at `path`; empty where no model stands."""
+    model: Any = schema
+    for name in path:
+        field = model.model_fields.get(name)
+        annotation = None if field is None else field.annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next((item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)), None)
+        if model is None:
+            return []
+    return list(model.model_fields)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return matches[0] if matches else ""
