@@ -43,9 +43,12 @@ def input_path(index: int, format: str) -> str:
 
 
 class Record(BaseModel):
-    """Base of everything that is stored: frozen, and unknown fields are refused."""
+    """Base of everything that is stored: frozen, and unknown fields are refused.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    JSON has no infinities; they are written as strings, so that a log-probability of a blocked token comes back.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 def image_id(image: Image.Image) -> str:
