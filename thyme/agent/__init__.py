@@ -1,1 +1,8 @@
-"""The agent: the loop between model and sandbox, its temperatures, its loop detector."""
+"""The agent: the loop between model and sandbox, its temperatures by kind of span, its loop detector."""
+
+from __future__ import annotations
+
+from thyme.agent.events import Event, ExecutionEvent, FinishedEvent, GeneratedEvent
+from thyme.agent.rollout import rollout, rollout_events
+
+__all__ = ["Event", "ExecutionEvent", "FinishedEvent", "GeneratedEvent", "rollout", "rollout_events"]

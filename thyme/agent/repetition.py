@@ -1,7 +1,7 @@
 """Notices a model that goes round in circles, while it writes.
 
 Rolling hashes (Rabin-Karp) over windows of fixed length: the output is a loop once non-overlapping copies of one
-window cover more than a share of all of it (paper, section 3.3: more than 50 %; it does not state the length). Several
+window cover more than a share of all of it (the paper: more than 50 %; it does not state the length). Several
 lengths, because a window w sees loops of a period below 2 w only. Each character costs O(1) a window length.
 """
 

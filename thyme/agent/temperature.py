@@ -1,7 +1,7 @@
 """Adaptive temperature sampling: which temperature a span is sampled at, and the one place that knows.
 
-Text is explored, structured spans are written at the temperature of their own (paper, section 3.3: tau 1 in text, 0 in
-code). A span is a pair of tags; the border lies after the token that completes a tag, so the opening tag is still
+Text is explored, structured spans are written at a temperature of their own (GRPO-ATS in the paper: tau 1 in text, 0
+in code). A span is a pair of tags; the border lies after the token that completes a tag, so the opening tag is still
 sampled as text and the closing tag as part of the span.
 """
 
