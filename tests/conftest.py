@@ -1,0 +1,33 @@
+"""Fixtures that every test folder shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import tiny_model
+
+# Two cores are all that the suite may count on; no test ever asks the hub.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2_5_vl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a two-layer random Qwen2.5-VL checkpoint; its tags are several tokens each."""
+    return tiny_model.build_checkpoint(tmp_path_factory.mktemp("models") / "tiny-qwen2.5-vl", "qwen2_5_vl")
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen3_vl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a two-layer random Qwen3-VL checkpoint (with deepstack); its tags are several tokens each."""
+    return tiny_model.build_checkpoint(tmp_path_factory.mktemp("models") / "tiny-qwen3-vl", "qwen3_vl")
+
+
+@pytest.fixture(scope="session", params=["qwen2_5_vl", "qwen3_vl"])
+def tiny_checkpoint(request: pytest.FixtureRequest) -> Path:
+    """Both tiny checkpoints, one after the other."""
+    folder: Path = request.getfixturevalue(f"tiny_{request.param}")
+    return folder
