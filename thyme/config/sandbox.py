@@ -1,0 +1,92 @@
+"""What can be set about the sandbox: isolation, limits, repairs, and what model-written code may import."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from thyme.config.base import Config
+
+Isolation = Literal["best", "namespaces", "landlock"]
+RepairName = Literal[
+    "fences",
+    "quotes",
+    "indentation",
+    "names",
+    "input_path",
+    "output_folder",
+    "boundary",
+]
+
+ALL_REPAIRS: tuple[RepairName, ...] = (
+    "fences",
+    "quotes",
+    "indentation",
+    "names",
+    "input_path",
+    "output_folder",
+    "boundary",
+)
+"""Every repair there is, in the order in which they are tried."""
+
+IMPORTABLE = (
+    "numpy",
+    "pillow",
+    "opencv-python-headless",
+    "opencv-python",
+    "opencv-contrib-python-headless",
+    "opencv-contrib-python",
+    "scipy",
+    "sympy",
+    "scikit-image",
+    "matplotlib",
+    "pandas",
+)
+"""Distributions that code may import where they are installed; what they require comes along."""
+
+
+class SandboxConfig(Config):
+    """Isolation and limits of the sandbox. Sizes in MiB are binary, times are seconds of wall clock."""
+
+    isolation: Isolation = "best"
+    """``best`` takes the strongest level this machine offers, never below ``landlock``."""
+    repairs: tuple[RepairName, ...] = ALL_REPAIRS
+    """Repairs that are on. Empty: code runs exactly as written."""
+    importable: tuple[str, ...] = IMPORTABLE
+    """Distributions that code may import."""
+
+    timeout_s: float = Field(10.0, gt=0)
+    """Seconds one run may take before its process is killed from outside."""
+    memory_mb: int = Field(4096, ge=64)
+    """MiB of address space a session may add to what the interpreter itself takes."""
+    cpu_s: int = Field(120, ge=1)
+    """Seconds of CPU a session may use over all its runs."""
+    file_mb: int = Field(48, ge=1)
+    """MiB of one file."""
+    disk_mb: int = Field(64, ge=1)
+    """MiB of all files of a session."""
+    inodes: int = Field(512, ge=16)
+    """Files and folders of a session."""
+    open_files: int = Field(64, ge=16)
+    """File descriptors of a session."""
+    threads: int = Field(32, ge=1)
+    """Threads of a session. At the level ``landlock`` address space is what bounds them; see docs/sandbox.md."""
+
+    code_chars: int = Field(200_000, ge=1)
+    """Characters of one code block."""
+    stdout_chars: int = Field(20_000, ge=100)
+    """Characters of printed text that come back; more is cut in the middle."""
+    max_images: int = Field(16, ge=0)
+    """Images that come back from one run."""
+    max_image_pixels: int = Field(50_000_000, ge=1)
+    """Pixels of one image that comes back."""
+    max_total_pixels: int = Field(100_000_000, ge=1)
+    """Pixels of all images that come back from one run."""
+    message_bytes: int = Field(4 << 20, ge=1 << 16)
+    """Bytes of one message of the protocol."""
+
+    max_sessions: int = Field(64, ge=1)
+    """Sessions alive at once; more wait for their turn."""
+    start_timeout_s: float = Field(60.0, gt=0)
+    """Seconds the sandbox, or one session of it, may take to start."""
