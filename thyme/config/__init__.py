@@ -3,6 +3,22 @@
 from __future__ import annotations
 
 from thyme.config.base import Config
+from thyme.config.engine import EngineConfig
+from thyme.config.load import load
 from thyme.config.rollout import RepetitionConfig, RolloutConfig, SpanConfig
+from thyme.config.run import RunConfig
+from thyme.config.sandbox import SandboxConfig
+from thyme.config.sft import LoraSettings, SFTSettings
 
-__all__ = ["Config", "RepetitionConfig", "RolloutConfig", "SpanConfig"]
+__all__ = [
+    "Config",
+    "EngineConfig",
+    "LoraSettings",
+    "RepetitionConfig",
+    "RolloutConfig",
+    "RunConfig",
+    "SFTSettings",
+    "SandboxConfig",
+    "SpanConfig",
+    "load",
+]

@@ -6,10 +6,11 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
+from thyme.config.run import RunConfig
 from thyme.errors import ConfigError
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -18,13 +19,23 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
-def load(recipe: str | Path | None, overrides: Sequence[str], schema: type[ConfigT]) -> ConfigT:
+@overload
+def load(recipe: str | Path | None = None, overrides: Sequence[str] = ()) -> RunConfig: ...
+
+
+@overload
+def load(recipe: str | Path | None, overrides: Sequence[str], schema: type[ConfigT]) -> ConfigT: ...
+
+
+def load(
+    recipe: str | Path | None = None, overrides: Sequence[str] = (), schema: type[BaseModel] = RunConfig
+) -> BaseModel:
     """Read settings.
 
     Args:
         recipe: ``@NAME`` of a shipped recipe, ``@FILE`` or a path; None takes the defaults.
         overrides: ``a.b=value`` each, the value in TOML or, failing that, a plain string; later ones win.
-        schema: Model of the settings.
+        schema: Model of the settings; by default those of a run.
 
     Raises:
         ConfigError: No such recipe, not TOML, an unknown key (with its nearest match), or a value that cannot be.
@@ -83,7 +94,7 @@ def _parse_value(text: str) -> Any:
         return text
 
 
-def _validate(values: Mapping[str, Any], schema: type[ConfigT], where: str) -> ConfigT:
+def _validate(values: Mapping[str, Any], schema: type[BaseModel], where: str) -> BaseModel:
     try:
         return schema.model_validate(values)
     except ValidationError as error:

@@ -7,9 +7,14 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from thyme.config.base import Config
+from thyme.tags import TAGS
 
 Temperature = Annotated[float, Field(ge=0.0, le=10.0, allow_inf_nan=False)]
 """tau; 0 is greedy."""
+
+
+Tag = Annotated[str, Field(pattern="^<[^<]+$")]
+"""Begins with its only ``<``."""
 
 
 class RepetitionConfig(Config):
@@ -32,9 +37,9 @@ class RepetitionConfig(Config):
 class SpanConfig(Config):
     """A structured span beside code, e.g. JSON between tags, with a temperature of its own."""
 
-    open: Annotated[str, Field(min_length=1)]
+    open: Tag
     """Opening tag; it still belongs to the text."""
-    close: Annotated[str, Field(min_length=1)]
+    close: Tag
     """Closing tag; the last of the span."""
     temperature: Temperature = 0.0
 
@@ -65,6 +70,6 @@ class RolloutConfig(Config):
     @model_validator(mode="after")
     def _tags_are_distinct(self) -> RolloutConfig:
         tags = [tag for span in self.spans for tag in (span.open, span.close)]
-        if len(set(tags)) < len(tags):
-            raise ValueError(f"spans share a tag: {tags}")
+        if len({*TAGS, *tags}) < len(TAGS) + len(tags):
+            raise ValueError(f"spans share a tag with each other or with the markup: {tags}")
         return self
