@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
+
+from thyme.config.base import Config
 
 DEFAULT_LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-class LoraSettings(BaseModel):
+class LoraSettings(Config):
     """Low-rank adapters on the language model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rank: int = Field(default=16, ge=1)
     alpha: float = Field(default=32.0, gt=0)
@@ -21,10 +21,8 @@ class LoraSettings(BaseModel):
     """Names of the linear layers that get an adapter; those of the vision tower never do."""
 
 
-class SFTSettings(BaseModel):
+class SFTSettings(Config):
     """How `thyme.train.sft.train_sft` trains. The paper's own values stand beside the fields they belong to."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: float = Field(default=3.0, gt=0)
     """Passes over the samples (paper: 3)."""
@@ -52,17 +50,22 @@ class SFTSettings(BaseModel):
 
     freeze_vision: bool = True
     """Keep the vision tower, its merger included, as it is (as released)."""
-    cache_features: bool = False
-    """With a frozen tower: see each image once, keep its features in memory, and never run the tower again. For
-    small worlds; a 7B model at the paper's image sizes would need more than 100 MB a sample."""
+    cache: Literal["none", "pixels", "features"] = "none"
+    """What is kept in memory of each image. ``none``: each batch processes its images anew. ``pixels``: each image is
+    processed once (8 bits a value). ``features``: with a frozen tower, each image goes through it once and never again.
+    For small worlds: features of a 7B model at the paper's image sizes would need more than 100 MB a sample."""
     cache_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Kept features; ``bfloat16`` halves the memory and rounds them."""
+    """Of kept features; ``bfloat16`` halves the memory and rounds them."""
     lora: LoraSettings | None = None
     """None trains all weights that are not frozen."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     bf16: bool | None = None
     """Autocast to bfloat16. None: on a GPU that can, not on a CPU."""
+    weights_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights while they are trained. bfloat16 loses small updates: for the frozen base under adapters."""
+    save_dtype: Literal["float32", "bfloat16"] | None = None
+    """Of the final model; None leaves `weights_dtype`."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass; saves memory, costs about a third more time."""
@@ -72,6 +75,9 @@ class SFTSettings(BaseModel):
     pad_to_multiple: int = Field(default=1, ge=1)
     """Pad batches to a multiple of so many tokens (8 suits tensor cores)."""
 
+    workers: int = Field(default=0, ge=0)
+    """Processes that prepare batches; worth it only where images are processed for each batch (``cache = "none"``)."""
+
     seed: int = 0
     log_steps: int = Field(default=10, ge=1)
     save_steps: int | None = Field(default=None, ge=1)
@@ -80,3 +86,13 @@ class SFTSettings(BaseModel):
     """Resumable checkpoints that are kept; older ones are removed."""
     eval_steps: int | None = Field(default=None, ge=1)
     """Steps between losses on the validation samples, where there are any; None: only at the end."""
+
+    @model_validator(mode="after")
+    def _vision_settings_agree(self) -> SFTSettings:
+        if self.freeze_vision:
+            return self
+        if self.cache == "features":
+            raise ValueError("cache = 'features' needs freeze_vision: a trained tower's features change every step")
+        if self.lora is not None:
+            raise ValueError("lora needs freeze_vision: adapters go into the language model, all else stays as it is")
+        return self
