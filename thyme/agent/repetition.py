@@ -2,8 +2,8 @@
 
 Rolling hashes (Rabin-Karp) over windows of fixed length: the output is a loop once non-overlapping copies of one
 window cover more than a share of all of it (the paper: more than 50 %; it does not state the length). Several
-lengths, because a window w sees loops of a period below 2 w only, and least well those just below w or 2 w, whose copies
-cover hardly more than half. Each character costs O(1) a window length.
+lengths, because a window w sees loops of a period below 2 w only, and least well those just below w or 2 w, whose
+copies cover hardly more than half. Each character costs O(1) a window length.
 """
 
 from __future__ import annotations
