@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from thyme.config.base import Config
 
 
-class EngineConfig(BaseModel):
-    """Settings of an engine. Frozen; unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class EngineConfig(Config):
+    """Settings of an engine."""
 
     model: str = "nano"
     """Which model: ``nano``, a folder, a hub id, or ``URL#NAME``. The command resolves ``nano`` to its folder."""

@@ -1,0 +1,33 @@
+"""Engines: what generates. See `thyme.engines.base` for the contract."""
+
+from __future__ import annotations
+
+from thyme.config.engine import EngineConfig
+from thyme.engines.base import Engine
+from thyme.errors import MissingExtraError, UsageError
+
+__all__ = ["open_engine"]
+
+
+def open_engine(model: str, config: EngineConfig | None = None) -> Engine:
+    """Load a model and return the engine over it.
+
+    Args:
+        model: Checkpoint folder or hub id. Whoever calls resolves ``nano`` to its folder.
+        config: How it is loaded and run; None is the default.
+
+    Raises:
+        ModelNotFoundError: No such model, or one that cannot be used.
+        MissingExtraError: What it needs is not installed.
+        UsageError: The model is named by a URL.
+    """
+    if "://" in model:
+        raise UsageError(
+            f"'{model}' names a server, and HTTP engines are not part of this version; "
+            "give 'nano', a checkpoint folder or a hub id"
+        )
+    try:
+        from thyme.engines.transformers import TransformersEngine
+    except ImportError as error:
+        raise MissingExtraError("a local model", "local") from error
+    return TransformersEngine.load(model, config)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from thyme.errors import MissingExtraError, ModelNotFoundError, UsageError
+from thyme.families.byte_level import vocabulary_bytes
 from thyme.families.checkpoint import chat_template, image_processor_config, read_json
 from thyme.families.positions import IntArray, mrope_positions
 from thyme.families.sizes import smart_resize
@@ -44,9 +45,9 @@ class QwenVLFamily:
 
     name: str
     """Family: ``qwen2_5_vl`` or ``qwen3_vl``."""
-    tokenizer: Any
+    tokenizer: Any = field(repr=False)
     """The checkpoint's tokenizer (transformers, fast)."""
-    template: str
+    template: str = field(repr=False)
     """Its chat template (Jinja)."""
     min_pixels: int
     max_pixels: int
@@ -119,8 +120,13 @@ class QwenVLFamily:
         return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids, special tokens included, nothing tidied."""
-        return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        """Text of token ids: special tokens are spelled out, but the end of a turn has no text."""
+        return b"".join(self.token_bytes[index] for index in ids).decode("utf-8", "replace")
+
+    @cached_property
+    def token_bytes(self) -> tuple[bytes, ...]:
+        """Bytes of each token by id; the end of a turn has none. A byte-level tokenizer is nothing but this table."""
+        return vocabulary_bytes(self.tokenizer, silent=self.end_ids)
 
     def encode_parts(self, parts: Sequence[Part]) -> TokenSpan:
         """Token ids of text and images.
@@ -130,27 +136,21 @@ class QwenVLFamily:
         Args:
             parts: Text and images in order.
         """
+        images = tuple(part for part in parts if isinstance(part, ImageRecord))
+        grids = tuple(self.grid(image.width, image.height) for image in images)
+        remaining = iter(grids)
+        pieces: list[str | list[int]] = []
+        for part in parts:
+            pieces += [self._image_ids(next(remaining))] if isinstance(part, ImageRecord) else self._split_control(part)
         ids: list[int] = []
-        images: list[ImageRecord] = []
-        grids: list[Grid] = []
-        pending = ""
-        for part in (*parts, Control("")):
-            pieces: Sequence[str | int] = () if isinstance(part, ImageRecord) else self._split_control(part)
-            for piece in pieces:
-                if isinstance(piece, str):
-                    pending += piece
-                    continue
-                ids += self._flushed(pending)
-                ids.append(piece)
-                pending = ""
-            if isinstance(part, ImageRecord):
-                ids += self._flushed(pending)
-                pending = ""
-                images.append(part)
-                grids.append(self.grid(part.width, part.height))
-                ids += self._image_ids(grids[-1])
-        ids += self._flushed(pending)
-        return TokenSpan(tuple(ids), tuple(images), tuple(grids))
+        text = ""
+        for piece in (*pieces, list[int]()):
+            if isinstance(piece, str):
+                text += piece
+            else:
+                ids += self.encode_text(text) + piece
+                text = ""
+        return TokenSpan(tuple(ids), images, grids)
 
     def prompt_parts(self, system: str, user: str, images: Sequence[ImageRecord]) -> list[Part]:
         """The prompt as the checkpoint's chat template writes it, up to and including the assistant's header.
@@ -197,19 +197,16 @@ class QwenVLFamily:
         """
         return mrope_positions(ids, grids, start, image_token_id=self.image_token_id, merge=self.merge)
 
-    def _flushed(self, text: str) -> list[int]:
-        return self.encode_text(text) if text else []
-
-    def _split_control(self, text: str) -> list[str | int]:
-        """Plain text and ids of the special tokens that count."""
+    def _split_control(self, text: str) -> list[str | list[int]]:
+        """Plain text, and the ids of the special tokens that count."""
         if not isinstance(text, Control):
             return [text]
-        pieces: list[str | int] = []
+        pieces: list[str | list[int]] = []
         at = 0
         for match in self._special_pattern.finditer(text):
-            pieces += [text[at : match.start()], self._special_ids[match.group()]]
+            pieces += [text[at : match.start()], [self._special_ids[match.group()]]]
             at = match.end()
-        return [*pieces, text[at:]]
+        return [piece for piece in (*pieces, text[at:]) if piece]
 
     def _image_ids(self, grid: Grid) -> list[int]:
         start, pad, end = (self._special_ids[token] for token in _VISION)

@@ -1,0 +1,203 @@
+"""One span being generated: what is still to be fed, what was written, and where its chunks go."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import torch
+
+from thyme.engines.base import Chunk, ChunkStop
+from thyme.engines.transformers_cache import RowCache
+from thyme.engines.transformers_model import Features, Feed, join
+from thyme.engines.transformers_sequence import Sequence as TokenSequence
+from thyme.engines.transformers_text import SpanText
+from thyme.errors import ThymeError
+from thyme.families import Family
+from thyme.types import ImageRecord
+
+Patches = tuple[torch.Tensor, torch.Tensor]
+"""Patches of one image and its grid; see `thyme.families.qwen_vl_tensors.pixels`."""
+See = Callable[[torch.Tensor, torch.Tensor], Features]
+
+
+class Outbox:
+    """Chunks on their way from the model's thread to the event loop that waits for them."""
+
+    def __init__(self) -> None:
+        """Bind to the running loop."""
+        self.loop = asyncio.get_running_loop()
+        self._items: deque[Chunk | ThymeError] = deque()
+        self._filled = asyncio.Event()
+
+    def put(self, item: Chunk | ThymeError) -> None:
+        """Deliver; on the loop's own thread."""
+        self._items.append(item)
+        self._filled.set()
+
+    async def get(self) -> Chunk:
+        """Everything that has arrived, as one chunk.
+
+        Raises:
+            ThymeError: What ended the span instead, once the chunks before it were taken.
+        """
+        await self._filled.wait()
+        if isinstance(self._items[0], ThymeError):
+            raise self._items[0]
+        chunks: list[Chunk] = []
+        while self._items and isinstance(item := self._items[0], Chunk):
+            chunks.append(item)
+            self._items.popleft()
+        if not self._items:
+            self._filled.clear()
+        return chunks[0] if len(chunks) == 1 else _merged(chunks)
+
+
+def _merged(chunks: Sequence[Chunk]) -> Chunk:
+    return Chunk(
+        text="".join(chunk.text for chunk in chunks),
+        token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
+        logprobs=tuple(logprob for chunk in chunks for logprob in chunk.logprobs),
+        stop=chunks[-1].stop,
+        stop_string=chunks[-1].stop_string,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A request, made ready for the model's thread."""
+
+    trajectory_id: str
+    sequence: TokenSequence
+    temperature: float
+    text: SpanText
+    max_tokens: int
+    draws: random.Random
+    outbox: Outbox
+
+
+class Reading:
+    """Tokens and images that a row still has to be fed before it can write."""
+
+    def __init__(
+        self,
+        cache: RowCache,
+        sequence: TokenSequence,
+        family: Family,
+        prepare: Callable[[ImageRecord], Future[Patches]],
+    ) -> None:
+        """Plan to feed what the cache does not hold.
+
+        Args:
+            cache: Aligned with the sequence.
+            sequence: What is wanted before the first new token.
+            family: For positions and placeholders.
+            prepare: Begins to make the patches of an image.
+        """
+        start, known = len(cache), len(cache.images)
+        self._ids = sequence.ids[start:]
+        self._positions, self._next_position = family.positions(self._ids, sequence.grids[known:], cache.next_position)
+        self._is_image = self._ids == family.image_token_id
+        self._patches = deque(prepare(image) for image in sequence.images[known:])
+        self._images = deque(
+            (first, count, image.id)
+            for first, count, image in zip(sequence.starts, sequence.counts, sequence.images, strict=True)
+            if first >= start
+        )
+        self._features: Features | None = None
+        self._cache = cache
+        self._offset, self._at = start, 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the patches of all images are there."""
+        return all(patches.done() for patches in self._patches)
+
+    @property
+    def done(self) -> bool:
+        """Whether everything was handed out."""
+        return self._at == len(self._ids)
+
+    def take(self, limit: int, see: See) -> Feed:
+        """The next tokens.
+
+        Args:
+            limit: The most of them, at least 1.
+            see: Runs the vision tower.
+        """
+        start, stop = self._at, min(self._at + limit, len(self._ids))
+        features = self._take_features(int(self._is_image[start:stop].sum()), see)
+        while self._images and self._images[0][0] < self._offset + stop:
+            self._cache.images.append(self._images.popleft())
+        self._at = stop
+        next_position = (
+            self._next_position if self.done else -1
+        )  # unknown inside an image, and nobody asks: nothing is generated between chunks
+        ids: list[int] = self._ids[start:stop].tolist()
+        return Feed(self._cache, ids, self._positions[:, start:stop], next_position, features, wants_logits=self.done)
+
+    def _take_features(self, count: int, see: See) -> Features | None:
+        """Features of the next placeholders; images are looked at when their first one is fed."""
+        if not count:
+            return None
+        held = self._features
+        while held is None or len(held) < count:
+            seen = see(*self._patches.popleft().result())
+            held = seen if held is None else join([held, seen])
+        self._features = held.cut(count) if count < len(held) else None
+        return held.cut(0, count)
+
+    def drop(self) -> None:
+        """Give up on patches that nobody waits for any more."""
+        for patches in self._patches:
+            patches.cancel()
+
+
+@dataclass(eq=False)
+class Row:
+    """A job that holds a place in the batch."""
+
+    job: Job
+    cache: RowCache
+    reading: Reading
+    written: int = 0
+    """Tokens generated in this span."""
+    last: int = 0
+    """The last of them, not fed yet."""
+
+    @property
+    def temperature(self) -> float:
+        """tau; 0 is greedy."""
+        return self.job.temperature
+
+    @property
+    def draws(self) -> random.Random:
+        """The row's own random numbers."""
+        return self.job.draws
+
+    @property
+    def text(self) -> SpanText:
+        """The span's text so far."""
+        return self.job.text
+
+    def write(self, token: int, logprob: float, *, end_ids: frozenset[int], max_context: int) -> Chunk:
+        """Take the next token; the chunk says whether the span ends with it."""
+        self.written += 1
+        self.last = token
+        text, stop_string = self.text.push(token)
+        stop: ChunkStop | None = None
+        if stop_string is not None:
+            stop = "stop"
+        elif token in end_ids:
+            stop = "end"
+        elif len(self.cache) + 1 >= max_context:
+            stop = "context"
+        elif self.written >= self.job.max_tokens:
+            stop = "length"
+        if stop is not None:
+            text += self.text.flush()
+        return Chunk(text, (token,), (logprob,), stop, stop_string)

@@ -1,0 +1,252 @@
+"""The model's thread: every step feeds all rows that have something to feed, whatever state each is in.
+
+A row reads (prompt, observation, or what a cancelled span left behind), then writes, one token a step. Rows come and go
+between steps. What a row knows stays cached by trajectory when its span ends, until the trajectory is released.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from thyme.config.engine import EngineConfig
+from thyme.engines.base import Chunk
+from thyme.engines.transformers_cache import RowCache
+from thyme.engines.transformers_model import Features, Feed, PackedModel
+from thyme.engines.transformers_rows import Job, Outbox, Patches, Reading, Row
+from thyme.engines.transformers_sampling import choose
+from thyme.errors import EngineError, ThymeError
+from thyme.families import Family
+from thyme.families.qwen_vl_tensors import pixels
+from thyme.types import ImageRecord
+
+Delivery = tuple[Outbox, Chunk | ThymeError]
+
+
+@dataclass
+class Counters:
+    """What was run, since the engine was made."""
+
+    steps: int = 0
+    """Forward passes of the language model."""
+    fed_tokens: int = 0
+    """Tokens fed in them: no padding, and nothing that was cached."""
+    images_seen: int = 0
+    """Passes of the vision tower."""
+
+
+class Scheduler:
+    """Runs jobs on one model, many at a time, on a thread of its own."""
+
+    def __init__(self, model: PackedModel, family: Family, config: EngineConfig, max_context: int) -> None:
+        """Prepare; the thread starts with the first job.
+
+        Args:
+            model: The model; nobody else runs it meanwhile.
+            family: The checkpoint's family.
+            config: Batch and prefill limits.
+            max_context: Tokens that a trajectory may have.
+        """
+        self._model, self._family, self._config, self._max_context = model, family, config, max_context
+        self._never = torch.tensor(
+            sorted({*family.never_sampled, *range(len(family.token_bytes), model.vocabulary)}), device=model.device
+        )
+        self._end_ids = frozenset(family.end_ids)
+        self._commands: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._eyes = ThreadPoolExecutor(1, thread_name_prefix="thyme-pixels")
+        self._waiting: deque[Job] = deque()
+        self._rows: list[Row] = []
+        self._idle: OrderedDict[str, RowCache] = OrderedDict()
+        """Caches of trajectories that are not being generated, the longest unused first."""
+        self._out: list[Delivery] = []
+        self._closing = self._closed = False
+        self.counters = Counters()
+
+    # --- called from any thread ---------------------------------------------------------------------------------------
+
+    def submit(self, job: Job) -> None:
+        """Begin a span as soon as there is a place.
+
+        Raises:
+            EngineError: The engine was closed.
+        """
+        if self._closing:
+            raise EngineError("the engine was closed")
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="thyme-engine", daemon=True)
+            self._thread.start()
+        self._commands.put(partial(self._waiting.append, job))
+
+    def cancel(self, job: Job) -> None:
+        """Stop a span, if it still runs; what it wrote so far stays cached."""
+        self._commands.put(partial(self._cancel, job))
+
+    def release(self, trajectory_id: str) -> None:
+        """Forget a trajectory."""
+        self._commands.put(partial(self._release, trajectory_id))
+
+    def close(self) -> None:
+        """Stop the thread, end what runs, free the caches."""
+        self._closing = True
+        if self._thread is not None:
+            self._commands.put(self._stop)
+            self._thread.join()
+        self._eyes.shutdown(cancel_futures=True)
+
+    # --- the thread ---------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def _run(self) -> None:
+        if self._config.threads is not None:
+            torch.set_num_threads(self._config.threads)
+        while not self._closed:
+            self._obey()
+            self._admit()
+            self._advance()
+            self._deliver()
+
+    def _obey(self) -> None:
+        """Carry out what was asked for, and wait for it where there is nothing else to do."""
+        wait = not self._waiting and not any(row.reading.ready for row in self._rows)
+        while True:
+            try:
+                command = self._commands.get(block=wait)
+            except queue.Empty:
+                return
+            command()
+            wait = False
+
+    def _stop(self) -> None:
+        self._closed = True
+        for job in (*self._waiting, *(row.job for row in self._rows)):
+            self._out.append((job.outbox, EngineError("the engine was closed")))
+        self._waiting.clear()
+        self._rows.clear()
+        self._idle.clear()
+
+    def _cancel(self, job: Job) -> None:
+        if job in self._waiting:
+            self._waiting.remove(job)
+        for row in [row for row in self._rows if row.job is job]:
+            self._retire(row)
+
+    def _release(self, trajectory_id: str) -> None:
+        for job in [job for job in self._waiting if job.trajectory_id == trajectory_id]:
+            self._waiting.remove(job)
+            self._out.append((job.outbox, EngineError(f"trajectory {trajectory_id} was released")))
+        for row in [row for row in self._rows if row.job.trajectory_id == trajectory_id]:
+            self._fail(row, EngineError(f"trajectory {trajectory_id} was released"))
+        self._idle.pop(trajectory_id, None)
+
+    def _admit(self) -> None:
+        """Give free places to those who wait longest."""
+        while self._waiting and len(self._rows) < self._config.max_batch:
+            job = self._waiting.popleft()
+            if any(row.job.trajectory_id == job.trajectory_id for row in self._rows):
+                error = EngineError(f"trajectory {job.trajectory_id} is being generated already; one span at a time")
+                self._out.append((job.outbox, error))
+                continue
+            cache = self._idle.pop(job.trajectory_id, None) or RowCache(self._model.cache_shape)
+            cache.align(job.sequence, self._family)
+            self._rows.append(Row(job, cache, Reading(cache, job.sequence, self._family, self._prepare)))
+
+    def _prepare(self, image: ImageRecord) -> Future[Patches]:
+        """Begin to make the patches of an image, away from the model's thread, and wake that when they are there."""
+        patches = self._eyes.submit(pixels, self._family, (image,))
+        patches.add_done_callback(lambda _: self._commands.put(_nothing))
+        return patches
+
+    def _advance(self) -> None:
+        """One step: one token of every row that writes, and some of what others read."""
+        fed = self._feeds()
+        if not fed:
+            return
+        try:
+            logits = self._model.step([feed for _, feed in fed])
+            writers = [row for row, feed in fed if feed.wants_logits]
+            tokens, logprobs = choose(logits, writers, self._never) if writers else ([], [])
+        except Exception as error:  # whatever torch raises (out of memory, mostly) ends these rows, not the engine
+            for row, _ in fed:
+                self._fail(row, _as_engine_error(error))
+            return
+        self.counters.steps += 1
+        self.counters.fed_tokens += sum(len(feed.ids) for _, feed in fed)
+        for row, token, logprob in zip(writers, tokens, logprobs, strict=True):
+            chunk = row.write(token, logprob, end_ids=self._end_ids, max_context=self._max_context)
+            self._out.append((row.job.outbox, chunk))
+            if chunk.stop is not None:
+                self._retire(row)
+
+    def _feeds(self) -> list[tuple[Row, Feed]]:
+        fed: list[tuple[Row, Feed]] = []
+        budget = self._config.prefill_tokens
+        for row in tuple(self._rows):
+            if row.reading.done:
+                position = row.cache.next_position
+                fed.append((row, Feed(row.cache, (row.last,), np.full((3, 1), position), position + 1)))
+            elif budget > 0 and row.reading.ready:
+                try:
+                    feed = row.reading.take(budget, self._see)
+                except Exception as error:  # a picture that cannot be processed ends its own row only
+                    self._fail(row, _as_engine_error(error))
+                    continue
+                budget -= len(feed.ids)
+                fed.append((row, feed))
+        return fed
+
+    def _see(self, patches: torch.Tensor, grid: torch.Tensor) -> Features:
+        self.counters.images_seen += 1
+        return self._model.see(patches, grid)
+
+    def _retire(self, row: Row) -> None:
+        """Take a row out of the batch and keep what it knows."""
+        self._rows.remove(row)
+        row.reading.drop()
+        self._idle[row.job.trajectory_id] = row.cache
+        limit = self._config.max_cached_tokens
+        while limit is not None and sum(map(len, self._idle.values())) > limit:
+            self._idle.popitem(last=False)
+
+    def _fail(self, row: Row, error: ThymeError) -> None:
+        """Take a row out of the batch, forget it, and say why."""
+        self._rows.remove(row)
+        row.reading.drop()
+        self._out.append((row.job.outbox, error))
+
+    def _deliver(self) -> None:
+        """Hand out what the step gave: one call into each event loop."""
+        out, self._out = self._out, []
+        for loop in {outbox.loop for outbox, _ in out}:
+            mine = [delivery for delivery in out if delivery[0].loop is loop]
+            try:
+                loop.call_soon_threadsafe(_hand_over, mine)
+            except RuntimeError:  # that loop was closed: nobody waits there any more
+                gone = {outbox for outbox, _ in mine}
+                for row in [row for row in self._rows if row.job.outbox in gone]:
+                    self._retire(row)
+
+
+def _hand_over(deliveries: list[Delivery]) -> None:
+    for outbox, item in deliveries:
+        outbox.put(item)
+
+
+def _nothing() -> None:
+    """Wakes the thread."""
+
+
+def _as_engine_error(error: Exception) -> ThymeError:
+    if isinstance(error, ThymeError):
+        return error
+    wrapped = EngineError(f"the model failed: {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
