@@ -5,7 +5,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from thyme.config import Config, RepetitionConfig, RolloutConfig, load
+from thyme.config import Config, RepetitionConfig, RolloutConfig, RunConfig, load
 from thyme.config.load import recipes
 from thyme.errors import ConfigError
 
@@ -109,3 +109,13 @@ def test_spans_must_not_share_tags():
         RolloutConfig(spans=({"open": "<a>", "close": "</x>"}, {"open": "<b>", "close": "</x>"}))
     with pytest.raises(ValidationError, match="share a tag"):
         RolloutConfig(spans=({"open": "<code>", "close": "</x>"},))
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_every_shipped_recipe_loads(name):
+    assert isinstance(load(f"@{name}"), RunConfig)
+
+
+def test_ats_explores_in_text_only():
+    rollout = load("@ats", ["rollout.max_rounds=2"]).rollout
+    assert (rollout.text_temperature, rollout.code_temperature, rollout.max_rounds) == (1.0, 0.0, 2)

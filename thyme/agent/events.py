@@ -1,33 +1,7 @@
-"""What a rollout tells while it runs."""
+"""The events of a rollout; they live in `thyme.events`, below the views that read them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from thyme.events import Event, ExecutionEvent, FinishedEvent, GeneratedEvent
 
-from thyme.types import GeneratedKind, Observation, Trajectory
-
-
-@dataclass(frozen=True, slots=True)
-class GeneratedEvent:
-    """The model wrote something."""
-
-    kind: GeneratedKind
-    text: str
-    """New text; the texts of one kind in a row concatenate to the segment's text."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutionEvent:
-    """A code block ran, and its result became part of the trajectory."""
-
-    observation: Observation
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedEvent:
-    """The last event of every rollout that was not cancelled."""
-
-    trajectory: Trajectory
-
-
-Event = GeneratedEvent | ExecutionEvent | FinishedEvent
+__all__ = ["Event", "ExecutionEvent", "FinishedEvent", "GeneratedEvent"]

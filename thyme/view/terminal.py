@@ -142,7 +142,7 @@ class TrajectoryPrinter:
             self._print_answer()
         if trajectory.stop is not StopReason.ANSWER:
             reason = f": {trajectory.error.message}" if trajectory.error is not None else ""
-            self._row("stopped", f"the model {words.STOPS[trajectory.stop]}{reason}", "red")
+            self._row("stopped", f"{words.STOPS[trajectory.stop]}{reason}", "red")
         self._console.print()
         self._console.print(Text(clean(words.summary(trajectory)), style="dim"), soft_wrap=True)
         self._console.print()

@@ -1,0 +1,220 @@
+"""The arrows point down, torch stays where it belongs, files and functions stay readable, importing stays cheap.
+
+The rules are checked by reading the source, so a lazy import inside a function counts like any other.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "thyme"
+
+FLOORS = (
+    {"types", "errors", "tags"},
+    {"markup", "config", "prompts", "images", "store", "events"},
+    {"sandbox", "engines", "families"},
+    {"agent", "rewards", "view"},
+    {"data", "eval"},
+    {"train"},
+    {"nano"},
+    {"serve", "studio"},
+    {"cli", "__main__"},
+)
+"""From the ground up; a part imports lower floors only."""
+
+NEIGHBOURS = {("engines", "families")}
+"""The one arrow between parts of one floor."""
+
+TORCH = ("engines/transformers*.py", "engines/vllm*.py", "families/*_tensors.py", "train/*", "nano/*")
+"""Files that may import torch."""
+
+MAX_FILE_LINES = 500
+MAX_FUNCTION_LINES = 60
+
+
+def floor(part: str) -> int | None:
+    return next((height for height, parts in enumerate(FLOORS) if part in parts), None)
+
+
+def sources(package: Path) -> Iterator[tuple[str, ast.Module, str]]:
+    """Path inside the package, syntax tree and text of each file."""
+    for path in sorted(package.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        yield path.relative_to(package).as_posix(), ast.parse(text), text
+
+
+def imported(tree: ast.Module, name: str) -> Iterator[str]:
+    """Absolute names of all that a file imports, at any depth; of ``from a import b`` both ``a`` and ``a.b``."""
+    here = ["thyme", *name.removesuffix(".py").split("/")]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(here[: -node.level]) + "." * bool(node.module) if node.level else ""
+            module = base + (node.module or "")
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def wrong_arrows(package: Path) -> list[str]:
+    """Imports that do not point down."""
+    found = set()
+    for name, tree, _ in sources(package):
+        part = name.split("/")[0].removesuffix(".py")
+        targets = {module.split(".")[1] for module in imported(tree, name) if module.startswith("thyme.")}
+        if part == "__init__":
+            found |= {f"{name} imports {target}" for target in targets if floor(target) is not None}
+            continue
+        height = floor(part)
+        if height is None:
+            found.add(f"{name} belongs to no floor")
+            continue
+        for target in targets - {part}:
+            below = floor(target)
+            if below is not None and below >= height and (part, target) not in NEIGHBOURS:
+                found.add(f"{name} imports {target}")
+    return sorted(found)
+
+
+def misplaced_torch(package: Path) -> list[str]:
+    """Files that import torch and may not; torchvision may be imported nowhere."""
+    found = []
+    for name, tree, _ in sources(package):
+        roots = {module.split(".")[0] for module in imported(tree, name)}
+        allowed = any(fnmatch(name, pattern) for pattern in TORCH)
+        found += [
+            f"{name} imports {root}"
+            for root in sorted(roots & {"torch", "torchvision"})
+            if root == "torchvision" or not allowed
+        ]
+    return found
+
+
+def too_long(package: Path) -> list[str]:
+    """Files and functions over the budget."""
+    found = []
+    for name, tree, text in sources(package):
+        lines = len(text.splitlines())
+        if lines > MAX_FILE_LINES:
+            found.append(f"{name} has {lines} lines")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > MAX_FUNCTION_LINES:
+                    found.append(f"{name}: {node.name} has {length} lines")
+    return found
+
+
+def test_arrows_point_down():
+    assert wrong_arrows(PACKAGE) == []
+
+
+def test_torch_stays_where_it_belongs():
+    assert misplaced_torch(PACKAGE) == []
+
+
+def test_files_and_functions_stay_short():
+    assert too_long(PACKAGE) == []
+
+
+# --- the rules can fail
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A made-up package that obeys."""
+    files = {
+        "__init__.py": "__version__ = '1'",
+        "types.py": "import json",
+        "markup.py": "from thyme.types import Problem",
+        "families/__init__.py": "from thyme import markup",
+        "families/qwen_tensors.py": "import torch",
+        "engines/base.py": "import thyme.families.qwen_tensors\nfrom . import scripted",
+        "engines/transformers_cache.py": "import torch.nn",
+        "agent/rollout.py": "from thyme.engines.base import Engine\nfrom .draft import D\nfrom ..markup import parse",
+        "nano/model.py": "from torch import nn\nfrom thyme.train import sft",
+        "cli/__init__.py": "from thyme import __version__",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_an_obedient_tree_passes(tree: Path):
+    assert wrong_arrows(tree) == misplaced_torch(tree) == too_long(tree) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "target"),
+    [
+        ("types.py", "from thyme.errors import ThymeError", "errors"),
+        ("markup.py", "import thyme.config", "config"),
+        ("config/load.py", "from thyme import prompts", "prompts"),
+        ("engines/base.py", "def f():\n    from thyme.agent.rollout import rollout", "agent"),
+        ("families/x.py", "from thyme.engines import base", "engines"),
+        ("agent/x.py", "from ..view import html", "view"),
+        ("agent/x.py", "from .. import cli", "cli"),
+        ("train/x.py", "import thyme.nano.world as world", "nano"),
+        ("__init__.py", "from thyme.types import Problem", "types"),
+        ("nano/deep/x.py", "from ...cli import main", "cli"),
+    ],
+)
+def test_a_wrong_arrow_is_seen(tree: Path, name: str, text: str, target: str):
+    (tree / name).parent.mkdir(parents=True, exist_ok=True)
+    (tree / name).write_text(text)
+    assert wrong_arrows(tree) == [f"{name} imports {target}"]
+
+
+def test_a_part_without_a_floor_is_seen(tree: Path):
+    (tree / "utils.py").write_text("")
+    assert wrong_arrows(tree) == ["utils.py belongs to no floor"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "root"),
+    [
+        ("agent/x.py", "def f():\n    import torch", "torch"),
+        ("families/x.py", "from torch.nn import functional", "torch"),
+        ("engines/openai.py", "import torch as t", "torch"),
+        ("train/x.py", "import torchvision", "torchvision"),
+    ],
+)
+def test_misplaced_torch_is_seen(tree: Path, name: str, text: str, root: str):
+    (tree / name).parent.mkdir(exist_ok=True)
+    (tree / name).write_text(text)
+    assert misplaced_torch(tree) == [f"{name} imports {root}"]
+
+
+def test_length_is_seen(tree: Path):
+    (tree / "markup.py").write_text("x = 1\n" * (MAX_FILE_LINES + 1))
+    (tree / "types.py").write_text("async def f():\n" + "    x = 1\n" * MAX_FUNCTION_LINES)
+    assert too_long(tree) == ["markup.py has 501 lines", "types.py: f has 61 lines"]
+
+
+# --- importing
+
+
+def fresh(code: str) -> str:
+    """Standard output of a fresh interpreter."""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return result.stdout
+
+
+@pytest.mark.parametrize("module", ["thyme", "thyme.types", "thyme.config", "thyme.agent", "thyme.engines.scripted"])
+def test_importing_pulls_no_torch(module: str):
+    heavy = "{'torch', 'transformers', 'trl', 'datasets'}"
+    assert fresh(f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))") == "[]\n"
+
+
+def test_importing_the_package_is_quick():
+    code = "import time; start = time.perf_counter(); import thyme; print(time.perf_counter() - start)"
+    assert min(float(fresh(code)) for _ in range(5)) < 0.3
