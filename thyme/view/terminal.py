@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.text import Text
 
-from thyme.agent.events import Event, ExecutionEvent, FinishedEvent, GeneratedEvent
+from thyme.events import Event, ExecutionEvent, FinishedEvent, GeneratedEvent
 from thyme.markup import extract_code
 from thyme.types import Execution, ImageRecord, Observation, Problem, StopReason, Trajectory
 from thyme.view import words
