@@ -1,0 +1,136 @@
+"""What the base is taught to answer about what it sees: the perception that the tool user later builds on.
+
+The order matters (shared study): lists of all plates in random order, with one spare token a coordinate, make the
+language model match colours at all; digits and single questions come after that, the whole mixture last.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+from thyme.nano.views import FAINT, Seen, View
+from thyme.nano.world import CHARACTERS, GRID, READ_ONE, SIDE, expression
+
+Phase = Literal["lists", "digits", "mixture"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+Turn = tuple[str, str]
+"""Question and answer."""
+
+WHERE = ("Where is the {a} plate?", "Locate the {a} plate.")
+LIST_PLATES = "List all plates."
+LIST_PLACES = "Where are the plates?"
+LIST_LABELS = "Read all plates."
+UPRIGHT = "Is the image upright?"
+COPY = "Copy: "
+
+
+def coordinate_token(axis: Literal["x", "y"], value: int) -> str:
+    """The spare token of one grid coordinate."""
+    return f"<|{axis}{value // GRID}|>"
+
+
+COORDINATE_TOKENS = [coordinate_token(axis, v) for axis in ("x", "y") for v in range(0, SIDE, GRID)]  # type: ignore[arg-type]  # a tuple of literals is inferred as str
+
+
+def digits(point: tuple[int, int]) -> str:
+    """A point as trajectories write it."""
+    return f"({point[0]}, {point[1]})"
+
+
+def tokens(point: tuple[int, int]) -> str:
+    """A point in spare tokens."""
+    return coordinate_token("x", point[0]) + coordinate_token("y", point[1])
+
+
+def _listed(rng: random.Random, view: View) -> Turn:
+    """Every plate in random order, with what can be seen of it."""
+    items = []
+    for plate in rng.sample(view.plates, len(view.plates)):
+        place = "" if view.kind == "crop" else tokens(plate.stated)
+        items.append(f" {plate.color}{place}{plate.label if plate.legible else ''}")
+    return LIST_PLATES, ";".join(items) or " none"
+
+
+def _places(rng: random.Random, view: View) -> Turn:
+    plates = rng.sample(view.plates, len(view.plates))
+    return LIST_PLACES, ", ".join(f"{p.color} {digits(p.stated)}" for p in plates)
+
+
+def _labels(rng: random.Random, view: View) -> Turn:
+    plates = [p for p in rng.sample(view.plates, len(view.plates)) if p.legible]
+    return LIST_LABELS, ", ".join(f"{p.color} {p.label}" for p in plates) or "none"
+
+
+def _where(rng: random.Random, plate: Seen) -> Turn:
+    return rng.choice(WHERE).format(a=plate.color), digits(plate.stated)
+
+
+def reading(view: View, plate: Seen) -> str:
+    """The answer to a reading question: the label, or why it cannot be read."""
+    if view.state == FAINT:
+        return "The contrast is low."
+    if view.state:
+        return f"Turn by {360 - 90 * view.state} degrees."
+    return plate.label if plate.legible else "It is small."
+
+
+def _read(rng: random.Random, view: View, plate: Seen) -> Turn:
+    return rng.choice(READ_ONE).format(a=plate.color), reading(view, plate)
+
+
+def _upright(view: View) -> Turn:
+    if view.state in {0, FAINT}:
+        return UPRIGHT, "yes"
+    return UPRIGHT, f"no, turn by {360 - 90 * view.state} degrees"
+
+
+def turns(rng: random.Random, view: View, phase: Phase, count: int) -> list[Turn]:
+    """Questions and answers about one view.
+
+    Args:
+        rng: Source of every choice.
+        view: What is asked about.
+        phase: ``lists``, ``digits`` or ``mixture``.
+        count: Turns at most; no question comes twice.
+    """
+    if phase == "lists" or (phase == "digits" and rng.random() < 0.25):
+        return [_listed(rng, view)] if view.state == 0 else [_upright(view)]
+    found: dict[str, str] = {}
+    for _ in range(count):
+        question, answer = _one(rng, view)
+        found.setdefault(question, answer)
+    return list(found.items())
+
+
+def _one(rng: random.Random, view: View) -> Turn:
+    if not view.plates:
+        return LIST_LABELS, "none"
+    plate = rng.choice(view.plates)
+    if view.state:
+        return _upright(view) if rng.random() < 0.3 else _read(rng, view, plate)
+    if view.kind == "crop":
+        return _read(rng, view, plate) if rng.random() < 0.8 else _labels(rng, view)
+    choices: Sequence[tuple[float, Callable[[], Turn]]] = (
+        (0.36, lambda: _where(rng, plate)),
+        (0.40, lambda: _read(rng, view, plate)),
+        (0.10, lambda: _places(rng, view)),
+        (0.10, lambda: _labels(rng, view)),
+        (0.04, lambda: _upright(view)),
+    )
+    return rng.choices([c for _, c in choices], [w for w, _ in choices])[0]()
+
+
+def copying(rng: random.Random) -> Turn:
+    """Something to repeat: what makes code copy numbers that the text states."""
+    form = rng.randrange(4)
+    if form == 0:
+        text = expression(rng)[0]
+    elif form == 1:
+        text = digits((rng.randrange(3, 30) * GRID, rng.randrange(3, 30) * GRID))
+    elif form == 2:
+        text = str(rng.randint(-999, 99_999))
+    else:
+        text = "".join(rng.choice(CHARACTERS) for _ in range(2))
+    return COPY + text, text

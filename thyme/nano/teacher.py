@@ -1,0 +1,228 @@
+"""The teacher of the embedded world: what a perfect solver would think, and the code it would run.
+
+The text names the region before the code copies it: with greedy code, whatever is explored must be explored in text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from thyme.markup import (
+    ANSWER_CLOSE,
+    ANSWER_OPEN,
+    THINK_CLOSE,
+    THINK_OPEN,
+    format_code,
+    observation_text,
+)
+from thyme.nano.world import CROP
+from thyme.prompts import PromptSet
+from thyme.sandbox.base import Sandbox
+from thyme.types import (
+    OUTPUT_DIR,
+    Generated,
+    Observation,
+    Problem,
+    Prompt,
+    Sampling,
+    SeenImage,
+    Segment,
+    StopReason,
+    Trajectory,
+    Usage,
+)
+
+VIEW = (128, 128)
+"""Size at which every scene and every result of the teacher's code is seen, pixels."""
+_HALF = CROP // 2
+
+_ZOOM_FIRST = """from PIL import Image
+image = Image.open(image_path)
+"""
+_ZOOM = """x, y = {x}, {y}
+crop = image.crop((x - {half}, y - {half}, x + {half}, y + {half}))
+path = "{folder}/crop_{number}.png"
+crop.save(path)
+print(path)"""
+_TURN = """from PIL import Image
+image = Image.open(image_path)
+image = image.rotate({angle}, expand=True)
+path = "{folder}/upright.png"
+image.save(path)
+print(path)"""
+_CONTRAST = """from PIL import Image, ImageOps
+image = Image.open(image_path)
+image = ImageOps.autocontrast(image)
+path = "{folder}/clear.png"
+image.save(path)
+print(path)"""
+
+
+class TeacherError(RuntimeError):
+    """The teacher's own code failed in the sandbox."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a problem is solved."""
+
+    rounds: tuple[tuple[str, str], ...]
+    """Text before a code block, and the code."""
+    conclusion: str
+    """Text after the last observation."""
+    answer: str
+
+
+def plan(problem: Problem) -> Plan:
+    """Solve a problem of the embedded world, from its meta.
+
+    Raises:
+        ValueError: It has no answer or is of another world.
+    """
+    if problem.answer is None or problem.kind not in _PLANS:
+        raise ValueError(f"problem {problem.id} is not one of the embedded world")
+    return _PLANS[problem.kind](problem, problem.answer)
+
+
+def _zoom_code(point: Sequence[int], number: int) -> str:
+    body = _ZOOM.format(x=point[0], y=point[1], half=_HALF, folder=OUTPUT_DIR, number=number)
+    return (_ZOOM_FIRST if number == 1 else "") + body
+
+
+def _near(color: str, point: Sequence[int]) -> str:
+    return f"The {color} plate is near ({point[0]}, {point[1]}). I zoom in.\n"
+
+
+def _says(color: str, label: str) -> str:
+    return f"Now the {color} plate says {label}."
+
+
+def _read(problem: Problem, answer: str) -> Plan:
+    color = problem.meta["colors"][0]
+    if problem.meta["large"][0]:
+        return Plan((), f"The {color} plate is large. It says {answer}.", answer)
+    point = problem.meta["stated"][0]
+    before = f"The {color} plate is small. {_near(color, point)}"
+    return Plan(((before, _zoom_code(point, 1)),), _says(color, answer), answer)
+
+
+def _two_round(problem: Problem, answer: str) -> Plan:
+    (one, other), (first, second) = problem.meta["colors"], answer.split()
+    points = problem.meta["stated"]
+    rounds = (
+        (f"The {one} plate is small. {_near(one, points[0])}", _zoom_code(points[0], 1)),
+        (f"{_says(one, first)} {_near(other, points[1])}", _zoom_code(points[1], 2)),
+    )
+    return Plan(rounds, _says(other, second), answer)
+
+
+def _rotation(problem: Problem, answer: str) -> Plan:
+    back = 360 - problem.meta["angle"]
+    code = _TURN.format(angle=back, folder=OUTPUT_DIR)
+    before = f"The image is not upright. I turn it by {back} degrees.\n"
+    return Plan(((before, code),), _says(problem.meta["colors"][0], answer), answer)
+
+
+def _contrast(problem: Problem, answer: str) -> Plan:
+    before = "The contrast is low. I raise it.\n"
+    code = _CONTRAST.format(folder=OUTPUT_DIR)
+    return Plan(((before, code),), _says(problem.meta["colors"][0], answer), answer)
+
+
+def _arithmetic(problem: Problem, answer: str) -> Plan:
+    text = problem.meta["expression"]
+    return Plan(((f"I compute {text}.\n", f"print({text})"),), f"The result is {answer}.", answer)
+
+
+_PLANS = {
+    "easy": _read,
+    "medium": _read,
+    "zoom": _read,
+    "rotation": _rotation,
+    "contrast": _contrast,
+    "arithmetic": _arithmetic,
+    "two_round": _two_round,
+}
+
+
+def closing(conclusion: str, answer: str) -> str:
+    """The last text of a trajectory."""
+    return f"{conclusion}{THINK_CLOSE}\n{ANSWER_OPEN}{answer}{ANSWER_CLOSE}"
+
+
+async def demonstrate(problem: Problem, sandbox: Sandbox, prompts: PromptSet) -> Trajectory:
+    """Solve a problem with code that really runs.
+
+    Args:
+        problem: One of the embedded world.
+        sandbox: Where the code runs; what comes back is what the trajectory records.
+        prompts: The prompts that the trained model will be asked with.
+
+    Raises:
+        TeacherError: The code failed, or did not give what the plan expects.
+    """
+    steps = plan(problem)
+    segments: list[Segment] = []
+    text = THINK_OPEN
+    async with sandbox.session(problem.images, 0) as session:
+        for before, code in steps.rounds:
+            block = format_code(code)
+            border = block.index(">") + 1
+            segments.append(_wrote("text", text + before + block[:border]))
+            segments.append(_wrote("code", block[border:]))
+            execution = await session.run(code)
+            if execution.error is not None or execution.repairs:
+                raise TeacherError(f"{problem.id}: {execution.error or execution.repairs}")
+            seen = tuple(VIEW for _ in execution.images)
+            segments.append(Observation(execution=execution, text=observation_text(execution), seen_sizes=seen))
+            text = ""
+    segments.append(_wrote("text", text + closing(steps.conclusion, steps.answer)))
+    return _record(problem, prompts, tuple(segments), rounds=len(steps.rounds))
+
+
+def direct(problem: Problem, prompts: PromptSet) -> Trajectory:
+    """The answer alone, as the direct baseline is taught it."""
+    text = f"{ANSWER_OPEN}{problem.answer}{ANSWER_CLOSE}"
+    return _record(problem, prompts, (_wrote("text", text),), rounds=0)
+
+
+def _wrote(kind: str, text: str) -> Generated:
+    return Generated(kind="code" if kind == "code" else "text", text=text, temperature=0.0)
+
+
+def _record(problem: Problem, prompts: PromptSet, segments: tuple[Segment, ...], *, rounds: int) -> Trajectory:
+    system, user = prompts.render(problem, [VIEW for _ in problem.images])
+    images = tuple(SeenImage(image=i, seen_width=VIEW[0], seen_height=VIEW[1]) for i in problem.images)
+    return Trajectory(
+        id=problem.id,
+        problem=problem,
+        prompt=Prompt(system=system, user=user, images=images),
+        segments=segments,
+        stop=StopReason.ANSWER,
+        model="nano-teacher",
+        sampling=Sampling(text_temperature=0, code_temperature=0, max_rounds=8, max_round_tokens=512, max_tokens=2048),
+        usage=Usage(rounds=rounds),
+    )
+
+
+async def demonstrations(
+    problems: Iterable[Problem], sandbox: Sandbox, prompts: PromptSet, *, concurrency: int = 4
+) -> AsyncIterator[Trajectory]:
+    """`demonstrate` for many problems, in order, `concurrency` at a time."""
+    batch: list[Problem] = []
+    for problem in problems:
+        batch.append(problem)
+        if len(batch) == concurrency:
+            for trajectory in await asyncio.gather(*(demonstrate(p, sandbox, prompts) for p in batch)):
+                yield trajectory
+            batch = []
+    for rest in batch:
+        yield await demonstrate(rest, sandbox, prompts)
+
+
+def prompts_of(checkpoint: Path) -> PromptSet:
+    """The prompts that a checkpoint folder brings."""
+    return PromptSet.load(checkpoint / "prompts")
