@@ -5,19 +5,19 @@ from __future__ import annotations
 from thyme.types import Execution, ImageRecord, StopReason, Trajectory
 
 STOPS: dict[StopReason, str] = {
-    StopReason.ANSWER: "answered",
-    StopReason.END: "ended its turn without an answer",
-    StopReason.MAX_ROUNDS: "wanted to run code once more than allowed",
+    StopReason.ANSWER: "the model answered",
+    StopReason.END: "the model ended its turn without an answer",
+    StopReason.MAX_ROUNDS: "the model wanted to run code once more than allowed",
     StopReason.MAX_ROUND_TOKENS: "one round grew longer than allowed",
     StopReason.MAX_TOKENS: "all rounds together grew longer than allowed",
     StopReason.MAX_IMAGES: "its code made more images than allowed",
     StopReason.MAX_PIXELS: "its code made larger images than allowed",
     StopReason.CONTEXT: "the model's context was full",
-    StopReason.REPETITION: "repeated itself",
-    StopReason.CANCELLED: "was cancelled",
-    StopReason.ERROR: "could not go on",
+    StopReason.REPETITION: "the model repeated itself",
+    StopReason.CANCELLED: "it was cancelled",
+    StopReason.ERROR: "it could not go on",
 }
-"""Why a rollout ended, as the end of a sentence about the model."""
+"""Why a rollout ended."""
 
 
 def size(image: ImageRecord) -> str:
