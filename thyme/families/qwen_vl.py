@@ -268,6 +268,9 @@ def load_qwen_vl(folder: Path, *, min_pixels: int | None = None, max_pixels: int
 
 
 def _load_tokenizer(folder: Path) -> Any:
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        # transformers would make an empty one of nothing
+        raise ModelNotFoundError(f"'{folder.name}' has no tokenizer; put its tokenizer.json beside config.json")
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
