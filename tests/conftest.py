@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import tiny_model
 
@@ -12,6 +13,10 @@ import tiny_model
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# Examples are not timed: the cores are shared, and a slow moment is no failure.
+hypothesis.settings.register_profile("thyme", deadline=None)
+hypothesis.settings.load_profile("thyme")
 
 
 @pytest.fixture(scope="session")

@@ -240,6 +240,7 @@ CODE = "if a:\n    print(f'{a}')"
         f"  ``` python3  \n{CODE}\n  ```  ",
         f"````python\n{CODE}\n````",
         CODE,
+        f"```python\n{CODE}\n```\n".replace("\n", "\r\n"),
         f"\n\n  \n{CODE}\n\n",
         f"```python\n{CODE}",
         f"<code>```python\n{CODE}",

@@ -140,7 +140,7 @@ def extract_code(span: str) -> str:
         The code without blank lines at its ends; indentation is kept.
     """
     code = span.partition(CODE_OPEN)[2] if CODE_OPEN in span else span
-    code = code.partition(CODE_CLOSE)[0]
+    code = code.partition(CODE_CLOSE)[0].replace("\r\n", "\n")
     return _trim(_unfence(code))
 
 
@@ -178,7 +178,7 @@ def _is_stray(code: str, opening: re.Match[str]) -> bool:
 
 def _trim(code: str) -> str:
     """Blank lines at both ends off, and spaces after the last line."""
-    return re.sub(r"\A(?:[ \t]*\r?\n)+", "", code).rstrip()
+    return re.sub(r"\A(?:[ \t]*\n)+", "", code).rstrip()
 
 
 def extract_answer(response: str) -> str | None:
