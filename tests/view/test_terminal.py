@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from thyme.agent.events import ExecutionEvent, FinishedEvent, GeneratedEvent
+from thyme.events import ExecutionEvent, FinishedEvent, GeneratedEvent
 from thyme.types import Generated, Observation, RolloutFailure, StopReason, Trajectory
 from thyme.view.terminal import TrajectoryPrinter
 
