@@ -1,0 +1,9 @@
+"""Runs model-written code in a process that the kernel, not a filter on its text, keeps from doing harm."""
+
+from __future__ import annotations
+
+from thyme.config.sandbox import SandboxConfig
+from thyme.sandbox.base import Sandbox, Session
+from thyme.sandbox.broker import Broker, open_sandbox
+
+__all__ = ["Broker", "Sandbox", "SandboxConfig", "Session", "open_sandbox"]

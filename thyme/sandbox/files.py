@@ -1,0 +1,90 @@
+"""A session's files on the host, at the level without mounts: how much there is, and getting rid of it.
+
+The folder belongs to us, but what is in it is the session's work: nothing is opened but folders, nothing is followed,
+and neither width nor depth of a tree can hurt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+from thyme.config.sandbox import SandboxConfig
+
+_MIB = 1 << 20
+_DEEPEST = 64
+
+
+class Usage:
+    """What one session may write, and what it wrote."""
+
+    def __init__(self, folder: Path, config: SandboxConfig) -> None:
+        """Watch `folder`."""
+        self.folder = folder
+        self._bytes, self._inodes = config.disk_mb * _MIB, config.inodes
+
+    def excess(self) -> str:
+        """What is over the limit, as a sentence for the model; empty where nothing is. The work is bounded."""
+        total, count = 0, 0
+        waiting: list[tuple[str, int]] = [(str(self.folder), 0)]
+        while waiting:
+            folder, depth = waiting.pop()
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        count += 1
+                        if count > self._inodes:
+                            return f"more than {self._inodes} files and folders"
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append((entry.path, depth + 1))
+                            continue
+                        total += _size(entry)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                return f"a folder that cannot be read ({error.strerror})"
+            if depth > _DEEPEST:
+                return f"folders more than {_DEEPEST} deep"
+        return "" if total <= self._bytes else f"more than {self._bytes // _MIB} MiB of files"
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_blocks * 512
+    except OSError:
+        return 0
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder whatever is in it. Deep trees are flattened step by step, so that no path grows too long."""
+    with contextlib.suppress(FileNotFoundError):
+        top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            _empty(top)
+        finally:
+            os.close(top)
+        os.rmdir(folder)
+
+
+def _empty(top: int) -> None:
+    serial = 0
+    while entries := os.listdir(top):
+        for name in entries:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=top)
+                continue
+            os.chmod(name, 0o700, dir_fd=top)
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
+            try:
+                for child in os.listdir(inner):
+                    if stat.S_ISDIR(os.stat(child, dir_fd=inner, follow_symlinks=False).st_mode):
+                        os.chmod(child, 0o700, dir_fd=inner)  # moving a folder writes its ".."
+                        serial += 1
+                        os.rename(child, f".thyme-{serial}", src_dir_fd=inner, dst_dir_fd=top)
+                    else:
+                        os.unlink(child, dir_fd=inner)
+            finally:
+                os.close(inner)
+            os.rmdir(name, dir_fd=top)

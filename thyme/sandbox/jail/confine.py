@@ -1,0 +1,118 @@
+"""Locking a forked session down, step by step, before it sees anything of the model's."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+from . import kernel, landlock, root, seccomp
+
+INPUT, OUTPUT, SCRATCH = "/mnt/data/input", "/mnt/data/temp_processed_images", "/mnt/data/tmp"
+CONTROL, PIXELS = 3, 4
+"""Descriptors a session keeps: the stream to the broker, and the memory its pictures go back through."""
+
+_MIB = 1 << 20
+_MOST_DESCRIPTORS = 4096
+_TMPFS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a session's files really lie."""
+
+    prefix: str
+    """Put before a virtual path it gives the real one; empty at the level ``namespaces``."""
+    readable: tuple[str, ...]
+    """What the session's own Landlock layer lets it read."""
+
+    def real(self, path: str) -> str:
+        """Real place of a virtual path."""
+        return self.prefix + path
+
+
+def make_folders(place: Place, limits: dict[str, Any], inputs: list[tuple[str, int]]) -> None:
+    """Make the session's folders and put its inputs there.
+
+    Args:
+        place: Where.
+        limits: The limits of `SandboxConfig`.
+        inputs: Virtual path of each input image, and a sealed memory file with its bytes.
+    """
+    if not place.prefix:
+        kernel.unshare(kernel.CLONE_NEWNS)
+        size = f"size={limits['disk_mb'] * _MIB},nr_inodes={limits['inodes']},mode=755"
+        kernel.mount("tmpfs", root.DATA, "tmpfs", _TMPFS, size)
+    for folder in (INPUT, OUTPUT, SCRATCH):
+        os.makedirs(place.real(folder), mode=0o755)
+    if not place.prefix and inputs:
+        total = sum((os.fstat(descriptor).st_size + 8191) & ~4095 for _, descriptor in inputs)
+        kernel.mount("tmpfs", INPUT, "tmpfs", _TMPFS, f"size={total},nr_inodes={len(inputs) + 8},mode=755")
+    for path, descriptor in inputs:
+        _copy_in(descriptor, place.real(path))
+    if not place.prefix and inputs:
+        kernel.mount(None, INPUT, None, kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | _TMPFS)
+
+
+def _copy_in(source: int, path: str) -> None:
+    target = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o444)
+    offset, left = 0, os.fstat(source).st_size
+    while left:
+        sent = os.sendfile(target, source, offset, left)
+        offset, left = offset + sent, left - sent
+    os.close(target)
+
+
+def keep_descriptors(control: int, pixels: int) -> None:
+    """Leave nothing open but /dev/null as standard streams, the control stream and the pixel memory."""
+    saved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, PIXELS + 1) for descriptor in (control, pixels)]
+    null = os.open("/dev/null", os.O_RDWR)
+    for standard in range(3):
+        os.dup2(null, standard)
+    os.dup2(saved[0], CONTROL)
+    os.dup2(saved[1], PIXELS)
+    os.closerange(PIXELS + 1, _MOST_DESCRIPTORS)
+
+
+def set_limits(limits: dict[str, Any], base_bytes: int) -> None:
+    """Set the resource limits; `base_bytes` is the address space the interpreter takes before any code runs."""
+    values = {
+        resource.RLIMIT_AS: base_bytes + limits["memory_mb"] * _MIB,
+        resource.RLIMIT_CPU: limits["cpu_s"],
+        resource.RLIMIT_FSIZE: min(limits["file_mb"], limits["disk_mb"]) * _MIB,
+        resource.RLIMIT_NOFILE: limits["open_files"],
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_MSGQUEUE: 0,
+    }
+    for kind, value in values.items():
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
+
+
+def lock(place: Place, limits: dict[str, Any], system_calls: seccomp.Filter) -> None:
+    """Give up capabilities, files and system calls. Nothing after this line is trusted."""
+    if not place.prefix:
+        # A user namespace of its own, without any identity mapped: no capability over the zygote's namespaces is
+        # left, and threads are counted for this session alone.
+        kernel.unshare(kernel.CLONE_NEWUSER)
+        resource.setrlimit(resource.RLIMIT_NPROC, (limits["threads"], limits["threads"]))
+    kernel.drop_capabilities()
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    if landlock.version():
+        writable = (place.real(OUTPUT), place.real(SCRATCH), "/dev/null")
+        rules = landlock.Ruleset((*place.readable, place.real(root.DATA)), writable)
+        rules.restrict()
+        os.close(rules.descriptor)
+    system_calls.install()
+
+
+def reset_signals() -> None:
+    """Default actions, nothing blocked."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())

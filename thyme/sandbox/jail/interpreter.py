@@ -1,0 +1,280 @@
+"""One trajectory's interpreter: runs code blocks one after the other and gathers what they printed and saved."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import linecache
+import mmap
+import os
+import random
+import re
+import sys
+import traceback
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from . import hooks, repair
+from .paths import OUTPUT, SCRATCH, Paths
+
+CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
+"""Modes in which pictures go back, and bytes a pixel of each."""
+
+_KEPT_PRINTED = 1 << 20
+"""Characters of printed text that are kept to look for paths in, at least."""
+_MESSAGE_CHARS = 600
+_CODE_LIMIT = "<code "
+_PATH_LETTER = re.compile(r"[\w./\\-]")
+
+_scandir, _stat, _open = os.scandir, os.stat, builtins.open
+
+
+class Printed(io.TextIOBase):
+    """What code prints, up to a limit."""
+
+    encoding = "utf-8"
+
+    def __init__(self, limit: int) -> None:
+        """Keep at most `limit` characters."""
+        self._limit, self._parts, self._length, self.lost = limit, list[str](), 0, 0
+
+    def write(self, text: str) -> int:
+        """Keep what fits."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        kept = text[: self._limit - self._length]
+        if kept:
+            self._parts.append(kept)
+        self._length += len(kept)
+        self.lost += len(text) - len(kept)
+        return len(text)
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def text(self) -> str:
+        """What was kept."""
+        return "".join(self._parts)
+
+
+class Interpreter:
+    """Globals that live on from one run to the next, and the limits on what goes back."""
+
+    def __init__(self, paths: Paths, limits: dict[str, Any], seed: int, pixels: mmap.mmap) -> None:
+        """Seed the generators, put the hooks in place and define the inputs.
+
+        Args:
+            paths: Of this session.
+            limits: Of `SandboxConfig`.
+            seed: For `random`, numpy and OpenCV.
+            pixels: Memory shared with the broker.
+        """
+        import cv2
+        import numpy as np
+
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        cv2.setRNGSeed(seed % 2**31)
+        hooks.install(paths)
+        self._paths, self._limits, self._pixels = paths, limits, pixels
+        self._round = 0
+        module = types.ModuleType("__main__")
+        sys.modules["__main__"] = module
+        self.namespace = module.__dict__
+        self.namespace["image_paths"] = list(paths.inputs)
+        if paths.inputs:
+            self.namespace["image_path"] = paths.inputs[0]
+
+    def run(self, code: str) -> dict[str, Any]:
+        """Run one block; the reply for the broker, without its id."""
+        self._round += 1
+        self._paths.notes.clear()
+        before = dict(self._files())
+        named_before = self.namespace.get("processed_path")
+        printed = Printed(max(_KEPT_PRINTED, self._limits["stdout_chars"]))
+        repaired = repair.repair_syntax(code, self._paths.enabled)
+        error = self._execute(repaired.code, printed)
+        text = self._paths.virtual(printed.text)
+        changed = {path for path, state in self._files() if before.get(path) != state}
+        images, cut = self._collect(self._named(text, named_before, changed))
+        shown, shortened = shorten(text, self._limits["stdout_chars"])
+        notes = [{"name": name, "note": note, "count": 1} for name, note in repaired.repairs]
+        notes += [{"name": n, "note": note, "count": count} for (n, note), count in self._paths.notes.items()]
+        return {
+            "ran": repaired.code if repaired.repairs else None,
+            "stdout": clean(shown),
+            "truncated": shortened or cut or printed.lost > 0,
+            "error": error,
+            "images": images,
+            "repairs": [{**note, "note": clean(note["note"])} for note in notes[:50]],
+        }
+
+    def _execute(self, code: str, printed: Printed) -> dict[str, Any] | None:
+        filename = f"{_CODE_LIMIT}{self._round}>"
+        linecache.cache[filename] = (len(code), None, code.splitlines(True), filename)
+        streams = sys.stdout, sys.stderr
+        sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = printed  # type: ignore[assignment]  # a stream
+        try:
+            compiled = compile(code, filename, "exec", dont_inherit=True)
+            hooks.define_missing(compiled, self.namespace, self._paths)
+            exec(compiled, self.namespace)
+        except SystemExit as end:
+            return None if end.code in {None, 0} else self._describe(end, filename)
+        except BaseException as error:  # whatever the code raised is a result
+            return self._describe(error, filename)
+        finally:
+            sys.stdout, sys.stderr = streams
+        return None
+
+    def _describe(self, error: BaseException, filename: str) -> dict[str, Any]:
+        """Type, message and line, short enough to be read by a model."""
+        line = None
+        if isinstance(error, SyntaxError) and error.filename == filename:
+            line, message = error.lineno, f"{error.msg}: {(error.text or '').strip()}".rstrip(": ")
+        else:
+            frames = [f.lineno for f in traceback.extract_tb(error.__traceback__, -200) if f.filename == filename]
+            line = frames[-1] if frames else None
+            message = str(error)
+        kind = type(error).__name__
+        if isinstance(error, MemoryError) or "Insufficient memory" in message:
+            kind, message = "MemoryLimit", message or f"more than {self._limits['memory_mb']} MiB were asked for"
+        message = clean(self._paths.virtual(message)).strip()
+        if len(message) > _MESSAGE_CHARS:
+            message = message[:_MESSAGE_CHARS] + " …"
+        return {"type": clean(kind)[:100] or "Error", "message": message, "line": line}
+
+    def _files(self) -> Iterator[tuple[str, tuple[int, int, int]]]:
+        """Virtual path and state of every file the session holds, at most as many as it may hold."""
+        folders, count = [OUTPUT, SCRATCH], 0
+        while folders and count < self._limits["inodes"]:
+            folder = folders.pop()
+            try:
+                entries = list(_scandir(self._paths.real(folder)))
+            except OSError:
+                continue
+            for entry in entries:
+                count += 1
+                path = f"{folder}/{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(path)
+                elif entry.is_file(follow_symlinks=False):
+                    found = entry.stat(follow_symlinks=False)
+                    yield path, (found.st_ino, found.st_size, found.st_mtime_ns)
+
+    def _named(self, text: str, named_before: Any, changed: set[str]) -> list[str]:
+        """Files whose paths were printed, in that order, then those in ``processed_path``."""
+        found: list[tuple[int, str]] = []
+        for path, _ in self._files():
+            places = [place for name in self._names_of(path) if (place := find_path(text, name)) >= 0]
+            if places:
+                found.append((min(places), path))
+        result = [path for _, path in sorted(found)]
+        named = self.namespace.get("processed_path")
+        for item in named if isinstance(named, list | tuple) else [named]:
+            if not isinstance(item, str | os.PathLike):
+                continue
+            path = self._paths.absolute(self._paths.virtual(str(self._paths.look(os.fsdecode(item)))))
+            if path not in result and (path in changed or named is not named_before):
+                result.append(path)
+        return result
+
+    def _names_of(self, path: str) -> Iterator[str]:
+        """How code may call a file of ours."""
+        yield path
+        if path.startswith(OUTPUT + "/"):
+            yield path[len(OUTPUT) + 1 :]
+        for foreign, ours in self._paths.moved.items():
+            if path.startswith(ours + "/"):
+                yield foreign.rstrip("/") + path[len(ours) :]
+
+    def _collect(self, named: list[str]) -> tuple[list[dict[str, Any]], bool]:
+        """Decode the named files into the shared memory; what they are, and whether some were left out."""
+        images: list[dict[str, Any]] = []
+        offset, total, cut = 0, 0, False
+        for path in named:
+            try:
+                picture = _decode(self._paths.real(path), self._limits["max_image_pixels"])
+            except _TooLargeError:
+                cut = True
+                continue
+            if picture is None:
+                continue
+            total += picture.width * picture.height
+            data = picture.tobytes()
+            too_many = len(images) >= self._limits["max_images"] or total > self._limits["max_total_pixels"]
+            if too_many or offset + len(data) > len(self._pixels):
+                cut = True
+                break
+            self._pixels[offset : offset + len(data)] = data
+            images.append(
+                {
+                    "name": clean(path),
+                    "mode": picture.mode,
+                    "width": picture.width,
+                    "height": picture.height,
+                    "offset": offset,
+                }
+            )
+            offset += len(data)
+        return images, cut
+
+
+class _TooLargeError(Exception):
+    """A picture has more pixels than may come back."""
+
+
+def _decode(path: str, most_pixels: int) -> Any:
+    """The picture in a file, in a mode that goes back; None where there is none."""
+    from PIL import Image
+
+    try:
+        with _open(path, "rb") as file, Image.open(file) as picture:
+            if picture.width * picture.height > most_pixels:
+                raise _TooLargeError
+            picture.load()
+            return _plain(picture)
+    except _TooLargeError:
+        raise
+    except Exception:  # any decoder may fail in any way on a damaged file; then it is no picture
+        return None
+
+
+def _plain(picture: Any) -> Any:
+    """The picture as L, RGB or RGBA."""
+    if picture.mode in CHANNELS:
+        return picture.copy()
+    if picture.mode.startswith("I;16"):
+        return picture.point(lambda value: value / 256).convert("L")
+    if picture.mode in {"1", "I", "F"}:
+        return picture.convert("L")
+    transparent = picture.mode in {"LA", "PA", "La", "RGBa"} or "transparency" in picture.info
+    return picture.convert("RGBA" if transparent else "RGB")
+
+
+def find_path(text: str, path: str) -> int:
+    """Where `path` stands in `text` as a whole; -1 where it does not."""
+    start = text.find(path)
+    while start >= 0:
+        end = start + len(path)
+        before, after = text[start - 1 : start], text[end : end + 2]
+        ends = not after or not _PATH_LETTER.match(after) or (after[0] == "." and not after[1:].strip(" \n"))
+        if ends and not (before and _PATH_LETTER.match(before)):
+            return start
+        start = text.find(path, start + 1)
+    return -1
+
+
+def shorten(text: str, limit: int) -> tuple[str, bool]:
+    """Cut the middle out of `text`; the text, and whether something was cut."""
+    if len(text) <= limit:
+        return text, False
+    head, tail = limit * 3 // 4, limit // 4
+    return f"{text[:head]}\n[... {len(text) - head - tail} characters left out ...]\n{text[-tail:]}", True
+
+
+def clean(text: str) -> str:
+    """Without lone surrogates, which no JSON reader takes."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,189 @@
+"""Paths as the code writes them, and where the files really lie.
+
+Two things make them differ. At the level ``landlock`` nothing can be mounted at /mnt/data, so that virtual paths are
+mapped to a private folder. And a path that leaves the places where a session may write can be moved into its working
+folder (the repair ``output_folder``); whoever asks for the original path later finds the moved file.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Callable, Collection
+from typing import Any
+
+from .confine import INPUT, OUTPUT, SCRATCH
+from .root import DATA
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+
+_real_stat, _real_makedirs, _real_getcwd = os.stat, os.makedirs, os.getcwd
+
+
+class Paths:
+    """The paths of one session, and the notes of what was put right in the current run."""
+
+    def __init__(self, prefix: str, inputs: Collection[str], enabled: Collection[str]) -> None:
+        """Start without any moved folder.
+
+        Args:
+            prefix: Put before a virtual path it gives the real one; empty where both are the same.
+            inputs: Virtual paths of the input images.
+            enabled: Names of the repairs that are on.
+        """
+        self.prefix, self.inputs, self.enabled = prefix, tuple(inputs), frozenset(enabled)
+        self.moved: dict[str, str] = {}
+        """Foreign folder, as the code wrote it, and the folder of ours it stands for."""
+        self.notes: Counter[tuple[str, str]] = Counter()
+
+    def note(self, name: str, text: str) -> None:
+        """Count a repair."""
+        self.notes[name, text] += 1
+
+    def real(self, virtual: str) -> str:
+        """Where a virtual path really lies; any other path is its own."""
+        if self.prefix and (virtual == DATA or virtual.startswith(DATA + "/")):
+            return self.prefix + virtual
+        return virtual
+
+    def virtual(self, real: str) -> str:
+        """A real path as the code may see it."""
+        return real.replace(self.prefix, "") if self.prefix else real
+
+    def absolute(self, path: str) -> str:
+        """The virtual, absolute, normal form of a path."""
+        if path.startswith("/"):
+            return posixpath.normpath(self.virtual(path))
+        return posixpath.normpath(posixpath.join(self.virtual(_real_getcwd()), path))
+
+    def look(self, path: Any) -> Any:
+        """The real path for any use that makes nothing: asking, listing, reading, removing."""
+        text = _text(path)
+        if text is None:
+            return path
+        if self.moved:
+            moved = self._moved(self.absolute(text))
+            if moved and _exists(self.real(moved)):
+                return self.real(moved)
+        return self.real(text) if self.prefix else path
+
+    def read(self, path: Any) -> Any:
+        """The real path to read from; a missing picture is the input where that repair is on."""
+        found = self.look(path)
+        text = _text(path)
+        if text is None or "input_path" not in self.enabled or not self.inputs:
+            return found
+        if not text.lower().endswith(IMAGE_SUFFIXES) or _exists(found):
+            return found
+        absolute = self.absolute(text)
+        if absolute.startswith((OUTPUT + "/", SCRATCH + "/")) and not _same_name(absolute, self.inputs):
+            return found  # something the code meant to have saved: the error says more than a wrong picture
+        known = _same_name(absolute, self.inputs) or self.inputs[0]
+        self.note("input_path", f"{text[:200]} does not exist; read {known}")
+        return self.real(known)
+
+    def write(self, path: Any) -> Any:
+        """The real path to write to; folders are made and foreign ones moved where that repair is on."""
+        text = _text(path)
+        if text is None:
+            return path
+        if "output_folder" not in self.enabled:
+            return self.look(path)
+        folder, name = posixpath.split(self.absolute(text))
+        if not name or folder == "/dev":
+            return self.look(path)
+        ours = self.folder(folder)
+        if not _exists(self.real(ours)):
+            _real_makedirs(self.real(ours), exist_ok=True)
+            if ours == folder:
+                self.note("output_folder", f"made the folder {ours[:200]}")
+        return self.real(posixpath.join(ours, name)) if ours != folder or self.prefix else path
+
+    def folder(self, folder: str) -> str:
+        """The folder to write in where the code names `folder`: itself, or one of ours that stands for it."""
+        if folder in {OUTPUT, SCRATCH} or folder.startswith((OUTPUT + "/", SCRATCH + "/")):
+            return folder
+        ours = self._moved(folder)
+        if ours is None:
+            ours = self.moved[folder] = posixpath.join(OUTPUT, posixpath.basename(folder))
+            self.note("output_folder", f"{folder[:200]} cannot be written; used {ours[:200]}")
+        return ours
+
+    def _moved(self, absolute: str) -> str | None:
+        for folder, ours in self.moved.items():
+            if absolute == folder or absolute.startswith(folder.rstrip("/") + "/"):
+                return ours + absolute[len(folder.rstrip("/")) :]
+        return None
+
+
+def _text(path: Any) -> str | None:
+    """A path as text; None for descriptors and whatever else is not a path."""
+    if isinstance(path, str):
+        return path
+    if isinstance(path, bytes | os.PathLike):
+        return os.fsdecode(path)
+    return None
+
+
+def _exists(path: Any) -> bool:
+    try:
+        _real_stat(path)
+    except (OSError, ValueError, TypeError):
+        return False
+    return True
+
+
+def _same_name(path: str, inputs: Collection[str]) -> str | None:
+    """The input that has the same name as `path`, whatever the ending."""
+    stem = posixpath.splitext(posixpath.basename(path))[0]
+    return next((known for known in inputs if posixpath.splitext(posixpath.basename(known))[0] == stem), None)
+
+
+ASKING = ("stat lstat listdir scandir access chdir readlink truncate statvfs utime chmod remove unlink rmdir").split()
+"""Functions of `os` whose first argument is a path that need not be made."""
+
+
+def hook_os(paths: Paths) -> None:
+    """Let the functions of `os` that take a path see real paths."""
+
+    def wrap(original: Callable[..., Any], resolve: Callable[[Any], Any]) -> Callable[..., Any]:
+        def hooked(path: Any = ".", *args: Any, **kwargs: Any) -> Any:
+            return original(resolve(path), *args, **kwargs)
+
+        hooked.__name__, hooked.__doc__ = original.__name__, original.__doc__
+        return hooked
+
+    def in_folder(path: Any) -> Any:
+        text = _text(path)
+        if text is None or "output_folder" not in paths.enabled:
+            return paths.look(path)
+        absolute = paths.absolute(text)
+        if _exists(paths.real(absolute)):
+            return paths.look(path)
+        ours = paths.folder(absolute)
+        return path if ours == absolute and not paths.prefix else paths.real(ours)
+
+    def pair(original: Callable[..., Any]) -> Callable[..., Any]:
+        def hooked(source: Any, target: Any, **kwargs: Any) -> Any:
+            return original(paths.look(source), paths.write(target), **kwargs)
+
+        return hooked
+
+    for name in ASKING:
+        setattr(os, name, wrap(getattr(os, name), paths.look))
+    for name in ("mkdir", "makedirs"):
+        setattr(os, name, wrap(getattr(os, name), in_folder))
+    for name in ("rename", "replace"):
+        setattr(os, name, pair(getattr(os, name)))
+    original_open, original_getcwd = os.open, os.getcwd
+
+    def os_open(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        return original_open((paths.write if writes else paths.look)(path), flags, *args, **kwargs)
+
+    os.open = os_open
+    os.getcwd = lambda: paths.virtual(original_getcwd())
+
+
+__all__ = ["IMAGE_SUFFIXES", "INPUT", "OUTPUT", "SCRATCH", "Paths", "hook_os"]

@@ -1,0 +1,187 @@
+"""The process that sessions are forked from: everything imported once, nothing of the host's in its memory."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from . import confine, kernel, landlock, root, seccomp, session
+
+WARM = (
+    "array ast base64 bisect builtins calendar cmath collections copy csv dataclasses datetime decimal dis enum "
+    "fractions functools glob hashlib heapq importlib.util inspect io itertools json linecache math mmap operator "
+    "pathlib pickle pprint queue random re shutil site statistics string struct tempfile textwrap threading time "
+    "tokenize traceback types typing unicodedata uuid warnings zlib "
+    "numpy numpy.fft numpy.linalg numpy.random cv2 PIL.Image PIL.ImageChops PIL.ImageColor PIL.ImageDraw "
+    "PIL.ImageEnhance PIL.ImageFilter PIL.ImageFont PIL.ImageMath PIL.ImageOps PIL.ImageStat"
+).split()
+"""Imported before the first session is forked."""
+
+DECODERS = frozenset({"BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"})
+"""Formats that Pillow keeps reading; the others start programs or are seldom tested."""
+
+_IDLE_S = 1.0
+_MOST_DESCRIPTORS = 253
+
+
+def main() -> None:
+    """Read the order from the control socket, whose descriptor is the first argument, and serve forever."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    order = json.loads(control.recv(1 << 20))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        zygote = Zygote(order)
+    except (OSError, ImportError) as error:
+        control.send(json.dumps({"failed": f"{type(error).__name__}: {error}"}).encode())
+        return
+    control.send(json.dumps({"ready": True, "landlock": landlock.version()}).encode())
+    zygote.serve(control)
+
+
+class Zygote:
+    """Forks sessions on request."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        """Enter the level that is ordered, and warm up.
+
+        Args:
+            order: ``level``, ``runtime`` (see `thyme.sandbox.runtime`), and ``folder``, a private folder at the level
+                ``landlock``.
+        """
+        runtime = order["runtime"]
+        self._level, self._folder, self._count = order["level"], order["folder"], 0
+        self._pid_namespace = -1
+        _raise_oom_score()
+        seccomp.Filter()  # an architecture without a table fails here, not in the first session
+        if self._level == "namespaces":
+            self._pid_namespace, statistics = root.enter(runtime)
+            search, self._readable = [*runtime["standard_library"], root.SITE], ("/",)
+        else:
+            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+            statistics = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+            search, self._readable = self._enter_landlock(runtime)
+        sys.path[:] = search
+        sys.path_importer_cache.clear()
+        warm_up()
+        self._base_bytes = int(os.read(statistics, 200).split()[0]) * resource.getpagesize()
+        os.close(statistics)
+
+    def _enter_landlock(self, runtime: dict[str, Any]) -> tuple[list[str], tuple[str, ...]]:
+        """Put the layer that all sessions share on this process; where to import from, and what a session may read."""
+        if not landlock.version():
+            raise OSError("the kernel has no Landlock, or it is switched off")
+        holes, packages = runtime["holes"], [path for _, path in runtime["packages"]]
+        search = [self._linked(f"library{n}", folder, holes) for n, folder in enumerate(runtime["standard_library"])]
+        search.append(link_folder(f"{self._folder}/site", dict(runtime["packages"])))
+        trees = [part for tree in runtime["trees"] for part in without_holes(tree, holes)]
+        kernel.drop_bounding_set()
+        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+        landlock.Ruleset([*trees, *packages, self._folder], [f"{self._folder}/sessions", "/dev/null"]).restrict()
+        return search, (*runtime["trees"], *sorted({os.path.dirname(path) for path in packages}), *search)
+
+    def _linked(self, name: str, folder: str, holes: list[str]) -> str:
+        """A folder to import from: Landlock cannot let one be listed whose subfolders must stay hidden."""
+        parts = list(without_holes(folder, holes))
+        if parts == [folder]:
+            return folder
+        return link_folder(f"{self._folder}/{name}", {os.path.basename(path): path for path in parts})
+
+    def serve(self, control: socket.socket) -> None:
+        """Fork a session for each request, until the broker goes away."""
+        while True:
+            ready = select.select([control], [], [], _IDLE_S)[0]
+            _reap()
+            if not ready:
+                continue
+            message, descriptors, _, _ = socket.recv_fds(control, 1 << 20, _MOST_DESCRIPTORS)
+            if not message:
+                return
+            self._fork(control, json.loads(message), descriptors)
+
+    def _fork(self, control: socket.socket, request: dict[str, Any], descriptors: list[int]) -> None:
+        self._count += 1
+        prefix = f"{self._folder}/sessions/{request['name']}" if self._folder else ""
+        place = confine.Place(prefix, self._readable)
+        with self._own_pid_namespace():
+            child = os.fork()
+        if child == 0:
+            if self._level == "landlock":
+                kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+            session.serve(request, descriptors, place, self._base_bytes)
+        handle = os.pidfd_open(child)
+        socket.send_fds(control, [b"1"], [handle])
+        for descriptor in (handle, *descriptors):
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _own_pid_namespace(self) -> Iterator[None]:
+        """Let the next fork be process 1 of a namespace of its own."""
+        if self._pid_namespace < 0:
+            yield
+            return
+        kernel.unshare(kernel.CLONE_NEWPID)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # in the child, which needs no way back
+                kernel.setns(self._pid_namespace, kernel.CLONE_NEWPID)
+
+
+def link_folder(folder: str, entries: dict[str, str]) -> str:
+    """Make a folder of symlinks; the folder."""
+    os.mkdir(folder)
+    for name, path in entries.items():
+        os.symlink(path, f"{folder}/{name}")
+    return folder
+
+
+def without_holes(tree: str, holes: list[str]) -> Iterator[str]:
+    """Paths that together are `tree` without `holes`."""
+    if tree in holes:
+        return
+    if not any(hole.startswith(tree + "/") for hole in holes):
+        yield tree
+        return
+    for entry in os.scandir(tree):
+        yield from without_holes(entry.path, holes)
+
+
+def warm_up() -> None:
+    """Import what code is likely to use, and keep it out of the way of the garbage collector."""
+    for name in WARM:
+        __import__(name)
+    import cv2
+    import site
+    from PIL import Image
+
+    cv2.setNumThreads(1)
+    Image.preinit()
+    Image.init()
+    for name in [name for name in Image.OPEN if name not in DECODERS]:
+        del Image.OPEN[name]
+    Image.ID[:] = [name for name in Image.ID if name in DECODERS]
+    Image.MAX_IMAGE_PIXELS = None  # memory is limited by the kernel, pictures that go back by the broker
+    site.setquit()
+    gc.collect()
+    gc.freeze()
+
+
+def _raise_oom_score() -> None:
+    """Let the kernel end sessions first when memory runs out."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+
+
+def _reap() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass

@@ -1,0 +1,25 @@
+"""The levels of isolation, and what to do where one is missing."""
+
+from __future__ import annotations
+
+LEVELS = ("namespaces", "landlock")
+"""Strongest first."""
+
+_ADVICE = {
+    "namespaces": (
+        "It needs Linux user and mount namespaces. On the machine itself: 'sysctl user.max_user_namespaces' must not "
+        "be 0, 'kernel.unprivileged_userns_clone' (Debian) must be 1 and 'kernel.apparmor_restrict_unprivileged_userns'"
+        " (Ubuntu) 0, or run as root. In a container: start it with '--security-opt seccomp=unconfined --cap-add "
+        "SYS_ADMIN', or use the level 'landlock'."
+    ),
+    "landlock": (
+        "It needs Linux 5.13 or later with Landlock switched on ('landlock' in /sys/kernel/security/lsm, else boot with "
+        "'lsm=landlock,...'), on x86-64 or aarch64; a container's seccomp profile must allow the landlock_* calls, as "
+        "those of Docker 20.10.10 and Podman 3.4 and later do."
+    ),
+}
+
+
+def advice(level: str) -> str:
+    """What the level needs and how to get it."""
+    return _ADVICE[level]

@@ -1,0 +1,193 @@
+"""The trusted side of the zygote: starts it, asks it for sessions, and sees to it that it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from thyme.config.sandbox import SandboxConfig
+from thyme.errors import IsolationError, SandboxDiedError
+from thyme.sandbox.runtime import Runtime, runtime_for
+
+_START = (
+    "import sys; folder = sys.argv.pop(2); sys.path.insert(0, folder); "
+    "from jail.zygote import main; sys.path.remove(folder); main()"
+)
+_ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "HOME": "/mnt/data/tmp",
+    "TMPDIR": "/mnt/data/tmp",
+    "MPLCONFIGDIR": "/mnt/data/tmp",
+    "MPLBACKEND": "Agg",
+    "PYTHONHASHSEED": "0",
+    "PYTHONUTF8": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENCV_FOR_THREADS_NUM": "1",
+    "OPENCV_LOG_LEVEL": "SILENT",
+    # Huge pages where they are to be had: page faults are most of what a session's first steps cost.
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=2",
+}
+
+
+class ZygoteProcess:
+    """A running zygote. Requests are answered in order."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], control: socket.socket, level: str, folder: Path | None
+    ) -> None:
+        """Take over a process that said it is ready; use `start`."""
+        self._process, self._control, self.level, self.folder = process, control, level, folder
+        self._turn = asyncio.Lock()
+        self.dead = False
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started."""
+        return self._process.pid
+
+    @classmethod
+    async def start(cls, config: SandboxConfig, level: str) -> ZygoteProcess:
+        """Start a zygote at one level.
+
+        Raises:
+            IsolationError: This machine does not offer the level; the message is the zygote's own.
+        """
+        runtime = runtime_for(config.importable)
+        folder = _private_folder() if level == "landlock" else None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            process = _spawn(runtime, theirs)
+        except OSError as error:
+            ours.close()
+            _remove(folder)
+            raise IsolationError(f"the interpreter could not be started: {error}") from None
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        zygote = cls(process, ours, level, folder)
+        try:
+            await zygote._order(runtime, config.start_timeout_s)
+        except BaseException:
+            await zygote.aclose()
+            raise
+        return zygote
+
+    async def _order(self, runtime: Runtime, timeout_s: float) -> None:
+        order = {"level": self.level, "runtime": runtime.to_json(), "folder": str(self.folder or "")}
+        self._control.send(json.dumps(order).encode())
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await asyncio.get_running_loop().sock_recv(self._control, 1 << 16)
+        except TimeoutError:
+            raise IsolationError(f"the zygote did not start within {timeout_s:g} s") from None
+        except OSError:
+            answer = b""
+        if not answer:
+            raise IsolationError("the zygote ended while it started")
+        failed = json.loads(answer).get("failed")
+        if failed:
+            raise IsolationError(str(failed))
+
+    async def fork(self, request: dict[str, Any], descriptors: Sequence[int], timeout_s: float) -> int:
+        """Fork a session.
+
+        Args:
+            request: For `thyme.sandbox.jail.session.serve`.
+            descriptors: Its end of the stream, the pixel memory, the inputs; the caller keeps its own copies.
+            timeout_s: Seconds it may take.
+
+        Returns:
+            Descriptor of the session's process, owned by the caller.
+
+        Raises:
+            SandboxDiedError: The zygote went away.
+        """
+        async with self._turn:
+            if self.dead:
+                raise SandboxDiedError("the zygote has ended")
+            try:
+                socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
+                async with asyncio.timeout(timeout_s):
+                    await _readable(self._control)
+                message, handles, _, _ = socket.recv_fds(self._control, 64, 1)
+            except (OSError, TimeoutError) as error:
+                self.dead = True
+                raise SandboxDiedError(f"the zygote does not answer: {error or type(error).__name__}") from None
+            except BaseException:
+                self.dead = True  # its answer would be taken for that to the next request
+                raise
+            if not message or not handles:
+                self.dead = True
+                raise SandboxDiedError("the zygote has ended")
+            return handles[0]
+
+    async def aclose(self) -> None:
+        """End the zygote and every session forked from it, and remove their files."""
+        self.dead = True
+        self._control.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, signal.SIGKILL)
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._process.wait))
+        _remove(self.folder)
+
+
+def _spawn(runtime: Runtime, control: socket.socket) -> subprocess.Popen[bytes]:
+    # Not -I: it would ignore PYTHONHASHSEED, and sets would be ordered otherwise in each zygote. The environment is
+    # ours entirely, -S keeps site folders and their .pth files out, -P the folder of the script.
+    options = ["-S", "-s", "-P", "-B"]
+    package = str(Path(__file__).parent)
+    return subprocess.Popen(
+        [runtime.python, *options, "-c", _START, str(control.fileno()), package],
+        pass_fds=[control.fileno()],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=_ENVIRONMENT,
+        cwd="/",
+        start_new_session=True,
+    )
+
+
+def _private_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="thyme-"))
+    (folder / "sessions").mkdir()
+    return folder
+
+
+def new_name() -> str:
+    """Name of a session's folder."""
+    return secrets.token_hex(8)
+
+
+async def _readable(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(connection.fileno(), wake)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(connection.fileno())
+
+
+def _remove(folder: Path | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
