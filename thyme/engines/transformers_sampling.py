@@ -72,6 +72,7 @@ def _draw(logprobs: torch.Tensor, uniforms: Sequence[float]) -> torch.Tensor:
         logprobs: Of shape (R, V), not necessarily normalised.
         uniforms: R numbers in [0, 1).
     """
-    heights = logprobs.double().exp().cumsum(-1)
+    # Relative to the best: what is left after masking may be too unlikely for its probabilities to be told from 0.
+    heights = (logprobs - logprobs.amax(-1, keepdim=True)).double().exp().cumsum(-1)
     marks = torch.tensor(uniforms, dtype=torch.float64, device=logprobs.device) * heights[:, -1]
     return torch.searchsorted(heights, marks[:, None], right=True)[:, 0]
