@@ -5,5 +5,16 @@ from __future__ import annotations
 from thyme.config.sandbox import SandboxConfig
 from thyme.sandbox.base import Sandbox, Session
 from thyme.sandbox.broker import Broker, open_sandbox
+from thyme.sandbox.levels import LevelReport, SandboxReport
+from thyme.sandbox.report import check
 
-__all__ = ["Broker", "Sandbox", "SandboxConfig", "Session", "open_sandbox"]
+__all__ = [
+    "Broker",
+    "LevelReport",
+    "Sandbox",
+    "SandboxConfig",
+    "SandboxReport",
+    "Session",
+    "check",
+    "open_sandbox",
+]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-LEVELS = ("namespaces", "landlock")
+from dataclasses import dataclass
+from typing import Literal
+
+LEVELS: tuple[Literal["namespaces", "landlock"], ...] = ("namespaces", "landlock")
 """Strongest first."""
 
 _ADVICE = {
@@ -14,8 +17,8 @@ _ADVICE = {
     ),
     "landlock": (
         "It needs Linux 5.13 or later with Landlock switched on ('landlock' in /sys/kernel/security/lsm, else boot with "
-        "'lsm=landlock,...'), on x86-64 or aarch64; a container's seccomp profile must allow the landlock_* calls, as "
-        "those of Docker 20.10.10 and Podman 3.4 and later do."
+        "'lsm=landlock,...') on x86-64 or aarch64. In a container the seccomp profile must allow the landlock_* calls, "
+        "as those of Docker 20.10.10 and Podman 3.4 and later do."
     ),
 }
 
@@ -23,3 +26,36 @@ _ADVICE = {
 def advice(level: str) -> str:
     """What the level needs and how to get it."""
     return _ADVICE[level]
+
+
+@dataclass(frozen=True)
+class LevelReport:
+    """Whether one level is to be had here."""
+
+    level: str
+    available: bool
+    reason: str = ""
+    """What is missing; empty where nothing is."""
+    advice: str = ""
+    """How to get it; empty where it is there."""
+    start_s: float = 0.0
+    """Seconds until the first code had run."""
+
+
+@dataclass(frozen=True)
+class SandboxReport:
+    """What this machine offers."""
+
+    kernel: str
+    machine: str
+    landlock: int
+    """Landlock's ABI version; 0 where there is none."""
+    levels: tuple[LevelReport, ...]
+    """Strongest first."""
+    importable: tuple[str, ...]
+    """Modules that code can import beside the standard library."""
+
+    @property
+    def best(self) -> str | None:
+        """The strongest level there is."""
+        return next((report.level for report in self.levels if report.available), None)

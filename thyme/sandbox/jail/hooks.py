@@ -13,10 +13,10 @@ import io
 import math
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from .paths import Paths, hook_os
+from .paths import Paths, hook_os, with_path
 
 Box = tuple[float, float, float, float]
 
@@ -38,6 +38,7 @@ def install(paths: Paths) -> None:
     hook_os(paths)
     _hook_open(paths)
     _hook_cv2(paths)
+    _hook_save()
     if "boundary" in paths.enabled:
         _hook_crop(paths)
     if "names" in paths.enabled:
@@ -59,15 +60,23 @@ def _hook_open(paths: Paths) -> None:
 def _hook_cv2(paths: Paths) -> None:
     import cv2
 
-    def wrap(original: Callable[..., Any], resolve: Callable[[Any], Any]) -> Callable[..., Any]:
-        def hooked(filename: Any, *args: Any, **kwargs: Any) -> Any:
-            return original(resolve(filename), *args, **kwargs)
-
-        hooked.__name__, hooked.__doc__ = original.__name__, original.__doc__
-        return hooked
-
     for name, resolve in (("imread", paths.read), ("imreadmulti", paths.read), ("imwrite", paths.write)):
-        setattr(cv2, name, wrap(getattr(cv2, name), resolve))
+        setattr(cv2, name, with_path(getattr(cv2, name), resolve))
+
+
+def _hook_save() -> None:
+    """Write PNG files fast where the code does not say otherwise: lossless all the same, and several times cheaper."""
+    from PIL import Image
+
+    original = Image.Image.save
+
+    def save(self: Image.Image, fp: Any, format: str | None = None, **params: Any) -> None:
+        if (format or str(fp)[-4:]).upper() in {"PNG", ".PNG"} and "optimize" not in params:
+            params.setdefault("compress_level", 1)
+        original(self, fp, format, **params)
+
+    save.__doc__ = original.__doc__
+    Image.Image.save = save  # type: ignore[method-assign]  # that is what a hook is
 
 
 def _hook_crop(paths: Paths) -> None:

@@ -10,13 +10,13 @@ import os
 import random
 import re
 import sys
-import traceback
 import types
 from collections.abc import Iterator
 from typing import Any
 
 from . import hooks, repair
-from .paths import OUTPUT, SCRATCH, Paths
+from .confine import OUTPUT, SCRATCH
+from .paths import Paths
 
 CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 """Modes in which pictures go back, and bytes a pixel of each."""
@@ -24,7 +24,7 @@ CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 _KEPT_PRINTED = 1 << 20
 """Characters of printed text that are kept to look for paths in, at least."""
 _MESSAGE_CHARS = 600
-_CODE_LIMIT = "<code "
+_MOST_NOTES = 50
 _PATH_LETTER = re.compile(r"[\w./\\-]")
 
 _scandir, _stat, _open = os.scandir, os.stat, builtins.open
@@ -98,25 +98,33 @@ class Interpreter:
         repaired = repair.repair_syntax(code, self._paths.enabled)
         error = self._execute(repaired.code, printed)
         text = self._paths.virtual(printed.text)
-        changed = {path for path, state in self._files() if before.get(path) != state}
-        images, cut = self._collect(self._named(text, named_before, changed))
+        images: list[dict[str, Any]] = []
+        cut = False
+        try:
+            changed = {path for path, state in self._files() if before.get(path) != state}
+            images, cut = self._collect(self._named(text, named_before, changed))
+        except BaseException as failure:  # what the code left behind can still raise, e.g. out of `processed_path`
+            error = error or self._describe(failure, "")
         shown, shortened = shorten(text, self._limits["stdout_chars"])
-        notes = [{"name": name, "note": note, "count": 1} for name, note in repaired.repairs]
-        notes += [{"name": n, "note": note, "count": count} for (n, note), count in self._paths.notes.items()]
         return {
-            "ran": repaired.code if repaired.repairs else None,
+            "ran": clean(repaired.code) if repaired.repairs else None,
             "stdout": clean(shown),
             "truncated": shortened or cut or printed.lost > 0,
             "error": error,
             "images": images,
-            "repairs": [{**note, "note": clean(note["note"])} for note in notes[:50]],
+            "repairs": self._notes(repaired),
         }
 
+    def _notes(self, repaired: repair.Repaired) -> list[dict[str, Any]]:
+        notes = [(name, note, 1) for name, note in repaired.repairs]
+        notes += [(name, note, count) for (name, note), count in self._paths.notes.items()]
+        return [{"name": name, "note": clean(note), "count": count} for name, note, count in notes[:_MOST_NOTES]]
+
     def _execute(self, code: str, printed: Printed) -> dict[str, Any] | None:
-        filename = f"{_CODE_LIMIT}{self._round}>"
+        filename = f"<code {self._round}>"
         linecache.cache[filename] = (len(code), None, code.splitlines(True), filename)
         streams = sys.stdout, sys.stderr
-        sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = printed  # type: ignore[assignment]  # a stream
+        sys.stdout = sys.stderr = printed
         try:
             compiled = compile(code, filename, "exec", dont_inherit=True)
             hooks.define_missing(compiled, self.namespace, self._paths)
@@ -131,13 +139,10 @@ class Interpreter:
 
     def _describe(self, error: BaseException, filename: str) -> dict[str, Any]:
         """Type, message and line, short enough to be read by a model."""
-        line = None
         if isinstance(error, SyntaxError) and error.filename == filename:
             line, message = error.lineno, f"{error.msg}: {(error.text or '').strip()}".rstrip(": ")
         else:
-            frames = [f.lineno for f in traceback.extract_tb(error.__traceback__, -200) if f.filename == filename]
-            line = frames[-1] if frames else None
-            message = str(error)
+            line, message = _last_line(error, filename), _message(error)
         kind = type(error).__name__
         if isinstance(error, MemoryError) or "Insufficient memory" in message:
             kind, message = "MemoryLimit", message or f"more than {self._limits['memory_mb']} MiB were asked for"
@@ -220,6 +225,23 @@ class Interpreter:
             )
             offset += len(data)
         return images, cut
+
+
+def _last_line(error: BaseException, filename: str) -> int | None:
+    """The line of the code that runs, not of a library, at which `error` left it."""
+    line, step = None, error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_code.co_filename == filename:
+            line = step.tb_lineno
+        step = step.tb_next
+    return line
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as failure:  # an exception of the code's own making
+        return f"its message cannot be read: {type(failure).__name__}"
 
 
 class _TooLargeError(Exception):

@@ -7,13 +7,14 @@ folder (the repair ``output_folder``); whoever asks for the original path later 
 
 from __future__ import annotations
 
+import functools
 import os
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
-from .confine import INPUT, OUTPUT, SCRATCH
+from .confine import OUTPUT, SCRATCH
 from .root import DATA
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
@@ -100,6 +101,17 @@ class Paths:
                 self.note("output_folder", f"made the folder {ours[:200]}")
         return self.real(posixpath.join(ours, name)) if ours != folder or self.prefix else path
 
+    def make(self, path: Any) -> Any:
+        """The real path of a folder to make; a foreign one is moved where that repair is on."""
+        text = _text(path)
+        if text is None or "output_folder" not in self.enabled:
+            return self.look(path)
+        absolute = self.absolute(text)
+        if _exists(self.real(absolute)):
+            return self.look(path)
+        ours = self.folder(absolute)
+        return path if ours == absolute and not self.prefix else self.real(ours)
+
     def folder(self, folder: str) -> str:
         """The folder to write in where the code names `folder`: itself, or one of ours that stands for it."""
         if folder in {OUTPUT, SCRATCH} or folder.startswith((OUTPUT + "/", SCRATCH + "/")):
@@ -140,42 +152,21 @@ def _same_name(path: str, inputs: Collection[str]) -> str | None:
     return next((known for known in inputs if posixpath.splitext(posixpath.basename(known))[0] == stem), None)
 
 
-ASKING = ("stat lstat listdir scandir access chdir readlink truncate statvfs utime chmod remove unlink rmdir").split()
+ASKING = (
+    "stat", "lstat", "listdir", "scandir", "access", "chdir", "readlink", "truncate", "statvfs", "utime", "chmod",
+    "remove", "unlink", "rmdir",
+)  # fmt: skip
 """Functions of `os` whose first argument is a path that need not be made."""
 
 
 def hook_os(paths: Paths) -> None:
     """Let the functions of `os` that take a path see real paths."""
-
-    def wrap(original: Callable[..., Any], resolve: Callable[[Any], Any]) -> Callable[..., Any]:
-        def hooked(path: Any = ".", *args: Any, **kwargs: Any) -> Any:
-            return original(resolve(path), *args, **kwargs)
-
-        hooked.__name__, hooked.__doc__ = original.__name__, original.__doc__
-        return hooked
-
-    def in_folder(path: Any) -> Any:
-        text = _text(path)
-        if text is None or "output_folder" not in paths.enabled:
-            return paths.look(path)
-        absolute = paths.absolute(text)
-        if _exists(paths.real(absolute)):
-            return paths.look(path)
-        ours = paths.folder(absolute)
-        return path if ours == absolute and not paths.prefix else paths.real(ours)
-
-    def pair(original: Callable[..., Any]) -> Callable[..., Any]:
-        def hooked(source: Any, target: Any, **kwargs: Any) -> Any:
-            return original(paths.look(source), paths.write(target), **kwargs)
-
-        return hooked
-
     for name in ASKING:
-        setattr(os, name, wrap(getattr(os, name), paths.look))
+        setattr(os, name, with_path(getattr(os, name), paths.look))
     for name in ("mkdir", "makedirs"):
-        setattr(os, name, wrap(getattr(os, name), in_folder))
+        setattr(os, name, with_path(getattr(os, name), paths.make))
     for name in ("rename", "replace"):
-        setattr(os, name, pair(getattr(os, name)))
+        setattr(os, name, _with_two_paths(getattr(os, name), paths))
     original_open, original_getcwd = os.open, os.getcwd
 
     def os_open(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
@@ -186,4 +177,19 @@ def hook_os(paths: Paths) -> None:
     os.getcwd = lambda: paths.virtual(original_getcwd())
 
 
-__all__ = ["IMAGE_SUFFIXES", "INPUT", "OUTPUT", "SCRATCH", "Paths", "hook_os"]
+def with_path(original: Callable[..., Any], resolve: Callable[[Any], Any]) -> Callable[..., Any]:
+    """`original`, its first argument resolved."""
+
+    @functools.wraps(original)
+    def hooked(path: Any = ".", *args: Any, **kwargs: Any) -> Any:
+        return original(resolve(path), *args, **kwargs)
+
+    return hooked
+
+
+def _with_two_paths(original: Callable[..., Any], paths: Paths) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def hooked(source: Any, target: Any, **kwargs: Any) -> Any:
+        return original(paths.look(source), paths.write(target), **kwargs)
+
+    return hooked

@@ -48,7 +48,7 @@ def serve(request: dict[str, Any], descriptors: list[int], place: confine.Place,
     while True:
         request = json.loads(_receive(control))
         reply = interpreter.run(request["code"])
-        sys.stdout = sys.stderr = None  # type: ignore[assignment]  # threads that live on have nowhere to print
+        sys.stdout = sys.stderr = None  # threads that live on have nowhere to print
         _send(control, {"id": request["id"], **reply})
 
 

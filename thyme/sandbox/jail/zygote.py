@@ -16,20 +16,22 @@ from typing import Any
 
 from . import confine, kernel, landlock, root, seccomp, session
 
-WARM = (
-    "array ast base64 bisect builtins calendar cmath collections copy csv dataclasses datetime decimal dis enum "
-    "fractions functools glob hashlib heapq importlib.util inspect io itertools json linecache math mmap operator "
-    "pathlib pickle pprint queue random re shutil site statistics string struct tempfile textwrap threading time "
-    "tokenize traceback types typing unicodedata uuid warnings zlib "
-    "numpy numpy.fft numpy.linalg numpy.random cv2 PIL.Image PIL.ImageChops PIL.ImageColor PIL.ImageDraw "
-    "PIL.ImageEnhance PIL.ImageFilter PIL.ImageFont PIL.ImageMath PIL.ImageOps PIL.ImageStat"
-).split()
+WARM = """
+    array ast base64 bisect builtins calendar cmath collections copy csv dataclasses datetime decimal dis enum
+    fractions functools glob hashlib heapq importlib.util inspect io itertools json linecache math mmap operator
+    pathlib pickle pprint queue random re shutil site statistics string struct tempfile textwrap threading time
+    tokenize traceback types typing unicodedata uuid warnings zlib
+    numpy numpy.fft numpy.linalg numpy.random cv2 PIL.Image PIL.ImageChops PIL.ImageColor PIL.ImageDraw
+    PIL.ImageEnhance PIL.ImageFilter PIL.ImageFont PIL.ImageMath PIL.ImageOps PIL.ImageStat
+"""
 """Imported before the first session is forked."""
 
 DECODERS = frozenset({"BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"})
 """Formats that Pillow keeps reading; the others start programs or are seldom tested."""
 
 _IDLE_S = 1.0
+_EVERYTHING: tuple[str, ...] = ("/",)
+"""Of a root that holds nothing but what may be read."""
 _MOST_DESCRIPTORS = 253
 
 
@@ -64,7 +66,7 @@ class Zygote:
         seccomp.Filter()  # an architecture without a table fails here, not in the first session
         if self._level == "namespaces":
             self._pid_namespace, statistics = root.enter(runtime)
-            search, self._readable = [*runtime["standard_library"], root.SITE], ("/",)
+            search, self._readable = [*runtime["standard_library"], root.SITE], _EVERYTHING
         else:
             kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
             statistics = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
@@ -157,10 +159,11 @@ def without_holes(tree: str, holes: list[str]) -> Iterator[str]:
 
 def warm_up() -> None:
     """Import what code is likely to use, and keep it out of the way of the garbage collector."""
-    for name in WARM:
+    for name in WARM.split():
         __import__(name)
-    import cv2
     import site
+
+    import cv2
     from PIL import Image
 
     cv2.setNumThreads(1)

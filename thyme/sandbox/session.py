@@ -1,0 +1,143 @@
+"""One trajectory's session: variables live on while its process does, and a process that dies is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+from thyme.config.sandbox import SandboxConfig
+from thyme.errors import SandboxError
+from thyme.sandbox import wire
+from thyme.sandbox.process import Order, OverQuotaError, SessionProcess
+from thyme.types import Execution, ExecutionError
+
+LOST = "variables and files of earlier blocks are gone"
+
+Fork = Callable[[Order], Awaitable[SessionProcess]]
+
+
+class BrokerSession:
+    """Implements `thyme.sandbox.base.Session`. Made by `thyme.sandbox.broker.Broker.session`."""
+
+    def __init__(self, order: Order, isolation: str, fork: Fork) -> None:
+        """Prepare; nothing is started before `open`.
+
+        Args:
+            order: What the process is made of; its inputs are owned by this session.
+            isolation: Level in force.
+            fork: Starts a process.
+        """
+        self._order, self._isolation, self._fork = order, isolation, fork
+        self._process: SessionProcess | None = None
+        self._replaced = False
+        self._turn = asyncio.Lock()
+        self._closed = False
+
+    @property
+    def _config(self) -> SandboxConfig:
+        return self._order.config
+
+    async def open(self) -> None:
+        """Start the process."""
+        self._process = await self._fork(self._order)
+
+    async def run(self, code: str) -> Execution:
+        """Run one code block; see `thyme.sandbox.base.Session.run`."""
+        async with self._turn:
+            if self._closed:
+                raise SandboxError("the session is closed")
+            if len(code) > self._config.code_chars:
+                return self._too_long(code)
+            process, unnoticed = await self._living()
+            started = time.perf_counter()
+            try:
+                answer = await self._exchange(process, code)
+            except BaseException:  # cancelled, most likely: what the process does now, nobody knows
+                await self._end_process()
+                raise
+            duration_s = time.perf_counter() - started
+            if isinstance(answer, ExecutionError):
+                await self._end_process()
+                return self._stopped(code, answer, duration_s)
+            process.pause()
+            return self._finished(code, process, answer, duration_s, unnoticed)
+
+    async def _living(self) -> tuple[SessionProcess, bool]:
+        """The process to run in, and whether the last one went away without anybody having been told."""
+        unnoticed = self._process is not None and self._process.ended
+        if unnoticed:
+            await self._end_process()
+        if self._process is None:
+            self._process = await self._fork(self._order)
+            self._replaced = True
+        return self._process, unnoticed
+
+    async def _exchange(self, process: SessionProcess, code: str) -> wire.Reply | ExecutionError:
+        """Send the code and wait for the answer, or for what ends the session instead."""
+        config, request_id = self._config, secrets.token_hex(16)
+        process.resume()
+        try:
+            async with asyncio.timeout(config.timeout_s):
+                data = await process.ask({"id": request_id, "code": code}, config.message_bytes)
+            return wire.read_reply(data, request_id, config)
+        except TimeoutError:
+            message = f"the code ran longer than {config.timeout_s:g} s and was stopped"
+            return ExecutionError(type="Timeout", message=message)
+        except OverQuotaError as excess:
+            return ExecutionError(type="DiskLimit", message=f"the code wrote {excess} and was stopped")
+        except wire.ProtocolError as fault:
+            return ExecutionError(type="Killed", message=f"the session was stopped: {fault}")
+        except (asyncio.IncompleteReadError, OSError):
+            return ExecutionError(type="Killed", message="the process of the code ended before the code did")
+
+    def _finished(
+        self, code: str, process: SessionProcess, reply: wire.Reply, duration_s: float, unnoticed: bool
+    ) -> Execution:
+        error = reply.execution_error()
+        if error is not None and self._replaced:
+            error = error.model_copy(update={"message": f"{error.message} ({LOST})".strip()})
+        self._replaced = self._replaced and error is not None  # once code runs again, the loss is history
+        return Execution(
+            code=code,
+            ran=code if reply.ran is None else reply.ran,
+            stdout=reply.stdout,
+            images=wire.take_images(process.memory, reply.images),
+            error=error,
+            repairs=reply.repair_records(),
+            duration_s=duration_s,
+            truncated=reply.truncated,
+            session_lost=unnoticed,
+            isolation=self._isolation,
+        )
+
+    def _stopped(self, code: str, error: ExecutionError, duration_s: float) -> Execution:
+        return Execution(
+            code=code,
+            ran=code,
+            error=error.model_copy(update={"message": f"{error.message}; {LOST}"}),
+            duration_s=duration_s,
+            session_lost=True,
+            isolation=self._isolation,
+        )
+
+    def _too_long(self, code: str) -> Execution:
+        message = f"{len(code)} characters of code; at most {self._config.code_chars} may run"
+        error = ExecutionError(type="CodeTooLong", message=message)
+        return Execution(code=code[: self._config.code_chars], error=error, isolation=self._isolation)
+
+    async def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            await asyncio.shield(process.kill())
+
+    async def aclose(self) -> None:
+        """End the process and forget the inputs."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._end_process()
+        for _, descriptor in self._order.inputs:
+            os.close(descriptor)
