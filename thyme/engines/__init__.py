@@ -9,12 +9,13 @@ from thyme.errors import MissingExtraError, UsageError
 __all__ = ["open_engine"]
 
 
-def open_engine(model: str, config: EngineConfig | None = None) -> Engine:
+def open_engine(model: str, config: EngineConfig | None = None, *, name: str | None = None) -> Engine:
     """Load a model and return the engine over it.
 
     Args:
         model: Checkpoint folder or hub id. Whoever calls resolves ``nano`` to its folder.
         config: How it is loaded and run; None is the default.
+        name: What records call it; None is the folder's own name, or the hub id.
 
     Raises:
         ModelNotFoundError: No such model, or one that cannot be used.
@@ -30,4 +31,4 @@ def open_engine(model: str, config: EngineConfig | None = None) -> Engine:
         from thyme.engines.transformers import TransformersEngine
     except ImportError as error:
         raise MissingExtraError("a local model", "local") from error
-    return TransformersEngine.load(model, config)
+    return TransformersEngine.load(model, config, name=name)

@@ -61,12 +61,15 @@ class TransformersEngine:
         self._info = EngineInfo(name or family.name, capabilities, fingerprints, prompts)
 
     @classmethod
-    def load(cls, model: str | Path, config: EngineConfig | None = None) -> TransformersEngine:
+    def load(
+        cls, model: str | Path, config: EngineConfig | None = None, *, name: str | None = None
+    ) -> TransformersEngine:
         """Load a checkpoint.
 
         Args:
             model: Folder or hub id.
             config: How to load and run it; None is the default.
+            name: What records call it; None is the folder's own name, or the hub id.
 
         Raises:
             ModelNotFoundError: No such checkpoint, or one that cannot be used.
@@ -82,7 +85,7 @@ class TransformersEngine:
             load_model(folder, config),
             family,
             config,
-            name=folder.resolve().name if is_folder else str(model),
+            name=name or (folder.resolve().name if is_folder else str(model)),
             fingerprint=model_fingerprint(folder),
             prompts=str(prompts.resolve()) if prompts.is_dir() else None,
         )
