@@ -57,6 +57,7 @@ class Chunk:
     text: str
     """New text. The texts of a span's chunks concatenate to the decoding of its ids."""
     token_ids: tuple[int, ...] = ()
+    """An end-of-turn token is among them, so that trainers see it, and has no text."""
     logprobs: tuple[float, ...] = ()
     """Under logits / tau, tau = 0 counted as 1; empty where the engine does not know them."""
     stop: ChunkStop | None = None

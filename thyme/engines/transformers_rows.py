@@ -14,7 +14,7 @@ import torch
 from thyme.engines.base import Chunk, ChunkStop
 from thyme.engines.transformers_cache import RowCache
 from thyme.engines.transformers_model import Features, Feed, join
-from thyme.engines.transformers_sequence import Sequence as TokenSequence
+from thyme.engines.transformers_sequence import TokenSequence
 from thyme.engines.transformers_text import SpanText
 from thyme.errors import ThymeError
 from thyme.families import Family

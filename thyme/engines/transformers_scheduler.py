@@ -108,15 +108,22 @@ class Scheduler:
     def _run(self) -> None:
         if self._config.threads is not None:
             torch.set_num_threads(self._config.threads)
-        while not self._closed:
-            self._obey()
-            self._admit()
-            self._advance()
+        try:
+            while not self._closed:
+                self._obey()
+                self._admit()
+                self._advance()
+                self._deliver()
+        except BaseException as error:  # nobody may wait for a thread that is gone
+            self._closing = True
+            self._end(EngineError(f"the engine broke down: {type(error).__name__}: {error}"))
             self._deliver()
+            raise
 
     def _obey(self) -> None:
         """Carry out what was asked for, and wait for it where there is nothing else to do."""
-        wait = not self._waiting and not any(row.reading.ready for row in self._rows)
+        admissible = self._waiting and len(self._rows) < self._config.max_batch
+        wait = not admissible and not any(row.reading.ready for row in self._rows)
         while True:
             try:
                 command = self._commands.get(block=wait)
@@ -127,8 +134,12 @@ class Scheduler:
 
     def _stop(self) -> None:
         self._closed = True
+        self._end(EngineError("the engine was closed"))
+
+    def _end(self, error: EngineError) -> None:
+        """End everything."""
         for job in (*self._waiting, *(row.job for row in self._rows)):
-            self._out.append((job.outbox, EngineError("the engine was closed")))
+            self._out.append((job.outbox, error))
         self._waiting.clear()
         self._rows.clear()
         self._idle.clear()

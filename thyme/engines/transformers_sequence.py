@@ -16,7 +16,7 @@ from thyme.types import Generated, ImageRecord, Observation, Prompt, Segment
 
 
 @dataclass(frozen=True)
-class Sequence:
+class TokenSequence:
     """Everything that stands before the first token to generate."""
 
     ids: IntArray
@@ -37,7 +37,7 @@ class Sequence:
         return self._images_by_start.get(start)
 
 
-def request_sequence(request: Request, family: Family) -> Sequence:
+def request_sequence(request: Request, family: Family) -> TokenSequence:
     """Ids and images of prompt and segments. Ids that are known are taken as they are; only missing ones are made.
 
     Raises:
@@ -59,7 +59,7 @@ def request_sequence(request: Request, family: Family) -> Sequence:
         )
     firsts = np.cumsum([0, *counts])[:-1]
     starts = tuple(int(placeholders[first]) for first in firsts)
-    return Sequence(array, tuple(images), grids, starts, tuple(counts))
+    return TokenSequence(array, tuple(images), grids, starts, tuple(counts))
 
 
 def _prompt(prompt: Prompt, family: Family) -> tuple[list[int], list[ImageRecord]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from typing import Any
 
@@ -26,11 +25,9 @@ def vocabulary_bytes(tokenizer: Any, *, silent: Collection[int] = ()) -> tuple[b
     Raises:
         ModelNotFoundError: The tokenizer does not work on bytes.
     """
-    decoder = json.loads(tokenizer.backend_tokenizer.to_str()).get("decoder") or {}
-    if decoder.get("type") != "ByteLevel":
-        raise ModelNotFoundError(
-            f"the tokenizer decodes by {decoder.get('type')}, not byte by byte; it is not supported"
-        )
+    decoder = type(tokenizer.backend_tokenizer.decoder).__name__
+    if decoder != "ByteLevel":
+        raise ModelNotFoundError(f"the tokenizer decodes by {decoder}, not byte by byte; it is not supported")
     alphabet = _byte_characters()
     added = {index: token.content for index, token in tokenizer.added_tokens_decoder.items()}
     table = [b""] * (max(tokenizer.get_vocab().values()) + 1)
