@@ -1,0 +1,86 @@
+"""The command. One module a command, imported when it is called, so that ``thyme --help`` needs no torch.
+
+Every error is one line on stderr: exit code 2 where the caller asked for something that cannot be, 1 for any other.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from thyme import __version__
+from thyme.errors import ThymeError, UsageError
+
+COMMANDS = {
+    "ask": ("thyme.cli.ask", "Ask a model a question about images, and watch it think."),
+    "replay": ("thyme.cli.replay", "Run the code of a stored trajectory again, and compare."),
+    "demo": ("thyme.cli.demo", "Show the embedded model at work on fresh scenes."),
+    "sandbox": ("thyme.cli.sandbox", "Say which isolation this machine offers."),
+    "nano": ("thyme.cli.nano", "Train and evaluate the embedded model."),
+}
+"""Module (its `app` is the command) and help line of each command, in the order of the help."""
+
+
+class Commands(TyperGroup):
+    """Knows its commands by name, and imports one only to run it."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A stand-in that has a name and a help line; enough for the overview and for suggestions."""
+        if cmd_name not in COMMANDS:
+            return None
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command itself, imported now."""
+        name, _, rest = super().resolve_command(ctx, args)
+        if name is None:
+            return name, None, rest
+        command = get_command(import_module(COMMANDS[name][0]).app)
+        command.name = name
+        return name, command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run, and turn an error of ours into its line and its exit code."""
+        try:
+            return super().invoke(ctx)
+        except ThymeError as error:
+            typer.echo(f"thyme: {error}", err=True)
+            raise typer.Exit(2 if isinstance(error, UsageError) else 1) from error
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="A vision-language model thinks with images by writing Python.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"thyme {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    logging.basicConfig(format="thyme: %(message)s", level=logging.WARNING)
+
+
+def main() -> None:
+    """Run the command; the entry point of the package."""
+    app()

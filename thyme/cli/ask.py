@@ -1,0 +1,158 @@
+"""``thyme ask``: one question, answered in front of you."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thyme.agent.rollout import rollout_events
+from thyme.cli import options
+from thyme.cli.models import NANO, open_runtime
+from thyme.config import EngineConfig, RolloutConfig, SandboxConfig
+from thyme.errors import EngineError, UsageError
+from thyme.events import Event, FinishedEvent
+from thyme.images import MAX_PIXELS, load_image
+from thyme.prompts import PromptSet
+from thyme.store import write_trajectories
+from thyme.types import ImageRecord, Problem, Trajectory
+from thyme.view.html import render_page
+from thyme.view.terminal import TrajectoryPrinter
+
+app = typer.Typer(add_completion=False)
+
+TRAJECTORY_FILE = "trajectory.jsonl"
+PAGE_FILE = "page.html"
+
+
+@app.command()
+def ask(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[IMAGE]... QUESTION",
+            help="Image files (- is stdin; none for a question without images), then the question.",
+        ),
+    ],
+    model: options.Model = NANO,
+    no_tools: Annotated[bool, typer.Option("--no-tools", help="The same prompt, with code blocked.")] = False,
+    text_temperature: Annotated[float, typer.Option(min=0, max=10, help="0 is greedy.")] = 0.0,
+    code_temperature: Annotated[float, typer.Option(min=0, max=10, help="0 is greedy.")] = 0.0,
+    max_rounds: Annotated[int, typer.Option(min=0, help="Code blocks that may run.")] = RolloutConfig().max_rounds,
+    seed: options.Seed = 0,
+    prompts: options.Prompts = None,
+    isolation: options.Isolation = "best",
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help=f"Write {TRAJECTORY_FILE}, images/ and {PAGE_FILE} there, in place of older ones."
+        ),
+    ] = None,
+    as_json: options.Json = False,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest image that is read, pixels.")] = MAX_PIXELS,
+) -> None:
+    """Ask a model a question about images, and watch it think.
+
+    The model reasons, writes Python where it helps, sees what the code made, and answers.
+    """
+    problem = read_problem(inputs, max_pixels)
+    words = None if prompts is None else PromptSet.load(prompts)
+    config = RolloutConfig(
+        text_temperature=text_temperature, code_temperature=code_temperature, tools=not no_tools, max_rounds=max_rounds
+    )
+    if model == NANO:
+        warn_of_foreign(problem.images)
+
+    async def run() -> Trajectory:
+        engine_config = EngineConfig(model=model, device=device, dtype=dtype)
+        async with open_runtime(model, engine_config, SandboxConfig(isolation=isolation)) as (engine, sandbox):
+            printer = None if as_json else TrajectoryPrinter()
+            if printer is not None:
+                printer.question(problem)
+            events = rollout_events(problem, engine, sandbox, config, prompts=words, seed=seed)
+            return await watch(events, printer)
+
+    trajectory = asyncio.run(run())
+    if save is not None:
+        save_trajectory(save, trajectory)
+    if as_json:
+        typer.echo(trajectory.model_dump_json())
+    if trajectory.error is not None:
+        raise EngineError(f"the {trajectory.error.where} failed: {trajectory.error.message}")
+
+
+def read_problem(inputs: Sequence[str], max_pixels: int = MAX_PIXELS) -> Problem:
+    """Make the problem of what stands on the command line.
+
+    Args:
+        inputs: Image files, then the question.
+        max_pixels: Largest image that is read.
+
+    Raises:
+        UsageError: There is no question, or it is empty.
+        ImageError: An image cannot be used.
+    """
+    *files, question = inputs
+    if not files and Path(question).is_file():
+        raise UsageError(f"no question about {question}; write: thyme ask {question} 'What ...?'")
+    if not question.strip():
+        raise UsageError("the question is empty; write: thyme ask IMAGE 'What ...?'")
+    if files.count("-") > 1:
+        raise UsageError("stdin (-) holds one image; name the others by file")
+    images = tuple(_read_image(file, max_pixels) for file in files)
+    return Problem(id="ask", question=question, images=images)
+
+
+def _read_image(file: str, max_pixels: int) -> ImageRecord:
+    if file == "-":
+        return load_image(sys.stdin.buffer.read(), name="stdin", max_pixels=max_pixels)
+    return load_image(Path(file), max_pixels=max_pixels)
+
+
+def warn_of_foreign(images: Sequence[ImageRecord]) -> None:
+    """Say on stderr which pictures are from outside nano's world, so that nobody takes its answer for knowledge."""
+    from thyme.cli.foreign import foreign
+
+    for image in images:
+        reason = foreign(image.image)
+        if reason is not None:
+            typer.echo(
+                f"thyme: {image.name} is no picture of nano's world: {reason}. nano is tiny and knows nothing else, so "
+                "its answer means nothing; for real pictures name a real model (--model FOLDER or HUB_ID)",
+                err=True,
+            )
+
+
+async def watch(events: AsyncGenerator[Event, None], printer: TrajectoryPrinter | None) -> Trajectory:
+    """Follow a rollout to its end, printing it if there is a printer."""
+    trajectory: Trajectory | None = None
+    async with aclosing(events):
+        async for event in events:
+            if printer is not None:
+                printer.feed(event)
+            if isinstance(event, FinishedEvent):
+                trajectory = event.trajectory
+    assert trajectory is not None  # the last event of every rollout that was not cancelled
+    return trajectory
+
+
+def save_trajectory(folder: Path, trajectory: Trajectory) -> None:
+    """Write the record, its images and its page.
+
+    Raises:
+        UsageError: The folder cannot be written.
+    """
+    try:
+        write_trajectories(folder / TRAJECTORY_FILE, [trajectory])
+        page = render_page([trajectory], trajectory.problem.question)
+        (folder / PAGE_FILE).write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written ({error.strerror}); name another folder with --save") from error
+    typer.echo(f"saved in {folder}: {TRAJECTORY_FILE}, images/, {PAGE_FILE}", err=True)

@@ -1,0 +1,28 @@
+"""Options that several commands share, so that they have one spelling and one help line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Model = Annotated[
+    str,
+    typer.Option(
+        help="nano (embedded), a checkpoint FOLDER, a HUB_ID, or URL#NAME of a server. "
+        "For tests and demonstrations also scripted:FILE, a JSON list of what to say.",
+        metavar="MODEL",
+    ),
+]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes a GPU where there is one.")]
+Dtype = Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Number format of the weights.")]
+Isolation = Annotated[
+    Literal["best", "namespaces", "landlock"],
+    typer.Option(help="Level of the sandbox; best takes the strongest this machine offers."),
+]
+Seed = Annotated[int, typer.Option(help="Seeds every draw and the sandbox.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
+Prompts = Annotated[
+    Path | None, typer.Option(help="Folder of prompt files, instead of the model's own.", metavar="DIR")
+]
