@@ -21,7 +21,7 @@ _OWN = {"config.json", "trainer_state.json", "adapter_config.json", RUN_FILE, RE
 
 
 def load_model(folder: Path, *, dtype: torch.dtype, attention: str) -> Any:
-    """Load a checkpoint's model for training, under its folder's bare name.
+    """Load a checkpoint's model for training.
 
     Args:
         folder: The checkpoint.
@@ -31,18 +31,17 @@ def load_model(folder: Path, *, dtype: torch.dtype, attention: str) -> Any:
     from transformers import AutoModelForImageTextToText
 
     with _no_bars():
-        model: Any = AutoModelForImageTextToText.from_pretrained(
+        return AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, attn_implementation=attention, local_files_only=True
         )
-    forget_path(model)
-    return model
 
 
 @contextmanager
 def _no_bars() -> Iterator[None]:
     """The library's own progress bars off: they would break ours."""
-    from transformers.utils import logging
+    from transformers.utils import logging as quiet
 
+    logging: Any = quiet  # untyped there
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -52,12 +51,16 @@ def _no_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def forget_path(model: Any) -> None:
-    """Keep only the last part of the path that a model was loaded from: adapters and configurations would store it."""
-    for config in (model.config, *(getattr(model.config, name) for name in model.config.sub_configs)):
-        if Path(str(config._name_or_path)).is_absolute():
-            config._name_or_path = Path(config._name_or_path).name
-    model.name_or_path = model.config._name_or_path
+def rename(model: Any, name: str) -> None:
+    """Call a model by a name that may be stored: adapters and configurations keep the path it was loaded from.
+
+    Args:
+        model: A transformers model.
+        name: Hub id, or the bare name of a folder.
+    """
+    for config in (model.config, *(getattr(model.config, part) for part in model.config.sub_configs)):
+        config._name_or_path = name
+    model.name_or_path = name
 
 
 def copy_companions(base: Path, out: Path) -> None:
@@ -76,16 +79,18 @@ def copy_companions(base: Path, out: Path) -> None:
                     shutil.copyfile(source, target)
 
 
-def save_weights(model: Any, out: Path, **options: Any) -> None:
-    """A model's own ``save_pretrained``, quietly.
+def save_weights(model: Any, out: Path, *, state_dict: dict[str, Any] | None = None) -> None:
+    """Save the weights and configuration of a model, or the adapters of a peft model.
 
     Args:
         model: A transformers or peft model.
         out: Folder.
-        options: Passed on.
+        state_dict: Its weights, where a distributed run has gathered them.
     """
+    # Adapters leave the vocabulary alone; peft would ask the hub for the base's configuration to find that out.
+    options = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
     with _no_bars():
-        model.save_pretrained(out, **options)
+        model.save_pretrained(out, state_dict=state_dict, **options)
 
 
 def save_final(model: Any, base: Path, out: Path, *, dtype: torch.dtype | None) -> None:

@@ -26,9 +26,9 @@ from thyme.families.checkpoint import find_checkpoint
 from thyme.train.checkpoint import (
     REPORT_FILE,
     check_same_run,
-    forget_path,
     last_checkpoint,
     load_model,
+    rename,
     save_final,
 )
 from thyme.train.encode import Encoded
@@ -104,10 +104,11 @@ def train_sft(
         UsageError: There is no sample, or the device asked for is missing.
         ConfigError: The checkpoint to resume belongs to another run.
     """
-    folder = find_checkpoint(model if isinstance(model, str | Path) else _needed(base))
+    source = model if isinstance(model, str | Path) else _needed(base)
+    folder = find_checkpoint(source)
     family = family or load_family(folder)
     module = model if isinstance(model, nn.Module) else _loaded(folder, settings)
-    trained = _prepared(module, settings)
+    trained = _prepared(module, folder.name if Path(source).is_dir() else str(source), settings)
     images = _image_source(trained, family, settings)
     rows = Rows(
         train=list(_taken(samples, images, settings)),
@@ -177,10 +178,10 @@ def _loaded(folder: Path, settings: SFTSettings) -> nn.Module:
     return model
 
 
-def _prepared(model: nn.Module, settings: SFTSettings) -> Any:
-    """The model on its device, without its path, the vision tower frozen or not."""
+def _prepared(model: nn.Module, name: str, settings: SFTSettings) -> Any:
+    """The model on its device, under a name that may be stored, the vision tower frozen or not."""
     prepared: Any = model
-    forget_path(prepared)
+    rename(prepared, name)
     prepared.model.visual.requires_grad_(not settings.freeze_vision)
     return prepared.to("cpu" if on_cpu(settings) else "cuda")
 
