@@ -75,10 +75,10 @@ class Paths:
         text = _text(path)
         if text is None or "input_path" not in self.enabled or not self.inputs:
             return found
-        if not text.lower().endswith(IMAGE_SUFFIXES) or _exists(found):
+        if not is_picture(text) or _exists(found):
             return found
         absolute = self.absolute(text)
-        if absolute.startswith((OUTPUT + "/", SCRATCH + "/")) and not _same_name(absolute, self.inputs):
+        if is_ours(absolute) and not _same_name(absolute, self.inputs):
             return found  # something the code meant to have saved: the error says more than a wrong picture
         known = _same_name(absolute, self.inputs) or self.inputs[0]
         self.note("input_path", f"{text[:200]} does not exist; read {known}")
@@ -91,9 +91,10 @@ class Paths:
             return path
         if "output_folder" not in self.enabled:
             return self.look(path)
-        folder, name = posixpath.split(self.absolute(text))
-        if not name or folder == "/dev":
-            return self.look(path)
+        absolute = self.absolute(text)
+        folder, name = posixpath.split(absolute)
+        if not is_picture(name) and not is_ours(absolute) or absolute in self.inputs:
+            return self.look(path)  # only pictures are moved: other writes elsewhere are no slip, and the input stays
         ours = self.folder(folder)
         if not _exists(self.real(ours)):
             _real_makedirs(self.real(ours), exist_ok=True)
@@ -114,7 +115,7 @@ class Paths:
 
     def folder(self, folder: str) -> str:
         """The folder to write in where the code names `folder`: itself, or one of ours that stands for it."""
-        if folder in {OUTPUT, SCRATCH} or folder.startswith((OUTPUT + "/", SCRATCH + "/")):
+        if is_ours(folder):
             return folder
         ours = self._moved(folder)
         if ours is None:
@@ -127,6 +128,16 @@ class Paths:
             if absolute == folder or absolute.startswith(folder.rstrip("/") + "/"):
                 return ours + absolute[len(folder.rstrip("/")) :]
         return None
+
+
+def is_ours(path: str) -> bool:
+    """Whether a virtual, absolute path is, or lies in, a folder that a session may write in."""
+    return path in {OUTPUT, SCRATCH} or path.startswith((OUTPUT + "/", SCRATCH + "/"))
+
+
+def is_picture(path: str) -> bool:
+    """Whether a path ends as that of a picture."""
+    return path.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _text(path: Any) -> str | None:

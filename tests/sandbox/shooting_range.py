@@ -1,0 +1,141 @@
+"""What the attacks aim at: a folder of secrets, listeners, a victim process, and this very process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from PIL import Image
+
+from thyme.types import Execution
+
+ATTACKS: dict[str, dict[str, str]] = {
+    **json.loads((Path(__file__).parent / "attacks.json").read_text()),
+    **json.loads((Path(__file__).parent / "more_attacks.json").read_text()),
+}
+"""Name to ``code`` and ``criterion``: what shows that the attack succeeded, besides 'ESC' in what it printed."""
+
+SECRET_COLOUR = (250, 1, 137)
+
+
+@dataclass
+class Range:
+    """The targets of one test module, and what hit them."""
+
+    folder: Path
+    tcp: socket.socket
+    udp: socket.socket
+    abstract: str
+    victim: subprocess.Popen[bytes]
+    signals: list[int] = field(default_factory=list)
+
+    def code(self, attack: str) -> str:
+        """The attack's code with its aims filled in."""
+        aims = f"PORT={self.port}; VPID={self.victim.pid}; OUTDIR='/mnt/data/temp_processed_images/'\n"
+        body = ATTACKS[attack]["code"]
+        return aims + body.replace("{VICTIM}", str(self.folder)).replace("{ABSTRACT_NAME}", self.abstract)
+
+    @property
+    def port(self) -> int:
+        """Where TCP and UDP listen."""
+        return int(self.tcp.getsockname()[1])
+
+    def succeeded(self, attack: str, execution: Execution, next_execution: Execution) -> str:
+        """What the attack achieved; empty where it achieved nothing."""
+        if "ESC" in execution.stdout:
+            return execution.stdout[:200]
+        if next_execution.stdout != "42 3\n" or next_execution.error or next_execution.session_lost:
+            return f"the next session is not sound: {next_execution}"
+        found = [hit for hit, happened in self._hits(execution) if happened]
+        kind, _, name = ATTACKS[attack]["criterion"].partition(":")
+        if kind in {"exists", "late"} and (self.folder / name).exists():
+            found.append(f"{name} was written")
+        return "; ".join(found)
+
+    def _hits(self, execution: Execution) -> Iterator[tuple[str, bool]]:
+        yield "a datagram arrived", self._datagram()
+        yield "a signal arrived", bool(self.signals)
+        yield "the victim is dead or stopped", psutil.Process(self.victim.pid).status() not in {"sleeping", "running"}
+        yield "a file is gone", not (self.folder / "deleteme").exists()
+        yield "a file was changed", (self.folder / "secret.txt").read_text() != "TOPSECRET"
+        yield "a mode was changed", (self.folder / "secret.txt").stat().st_mode & 0o777 != 0o666
+        yield "a foreign picture came back", any(_shows_secret(i.image) for i in execution.images)
+        yield "too much text came back", len(execution.stdout) > 5_000_000
+        yield "a bomb came back", any(i.width * i.height > 100_000_000 for i in execution.images)
+        yield "a forged picture came back", any(i.name.endswith("forged.png") for i in execution.images)
+
+    def _datagram(self) -> bool:
+        with contextlib.suppress(BlockingIOError):
+            self.udp.recv(100)
+            return True
+        return False
+
+
+def _shows_secret(image: Image.Image) -> bool:
+    return image.convert("RGB").getpixel((0, 0)) == SECRET_COLOUR
+
+
+@contextlib.contextmanager
+def open_range() -> Iterator[Range]:
+    """Put the targets up, as open to attack as a machine can be: anyone may write the files."""
+    folder = Path(tempfile.mkdtemp(prefix="victim-", dir="/tmp"))
+    listeners = [socket.socket(socket.AF_INET, kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)]
+    abstract_name = f"thyme-{secrets.token_hex(8)}"
+    abstract = socket.socket(socket.AF_UNIX)
+    victim = subprocess.Popen(["sleep", "600"])
+    try:
+        tcp, udp = listeners
+        tcp.bind(("127.0.0.1", 0))
+        udp.bind(tcp.getsockname())
+        udp.setblocking(False)
+        abstract.bind("\0" + abstract_name)
+        for listener in (tcp, abstract):
+            listener.listen()
+            threading.Thread(target=_greet, args=(listener,), daemon=True).start()
+        targets = Range(folder, tcp, udp, abstract_name, victim)
+        _fill(folder)
+        old = signal.signal(signal.SIGUSR1, lambda number, _: targets.signals.append(number))
+        os.environ["CANARY_ENV"] = "1"
+        yield targets
+        signal.signal(signal.SIGUSR1, old)
+    finally:
+        os.environ.pop("CANARY_ENV", None)
+        for listener in (*listeners, abstract):
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        victim.kill()
+        victim.wait()
+        shutil.rmtree(folder)
+
+
+def _greet(listener: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                connection.send(b"welcome")
+
+
+def _fill(folder: Path) -> None:
+    (folder / "other_traj").mkdir()
+    (folder / "secret.txt").write_text("TOPSECRET")
+    (folder / "deleteme").write_text("x")
+    (folder / "other_traj" / "o.txt").write_text("OTHER")
+    Image.new("RGB", (64, 64), SECRET_COLOUR).save(folder / "secret.png")
+    Image.new("RGB", (64, 64), SECRET_COLOUR).save(folder / "input.jpg", quality=95)
+    folder.chmod(0o777)
+    for path in folder.rglob("*"):
+        path.chmod(0o777 if path.is_dir() else 0o666)
