@@ -112,7 +112,9 @@ class PackedModel:
         patches, grid = patches.to(self.device, self.model.dtype), grid.to(self.device)
         seen = self.model.model.get_image_features(patches, grid, return_dict=True)
         deep = getattr(seen, "deepstack_features", None) or ()
-        return Features(seen.pooler_output[0], tuple(layer[0] for layer in deep))
+        # Of one image, transformers gives a list of one tensor, and before 5.18 the deepstack's tensors bare.
+        whole = tuple(layer if isinstance(layer, torch.Tensor) else layer[0] for layer in deep)
+        return Features(seen.pooler_output[0], whole)
 
     def step(self, feeds: Sequence[Feed]) -> torch.Tensor:
         """Feed the tokens of several rows and extend their caches.
