@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -20,14 +21,20 @@ _DEEPEST = 64
 class Usage:
     """What one session may write, and what it wrote."""
 
-    def __init__(self, folder: Path, config: SandboxConfig) -> None:
-        """Watch `folder`."""
-        self.folder = folder
+    def __init__(self, folder: Path, process: int, config: SandboxConfig) -> None:
+        """Watch a session.
+
+        Args:
+            folder: Where it writes.
+            process: Descriptor of its process, for files that have no name any more but still take space.
+            config: The limits.
+        """
+        self.folder, self._pid = folder, _process_id(process)
         self._bytes, self._inodes = config.disk_mb * _MIB, config.inodes
 
     def excess(self) -> str:
         """What is over the limit, as a sentence for the model; empty where nothing is. The work is bounded."""
-        total, count = 0, 0
+        total, count = _nameless_bytes(self._pid), 0
         waiting: list[tuple[str, int]] = [(str(self.folder), 0)]
         while waiting:
             folder, depth = waiting.pop()
@@ -55,6 +62,28 @@ def _size(entry: os.DirEntry[str]) -> int:
         return entry.stat(follow_symlinks=False).st_blocks * 512
     except OSError:
         return 0
+
+
+def _process_id(handle: int) -> int:
+    """Id of the process behind a descriptor; -1 where it is gone."""
+    with open(f"/proc/self/fdinfo/{handle}", encoding="ascii") as file:
+        return next((int(line.split()[1]) for line in file if line.startswith("Pid:")), -1)
+
+
+def _nameless_bytes(pid: int) -> int:
+    """Bytes of files that a process removed and still holds open or mapped."""
+    total = 0
+    with contextlib.suppress(OSError):
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                found = os.stat(f"/proc/{pid}/fd/{descriptor}")
+                total += found.st_blocks * 512 if stat.S_ISREG(found.st_mode) and not found.st_nlink else 0
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", "rb") as file:
+        for line in file:
+            if line.endswith(b" (deleted)\n") and not re.search(rb" /(memfd:|dev/zero)", line):
+                start, _, end = line.split(b" ", 1)[0].partition(b"-")
+                total += int(end, 16) - int(start, 16)
+    return total
 
 
 def remove_tree(folder: Path) -> None:

@@ -62,7 +62,7 @@ class SessionProcess:
         except OSError as error:
             raise SandboxError(f"a session could not be started: {error}") from error
         reader, writer = await asyncio.open_unix_connection(sock=ours)
-        usage = Usage(zygote.folder / "sessions" / name, order.config) if zygote.folder else None
+        usage = Usage(zygote.folder / "sessions" / name, handle, order.config) if zygote.folder else None
         process = cls(reader, writer, handle, memory, usage)
         try:
             await process._await_ready(timeout_s)

@@ -103,7 +103,8 @@ def lock(place: Place, limits: dict[str, Any], system_calls: seccomp.Filter) -> 
         resource.setrlimit(resource.RLIMIT_NPROC, (limits["threads"], limits["threads"]))
     kernel.drop_capabilities()
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    if not place.prefix:  # without mounts the broker looks into /proc at what a session holds open
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     if landlock.version():
         writable = (place.real(OUTPUT), place.real(SCRATCH), "/dev/null")
         rules = landlock.Ruleset((*place.readable, place.real(root.DATA)), writable)

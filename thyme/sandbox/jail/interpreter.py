@@ -146,7 +146,7 @@ class Interpreter:
         kind = type(error).__name__
         if isinstance(error, MemoryError) or "Insufficient memory" in message:
             kind, message = "MemoryLimit", message or f"more than {self._limits['memory_mb']} MiB were asked for"
-        message = clean(self._paths.virtual(message)).strip()
+        message = clean(self._paths.virtual(message[: 4 * _MESSAGE_CHARS])).strip()
         if len(message) > _MESSAGE_CHARS:
             message = message[:_MESSAGE_CHARS] + " …"
         return {"type": clean(kind)[:100] or "Error", "message": message, "line": line}
@@ -173,6 +173,8 @@ class Interpreter:
         """Files whose paths were printed, in that order, then those in ``processed_path``."""
         found: list[tuple[int, str]] = []
         for path, _ in self._files():
+            if not path.isprintable():
+                continue
             places = [place for name in self._names_of(path) if (place := find_path(text, name)) >= 0]
             if places:
                 found.append((min(places), path))
@@ -182,7 +184,7 @@ class Interpreter:
             if not isinstance(item, str | os.PathLike):
                 continue
             path = self._paths.absolute(self._paths.virtual(str(self._paths.look(os.fsdecode(item)))))
-            if path not in result and (path in changed or named is not named_before):
+            if path.isprintable() and path not in result and (path in changed or named is not named_before):
                 result.append(path)
         return result
 
