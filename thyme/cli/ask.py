@@ -32,13 +32,13 @@ PAGE_FILE = "page.html"
 
 @app.command()
 def ask(
-    inputs: Annotated[
+    images: Annotated[
         list[str],
         typer.Argument(
-            metavar="[IMAGE]... QUESTION",
-            help="Image files (- is stdin; none for a question without images), then the question.",
+            metavar="IMAGE", help="Image files; - is stdin. None: a question in words.", default_factory=list
         ),
     ],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask about them.")],
     model: options.Model = NANO,
     no_tools: Annotated[bool, typer.Option("--no-tools", help="The same prompt, with code blocked.")] = False,
     text_temperature: Annotated[float, typer.Option(min=0, max=10, help="0 is greedy.")] = 0.0,
@@ -62,7 +62,7 @@ def ask(
 
     The model reasons, writes Python where it helps, sees what the code made, and answers.
     """
-    problem = read_problem(inputs, max_pixels)
+    problem = read_problem(images, question, max_pixels)
     words = None if prompts is None else PromptSet.load(prompts)
     config = RolloutConfig(
         text_temperature=text_temperature, code_temperature=code_temperature, tools=not no_tools, max_rounds=max_rounds
@@ -88,18 +88,18 @@ def ask(
         raise EngineError(f"the {trajectory.error.where} failed: {trajectory.error.message}")
 
 
-def read_problem(inputs: Sequence[str], max_pixels: int = MAX_PIXELS) -> Problem:
+def read_problem(files: Sequence[str], question: str, max_pixels: int = MAX_PIXELS) -> Problem:
     """Make the problem of what stands on the command line.
 
     Args:
-        inputs: Image files, then the question.
+        files: Image files; ``-`` is stdin.
+        question: What to ask about them.
         max_pixels: Largest image that is read.
 
     Raises:
-        UsageError: There is no question, or it is empty.
+        UsageError: The question is missing or empty.
         ImageError: An image cannot be used.
     """
-    *files, question = inputs
     if not files and Path(question).is_file():
         raise UsageError(f"no question about {question}; write: thyme ask {question} 'What ...?'")
     if not question.strip():

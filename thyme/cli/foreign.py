@@ -27,7 +27,7 @@ def foreign(image: Image.Image) -> str | None:
     if image.size != (SIDE, SIDE):
         return f"it is {image.width} × {image.height} px, and every scene of nano's world is {SIDE} × {SIDE} px"
     pixels = np.asarray(image.convert("RGB")).astype(np.int16)[::2, ::2]
-    if np.abs(pixels - 128).max() <= 128 * LOW_CONTRAST[1] + _NEAR / 2:
+    if np.abs(pixels - 128).max() <= 128 * LOW_CONTRAST[1] + _NEAR:
         return None
     plates = np.zeros(pixels.shape[:2], dtype=bool)
     for color in COLORS.values():

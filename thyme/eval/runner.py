@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -68,22 +69,12 @@ async def evaluate(
         StoreError: `out` cannot be read or written.
     """
     words = prompts or PromptSet.load(None if engine.info.prompts is None else Path(engine.info.prompts))
-    keys = [_key(problem, engine, config, words, seed) for problem in problems]
-    done = _stored(out, set(keys))
-    places = asyncio.Semaphore(concurrency)
+    run = _Run(engine, sandbox, config, words, seed, out, asyncio.Semaphore(concurrency))
+    run.load({run.key(problem) for problem in problems})
     samples: dict[int, Sample] = {}
 
     async def ask(index: int, advance: Advance) -> None:
-        problem, key = problems[index], keys[index]
-        if key in done:
-            trajectory = done[key].model_copy(update={"problem": problem})  # its reference may be a newer one
-        else:
-            async with places:
-                trajectory = await _ask(problem, engine, sandbox, config, words, derive_seed(seed, problem), index)
-            trajectory = trajectory.model_copy(update={"meta": {**trajectory.meta, SETTINGS_KEY: key}})
-            if out is not None and trajectory.stop is not StopReason.ERROR:
-                append_trajectory(out, trajectory)
-        samples[index] = Sample(trajectory, score_trajectory(trajectory))
+        samples[index] = await run.sample(problems[index], index)
         advance(samples[index])
 
     try:
@@ -110,47 +101,65 @@ def derive_seed(seed: int, problem: Problem) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-async def _ask(
-    problem: Problem,
-    engine: Engine,
-    sandbox: Sandbox,
-    config: RolloutConfig,
-    words: PromptSet,
-    seed: int,
-    index: int,
-) -> Trajectory:
-    """One rollout. What it did not foresee becomes a failure on the record, too, and a traceback in the log."""
-    name = f"{problem.id}-{index}"
-    try:
-        return await rollout(problem, engine, sandbox, config, prompts=words, seed=seed, trajectory_id=name)
-    except Exception as error:
-        logger.exception("problem %s failed", problem.id)
-        draft = Draft(name, problem, config, seed)
-        draft.stop = StopReason.ERROR
-        draft.error = RolloutFailure(type=type(error).__name__, message=str(error), where="engine")
-        return draft.trajectory(engine.info, words.fingerprint)
+@dataclass(slots=True)
+class _Run:
+    """What the samples of one run have in common."""
 
-
-def _key(problem: Problem, engine: Engine, config: RolloutConfig, words: PromptSet, seed: int) -> str:
-    """Name of everything that the trajectory of a problem depends on."""
-    info = engine.info
-    parts = (
-        problem.model_dump_json(exclude={"answer", "meta"}),
-        info.name,
-        info.fingerprints.model_dump_json(),
-        config.model_dump_json(),
-        words.fingerprint,
-        str(seed),
-    )
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
-
-
-def _stored(out: Path | None, keys: set[str]) -> dict[str, Trajectory]:
+    engine: Engine
+    sandbox: Sandbox
+    config: RolloutConfig
+    words: PromptSet
+    seed: int
+    out: Path | None
+    places: asyncio.Semaphore
+    done: dict[str, Trajectory] = field(default_factory=dict)
     """What an earlier run left, by key."""
-    if out is None or not out.exists():
-        return {}
-    stored = ((t.meta.get(SETTINGS_KEY), t) for t in read_trajectories(out, skip_damaged=True))
-    return {key: trajectory for key, trajectory in stored if key in keys}
+
+    def load(self, keys: set[str]) -> None:
+        """Read what an earlier run left of these."""
+        if self.out is not None and self.out.exists():
+            stored = ((t.meta.get(SETTINGS_KEY), t) for t in read_trajectories(self.out, skip_damaged=True))
+            self.done = {key: trajectory for key, trajectory in stored if key in keys}
+
+    def key(self, problem: Problem) -> str:
+        """Name of everything that the trajectory of a problem depends on."""
+        info = self.engine.info
+        parts = (
+            problem.model_dump_json(exclude={"answer", "meta"}),
+            info.name,
+            info.fingerprints.model_dump_json(),
+            self.config.model_dump_json(),
+            self.words.fingerprint,
+            str(self.seed),
+        )
+        return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+
+    async def sample(self, problem: Problem, index: int) -> Sample:
+        """Ask one problem, or take what is stored; its reference may have changed since."""
+        key = self.key(problem)
+        if key in self.done:
+            trajectory = self.done[key].model_copy(update={"problem": problem})
+            return Sample(trajectory, score_trajectory(trajectory))
+        async with self.places:
+            trajectory = await self._ask(problem, f"{problem.id}-{index}")
+        trajectory = trajectory.model_copy(update={"meta": {**trajectory.meta, SETTINGS_KEY: key}})
+        if self.out is not None and trajectory.stop is not StopReason.ERROR:
+            append_trajectory(self.out, trajectory)
+        return Sample(trajectory, score_trajectory(trajectory))
+
+    async def _ask(self, problem: Problem, name: str) -> Trajectory:
+        """One rollout. What it did not foresee becomes a failure on the record, too, and a traceback in the log."""
+        seed = derive_seed(self.seed, problem)
+        try:
+            return await rollout(
+                problem, self.engine, self.sandbox, self.config, prompts=self.words, seed=seed, trajectory_id=name
+            )
+        except Exception as error:
+            logger.exception("problem %s failed", problem.id)
+            draft = Draft(name, problem, self.config, seed)
+            draft.stop = StopReason.ERROR
+            draft.error = RolloutFailure(type=type(error).__name__, message=str(error), where="engine")
+            return draft.trajectory(self.engine.info, self.words.fingerprint)
 
 
 Advance = Callable[[Sample], None]
