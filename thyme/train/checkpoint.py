@@ -58,9 +58,7 @@ def rename(model: Any, name: str) -> None:
         model: A transformers model.
         name: Hub id, or the bare name of a folder.
     """
-    for config in (model.config, *(getattr(model.config, part) for part in model.config.sub_configs)):
-        config._name_or_path = name
-    model.name_or_path = name
+    model.config._name_or_path = model.name_or_path = name
 
 
 def copy_companions(base: Path, out: Path) -> None:
@@ -79,16 +77,23 @@ def copy_companions(base: Path, out: Path) -> None:
                     shutil.copyfile(source, target)
 
 
-def save_weights(model: Any, out: Path, *, state_dict: dict[str, Any] | None = None) -> None:
+def save_weights(
+    model: Any, out: Path, *, state_dict: dict[str, Any] | None = None, for_resuming: bool = False
+) -> None:
     """Save the weights and configuration of a model, or the adapters of a peft model.
 
     Args:
         model: A transformers or peft model.
         out: Folder.
         state_dict: Its weights, where a distributed run has gathered them.
+        for_resuming: Name the weights as the modules in memory, which the trainer looks for when it resumes, not as
+            published checkpoints do: it would find none of those, warn, and go on with the base's weights.
     """
-    # Adapters leave the vocabulary alone; peft would ask the hub for the base's configuration to find that out.
-    options = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
+    if hasattr(model, "peft_config"):
+        # Adapters leave the vocabulary alone; peft would ask the hub for the base's configuration to find that out.
+        options = {"save_embedding_layers": False}
+    else:
+        options = {"save_original_format": not for_resuming}
     with _no_bars():
         model.save_pretrained(out, state_dict=state_dict, **options)
 

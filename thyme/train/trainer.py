@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from thyme.errors import MissingExtraError, UsageError
 from thyme.families import Family
 from thyme.train.checkpoint import RUN_FILE, save_weights
 from thyme.train.collate import Batch, collate
-from thyme.train.encode import Encoded
+from thyme.train.encode import IGNORED, Encoded
 from thyme.train.optim import build_optimizer
 from thyme.train.sampling import EpochSampler
 from thyme.train.vision import ImageSource, model_inputs
@@ -28,9 +28,6 @@ try:
     from trl.trainer.sft_trainer import SFTTrainer
 except ImportError as error:
     raise MissingExtraError("supervised fine-tuning", "train") from error
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 CHECKPOINTS = "checkpoints"
 """Folder of the resumable checkpoints, inside that of the run."""
@@ -72,11 +69,12 @@ class Trainer(SFTTrainer):
 
     model: Any  # the library says "model or nothing", and nothing more of the model
 
-    def __init__(self, model: nn.Module, rows: Rows, settings: SFTSettings, out: Path) -> None:
+    def __init__(self, model: Any, rows: Rows, settings: SFTSettings, out: Path) -> None:
         self.rows, self.settings = rows, settings
         self.run_description = run_description(rows.train, settings)
+        use_cache = vars(model.config).get("use_cache")
         super().__init__(
-            model=cast("PreTrainedModel", model),
+            model=model,
             args=arguments(settings, out, validated=bool(rows.validation)),
             data_collator=rows,
             train_dataset=rows.indices(validation=False),
@@ -87,6 +85,11 @@ class Trainer(SFTTrainer):
         self.remove_callback(PrinterCallback)
         # Qwen's classes say they cannot, but TRL computes the loss itself: mean over the tokens of the whole step.
         self.model_accepts_loss_kwargs = True
+        # The library writes False there, for good; each forward of a step is told so anyway.
+        if use_cache is None:
+            vars(model.config).pop("use_cache", None)
+        else:
+            vars(model.config)["use_cache"] = use_cache
         self._hidden = self.model.config.get_text_config().hidden_size
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
@@ -105,10 +108,19 @@ class Trainer(SFTTrainer):
         prepared = model_inputs(inputs, self._hidden)
         return super().compute_loss(model, prepared, *args, **kwargs)  # type: ignore[no-untyped-call]  # as TRL has it
 
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The loss of a validation batch, weighted so that the mean over the samples is the mean over their tokens."""
+        targets = (inputs["labels"] != IGNORED).sum()
+        loss, *rest = super().prediction_step(model, inputs, *args, **kwargs)
+        samples = self.rows.validation
+        weight = len(samples) / sum(sample.trained for sample in samples)
+        return loss * targets / len(inputs["labels"]) * weight, *rest
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Weights only: the arguments that the base class would pickle beside them hold paths of this machine."""
         if self.args.should_save:
-            save_weights(self.model, Path(output_dir or str(self.args.output_dir)), state_dict=state_dict)
+            folder = Path(output_dir or str(self.args.output_dir))
+            save_weights(self.model, folder, state_dict=state_dict, for_resuming=True)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]  # as TRL has it

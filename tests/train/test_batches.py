@@ -1,0 +1,182 @@
+"""Batches: padding, image tensors, kept pixels and features, and the order of samples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import samples
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForImageTextToText
+
+from thyme.families import Family, load_family
+from thyme.families.qwen_vl_tensors import pixels
+from thyme.train.collate import collate
+from thyme.train.encode import Encoded, encode
+from thyme.train.sampling import EpochSampler, epoch_order
+from thyme.train.vision import FreshPixels, ImageSource, KeptFeatures, KeptPixels, model_inputs
+
+
+def ragged(family: Family) -> list[Encoded]:
+    """No image, one in the prompt, three over prompt and observations."""
+    return [
+        encode(samples.trajectory([], family=family), family),
+        encode(samples.trajectory([], family=family, images=[samples.picture(1, 120, 64)]), family),
+        encode(samples.trajectory([samples.crop(1, images=2)], family=family, images=[samples.picture(2)]), family),
+    ]
+
+
+def batch_of(
+    family: Family, chosen: list[Encoded], source: ImageSource | None = None, **options: Any
+) -> dict[str, Any]:
+    source = source or FreshPixels(family)
+    return dict(collate(chosen, source, image_token_id=family.image_token_id, pad_id=0, **options))
+
+
+def test_samples_are_padded_on_the_right_and_padding_is_neither_seen_nor_trained(tiny_checkpoint: Path) -> None:
+    family = load_family(tiny_checkpoint)
+    chosen = ragged(family)
+    batch = batch_of(family, chosen, pad_to_multiple=8)
+    length = batch["input_ids"].shape[1]
+    assert length % 8 == 0
+    assert 0 <= length - max(map(len, chosen)) < 8
+    for row, sample in enumerate(chosen):
+        n = len(sample)
+        assert batch["input_ids"][row].tolist() == sample.ids.tolist() + [0] * (length - n)
+        assert batch["labels"][row].tolist() == sample.labels.tolist() + [-100] * (length - n)
+        assert batch["attention_mask"][row].tolist() == [1] * n + [0] * (length - n)
+        assert batch["mm_token_type_ids"][row].nonzero().flatten().tolist() == [
+            i for i, token in enumerate(sample.ids) if token == family.image_token_id
+        ]
+    images = [image for sample in chosen for image in sample.images]
+    expected, grids = pixels(family, images)
+    assert torch.equal(batch["pixel_values"], expected)
+    assert torch.equal(batch["image_grid_thw"], grids)
+
+
+def test_a_batch_without_images_brings_none_to_the_model(tiny_checkpoint: Path) -> None:
+    family = load_family(tiny_checkpoint)
+    model = AutoModelForImageTextToText.from_pretrained(tiny_checkpoint)
+    batch = batch_of(family, ragged(family)[:1])
+    assert set(batch) == {"input_ids", "labels", "attention_mask", "mm_token_type_ids"}
+    model.model.visual.register_forward_hook(lambda *_: pytest.fail("the vision tower was called"))
+    assert torch.isfinite(model(**batch).loss)
+
+
+def test_padding_and_neighbours_change_no_logit(tiny_checkpoint: Path) -> None:
+    family = load_family(tiny_checkpoint)
+    model = AutoModelForImageTextToText.from_pretrained(tiny_checkpoint).eval()
+    chosen = ragged(family)
+    with torch.no_grad():
+        together = model(**batch_of(family, chosen)).logits
+        alone = [model(**batch_of(family, [sample])).logits[0] for sample in chosen]
+    for row, logits in enumerate(alone):
+        assert torch.allclose(together[row, : len(logits)], logits, atol=2e-4)
+
+
+def test_the_models_positions_are_those_of_the_family(tiny_checkpoint: Path) -> None:
+    """What the engine computes span by span is what training gets from ``mm_token_type_ids``."""
+    family = load_family(tiny_checkpoint)
+    model = AutoModelForImageTextToText.from_pretrained(tiny_checkpoint)
+    chosen = ragged(family)
+    batch = batch_of(family, chosen)
+    positions, _ = model.model.get_rope_index(
+        batch["input_ids"],
+        batch["mm_token_type_ids"],
+        image_grid_thw=batch["image_grid_thw"],
+        attention_mask=batch["attention_mask"],
+    )
+    for row, sample in enumerate(chosen):
+        own, _ = family.positions(sample.ids, sample.grids, 0)
+        assert torch.equal(positions[:, row, : len(sample)], torch.from_numpy(own).long())
+
+
+def test_kept_pixels_are_the_processed_ones_at_an_eighth_of_the_memory(tiny_checkpoint: Path) -> None:
+    family = load_family(tiny_checkpoint)
+    images = [samples.picture(i, 60 + 30 * i, 80) for i in range(3)]
+    kept = KeptPixels(family)
+    kept.add(images)
+    expected = pixels(family, [images[2], images[0], images[2]])[0]
+    assert torch.allclose(kept([images[2], images[0], images[2]]), expected, rtol=0, atol=2e-6)
+    assert {values.dtype for values in kept._kept.values()} == {torch.uint8}
+    assert sum(v.numel() for v in kept._kept.values()) * 8 == sum(
+        p.numel() * p.element_size() for p in (pixels(family, [image])[0] for image in images)
+    )
+
+
+def test_pixels_that_bytes_cannot_hold_are_kept_whole(tiny_qwen2_5_vl: Path) -> None:
+    kept = KeptPixels(load_family(tiny_qwen2_5_vl))
+    patches = torch.randn(5, 3 * 2 * 14 * 14)
+    assert torch.equal(kept._unpacked(kept._packed(patches)), patches)
+
+
+def test_kept_features_give_the_logits_of_the_pixels(tiny_checkpoint: Path) -> None:
+    family = load_family(tiny_checkpoint)
+    model = AutoModelForImageTextToText.from_pretrained(tiny_checkpoint).eval()
+    chosen = ragged(family)
+    features = KeptFeatures(model, family)
+    for sample in chosen:
+        features.add(sample.images)
+    batch = batch_of(family, chosen, features)
+    assert "pixel_values" not in batch
+    with torch.no_grad():
+        expected = model(**batch_of(family, chosen)).logits
+        model.model.visual.register_forward_hook(lambda *_: pytest.fail("the vision tower was called"))
+        given = model(**model_inputs(batch, model.config.text_config.hidden_size)).logits
+    assert torch.allclose(given, expected, atol=2e-4)
+    assert expected.abs().max() > 1
+
+
+def test_an_image_that_was_kept_needs_its_pixels_no_more(tiny_qwen2_5_vl: Path) -> None:
+    image = samples.picture(3)
+    kept = KeptPixels(load_family(tiny_qwen2_5_vl))
+    kept.add([image])
+    bare = type(image)(**image.model_dump())
+    assert not bare.loaded
+    assert torch.equal(kept([bare]), kept([image]))
+
+
+@given(
+    lengths=st.lists(st.integers(1, 500), min_size=1, max_size=300),
+    batch_size=st.integers(1, 9),
+    seed=st.integers(0, 3),
+    grouped=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_sample_is_visited_once_an_epoch_in_an_order_of_its_own(
+    lengths: list[int], batch_size: int, seed: int, grouped: bool
+) -> None:
+    options = {"seed": seed, "group_by_length": grouped}
+    order = epoch_order(lengths, batch_size, epoch=0, **options)
+    assert Counter(order) == Counter(range(len(lengths)))
+    assert order == epoch_order(lengths, batch_size, epoch=0, **options)
+    if len(lengths) > 60:
+        assert order != epoch_order(lengths, batch_size, epoch=1, **options)
+
+
+def padded(lengths: list[int], order: list[int], batch_size: int) -> int:
+    batches = [[lengths[i] for i in order[k : k + batch_size]] for k in range(0, len(order), batch_size)]
+    return sum(max(batch) * len(batch) - sum(batch) for batch in batches)
+
+
+def test_grouping_pads_far_less_and_keeps_batches_in_random_order() -> None:
+    lengths = [50 + (i * 7919) % 450 for i in range(1000)]
+    grouped = epoch_order(lengths, 8, seed=0, epoch=0)
+    mixed = epoch_order(lengths, 8, seed=0, epoch=0, group_by_length=False)
+    assert padded(lengths, grouped, 8) * 10 < padded(lengths, mixed, 8)
+    firsts = [lengths[grouped[k]] for k in range(0, 1000, 8)]
+    assert sum(a < b for a, b in pairwise(firsts)) in range(40, 85)
+
+
+def test_the_sampler_moves_on_with_the_epoch() -> None:
+    lengths = list(range(1, 50))
+    sampler = EpochSampler(lengths, 4, seed=1, group_by_length=True)
+    first = list(sampler)
+    sampler.set_epoch(3)
+    assert list(sampler) == epoch_order(lengths, 4, seed=1, epoch=3) != first
+    assert len(sampler) == 49
