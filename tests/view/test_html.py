@@ -18,7 +18,7 @@ from PIL import Image
 
 from thyme.types import Generated, ImageRecord, Score, StopReason, Trajectory
 from thyme.view.html import render_page
-from thyme.view.pictures import MAX_SIDE, picture
+from thyme.view.pictures import MAX_SIDE, as_seen, picture
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -71,6 +71,16 @@ def test_tiny_images_are_enlarged_and_say_so() -> None:
     assert (shown.width, shown.height, shown.enlarged) == (160, 64, True)
     assert shown.caption.endswith("enlarged 4 times on this page")
     assert shown_image(shown.source).size == (40, 16)
+
+
+def test_what_the_model_sees_is_shown_where_it_is_much_less() -> None:
+    record = samples.scene()
+    small = as_seen(record, (80, 50), "alt")
+    assert small is not None
+    assert shown_image(small.source).size == (80, 50)
+    assert small.caption == "80 × 50 px · as the model first sees it · enlarged 3 times on this page"
+    assert as_seen(record, (600, 375), "alt") is None
+    assert as_seen(record.model_validate_json(record.model_dump_json()), (80, 50), "alt") is None
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "I;16", "F", "LAB", "1", "RGBA"])
@@ -211,11 +221,13 @@ def test_order_on_the_page(browser: Browser, tmp_path: Path) -> None:
 def test_every_image_is_decoded_and_described(browser: Browser, tmp_path: Path) -> None:
     page = open_page(browser, tmp_path, render_page(demo_trajectories(), "Signs"))
     images = page.evaluate("[...document.images].map(i => [i.complete && i.naturalWidth > 0, i.alt])")
-    assert [done for done, _ in images] == [True] * 4
+    assert [done for done, _ in images] == [True] * 6
     assert [alt for _, alt in images] == [
         "Input image 1, 640 by 400 pixels",
+        "Input image 1 as the model first sees it, 280 by 168 pixels",
         "Image made by code block 2, 200 by 90 pixels",
         "Input image 1, 640 by 400 pixels",
+        "Input image 1 as the model first sees it, 280 by 168 pixels",
         "Image made by code block 1, 200 by 90 pixels",
     ]
     page.close()

@@ -17,9 +17,9 @@ from pygments import highlight
 from pygments.formatters.html import HtmlFormatter
 from pygments.lexers.python import PythonLexer
 
-from thyme.types import Execution, ImageRecord, Problem, Score, StopReason, Trajectory
+from thyme.types import Execution, Problem, Score, StopReason, Trajectory
 from thyme.view import words
-from thyme.view.pictures import Picture, picture
+from thyme.view.pictures import Picture, as_seen, picture
 from thyme.view.steps import AnswerStep, CodeStep, Step, steps
 
 
@@ -103,16 +103,15 @@ def render_page(
 def _case(anchor: str, attempts: list[_Attempt]) -> _Case:
     trajectory = attempts[0].trajectory
     seen = {s.image.id: (s.seen_width, s.seen_height) for s in trajectory.prompt.images}
-    pictures = [
-        picture(image, f"Input image {index + 1}, {image.width} by {image.height} pixels", *_seen_note(image, seen))
-        for index, image in enumerate(trajectory.problem.images)
-    ]
+    pictures = []
+    for index, image in enumerate(trajectory.problem.images):
+        name, size = f"Input image {index + 1}", seen.get(image.id, image.size)
+        note = [] if size == image.size else [f"seen by the model at {size[0]} × {size[1]}"]
+        pictures.append(picture(image, f"{name}, {image.width} by {image.height} pixels", *note))
+        small = as_seen(image, size, f"{name} as the model first sees it, {size[0]} by {size[1]} pixels")
+        if small is not None:
+            pictures.append(small)
     return _Case(anchor, trajectory.problem, pictures, attempts)
-
-
-def _seen_note(image: ImageRecord, seen: dict[str, tuple[int, int]]) -> list[str]:
-    size = seen.get(image.id, image.size)
-    return [] if size == image.size else [f"seen by the model at {size[0]} × {size[1]}"]
 
 
 def _attempt(anchor: str, trajectory: Trajectory, score: Score | None) -> _Attempt:

@@ -16,6 +16,8 @@ MAX_SIDE = 1600
 """Longest side that is inlined as it is, pixels; larger images are reduced for display, and the caption says so."""
 MIN_SIDE = 160
 """Images whose longer side is shorter than this are enlarged on the page, by a whole factor, pixels."""
+AS_SEEN_SIDE = 240
+"""The same for images shown as small as the model sees them, which are there to be looked at closely."""
 _INLINE = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _BROWSER_MODES = {"1", "L", "LA", "P", "RGB", "RGBA"}
 
@@ -34,13 +36,14 @@ class Picture:
     enlarged: bool = False
 
 
-def picture(record: ImageRecord, alt: str, *notes: str) -> Picture:
+def picture(record: ImageRecord, alt: str, *notes: str, min_side: int = MIN_SIDE) -> Picture:
     """Make the picture of a record.
 
     Args:
         record: The image; without its pixels only the caption is shown.
         alt: What the image is, for those who do not see it.
         notes: Further facts for the caption.
+        min_side: Images whose longer side is shorter are enlarged, pixels.
     """
     caption = [words.size(record) + " px", *notes]
     if record.name:
@@ -54,10 +57,22 @@ def picture(record: ImageRecord, alt: str, *notes: str) -> Picture:
         caption.append(f"reduced to {shown.width} × {shown.height} on this page")
         source = _url(_encode(shown, "WEBP", quality=90), "image/webp")
         return Picture(source, shown.width, shown.height, " · ".join(caption), alt)
-    factor = max(1, round(MIN_SIDE / longer)) if longer < MIN_SIDE else 1
+    factor = max(1, round(min_side / longer)) if longer < min_side else 1
     if factor > 1:
         caption.append(f"enlarged {factor} times on this page")
     return Picture(_source(record), record.width * factor, record.height * factor, " · ".join(caption), alt, factor > 1)
+
+
+def as_seen(record: ImageRecord, seen: tuple[int, int], alt: str) -> Picture | None:
+    """The image as small as the model first sees it, so that a reader knows what it could know without code.
+
+    Returns:
+        None where the model sees it at more than half of its pixels, or the pixels are not at hand.
+    """
+    if not record.loaded or 2 * seen[0] * seen[1] > record.width * record.height:
+        return None
+    small = to_rgb(record.image).resize(seen, Image.Resampling.BICUBIC)
+    return picture(ImageRecord.of(small), alt, "as the model first sees it", min_side=AS_SEEN_SIDE)
 
 
 def _source(record: ImageRecord) -> str:
