@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -217,3 +220,25 @@ def test_a_model_that_is_not_there(model: str, message: str) -> None:
 def test_a_broken_script(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "script.json").write_text(content)
     assert message in wrong("What is 1 + 1?", "--model", f"scripted:{tmp_path}/script.json")
+
+
+def test_ctrl_c_ends_model_and_sandbox(street: Path, scripted: Make) -> None:
+    """While code runs: the process ends at once, without a traceback, and leaves no process of its session behind."""
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from thyme.cli import main; main()"
+    )
+    arguments = ["ask", str(street), "What?", "--model", scripted(block("while True: pass"))]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    while b"while True" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=8)  # the code itself would run for 10 s
+    assert process.returncode == 130
+    assert b"Traceback" not in complaint
+    assert subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, check=False).stdout == b""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext
 from pathlib import Path
+
+from rich.console import Console
 
 from thyme.config import EngineConfig, SandboxConfig
 from thyme.engines.base import Engine
@@ -31,8 +33,17 @@ async def open_runtime(
         UsageError: There is no such model, or no such isolation here.
         MissingExtraError: What it needs is not installed.
     """
-    async with open_sandbox(sandbox_config) as sandbox, aclosing(open_model(model, engine_config)) as engine:
-        yield engine, sandbox
+    async with open_sandbox(sandbox_config) as sandbox:
+        with _told(f"loading {model}"):
+            loaded = open_model(model, engine_config)
+        async with aclosing(loaded) as engine:
+            yield engine, sandbox
+
+
+def _told(what: str) -> AbstractContextManager[object]:
+    """Say on a terminal what takes a while."""
+    console = Console(stderr=True)
+    return console.status(what) if console.is_terminal else nullcontext()
 
 
 def open_model(model: str, config: EngineConfig) -> Engine:
