@@ -193,6 +193,7 @@ class Interpreter:
         yield path
         if path.startswith(OUTPUT + "/"):
             yield path[len(OUTPUT) + 1 :]
+            yield "." + path[len(OUTPUT) :]
         for foreign, ours in self._paths.moved.items():
             if path.startswith(ours + "/"):
                 yield foreign.rstrip("/") + path[len(ours) :]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import posixpath
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
@@ -78,7 +79,7 @@ class Paths:
         if not is_picture(text) or _exists(found):
             return found
         absolute = self.absolute(text)
-        if is_ours(absolute) and not _same_name(absolute, self.inputs):
+        if text.startswith("/") and is_ours(absolute) and not _same_name(absolute, self.inputs):
             return found  # something the code meant to have saved: the error says more than a wrong picture
         known = _same_name(absolute, self.inputs) or self.inputs[0]
         self.note("input_path", f"{text[:200]} does not exist; read {known}")
@@ -93,8 +94,9 @@ class Paths:
             return self.look(path)
         absolute = self.absolute(text)
         folder, name = posixpath.split(absolute)
-        if not is_picture(name) and not is_ours(absolute) or absolute in self.inputs:
-            return self.look(path)  # only pictures are moved: other writes elsewhere are no slip, and the input stays
+        # Only pictures are moved: any other write elsewhere is no slip, and the input stays as it is.
+        if absolute in self.inputs or not (is_ours(folder) or is_picture(name)):
+            return self.look(path)
         ours = self.folder(folder)
         if not _exists(self.real(ours)):
             _real_makedirs(self.real(ours), exist_ok=True)
@@ -185,6 +187,7 @@ def hook_os(paths: Paths) -> None:
         return original_open((paths.write if writes else paths.look)(path), flags, *args, **kwargs)
 
     os.open = os_open
+    tempfile.tempdir = paths.real(SCRATCH)  # it keeps functions of `os` from before they were hooked
     os.getcwd = lambda: paths.virtual(original_getcwd())
 
 

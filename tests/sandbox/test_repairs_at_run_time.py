@@ -1,0 +1,213 @@
+"""Repairs that are made while code runs: each named and counted, none of them in the way of right code."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from thyme.config.sandbox import ALL_REPAIRS
+from thyme.sandbox import Broker, SandboxConfig, open_sandbox
+from thyme.sandbox.jail.hooks import fit_box, missing_names
+from thyme.sandbox.jail.interpreter import find_path, shorten
+from thyme.types import Execution, ImageRecord
+
+OUT = "/mnt/data/temp_processed_images"
+INPUT = ImageRecord.of(Image.linear_gradient("L").resize((100, 50)).convert("RGB"))
+SIDES = st.floats(-300, 300) | st.integers(-300, 300)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def unrepaired() -> AsyncIterator[Broker]:
+    """A sandbox with every repair off."""
+    async with open_sandbox(SandboxConfig(repairs=(), timeout_s=20)) as found:
+        yield found
+
+
+async def run(broker: Broker, code: str) -> Execution:
+    async with broker.session([INPUT, INPUT]) as session:
+        return await session.run(code)
+
+
+def counted(execution: Execution) -> dict[str, int]:
+    totals: dict[str, int] = {}
+    for repair in execution.repairs:
+        totals[repair.name] = totals.get(repair.name, 0) + repair.count
+    return totals
+
+
+@given(SIDES, SIDES, SIDES, SIDES, st.integers(1, 200), st.integers(1, 200))
+def test_fitted_box_lies_inside_and_has_area(
+    left: float, upper: float, right: float, lower: float, width: int, height: int
+) -> None:
+    box = (left, upper, right, lower)
+    fitted = fit_box(box, width, height) or tuple(round(side) for side in box)
+    assert 0 <= fitted[0] < fitted[2] <= width
+    assert 0 <= fitted[1] < fitted[3] <= height
+    assert fit_box(fitted, width, height) is None
+
+
+@given(st.integers(0, 99), st.integers(1, 100), st.integers(0, 49), st.integers(1, 50))
+def test_right_box_is_not_touched(left: int, wide: int, upper: int, high: int) -> None:
+    box = (left, upper, min(left + wide, 100), min(upper + high, 50))
+    assert fit_box(box, 100, 50) is None
+
+
+@pytest.mark.parametrize(
+    ("box", "fitted"),
+    [
+        ((-10, 5, 40, 30), (0, 5, 40, 30)),
+        ((40, 30, 10, 5), (10, 5, 40, 30)),
+        ((10.4, 5.6, 200.2, 60), (10, 6, 100, 50)),
+        ((100, 100, 120, 130), (99, 49, 100, 50)),
+        ((10, 10, 10, 20), (10, 10, 11, 20)),
+        ([0, 0, 101, 50], (0, 0, 100, 50)),
+        ((0.4, 0.4, 99.6, 49.9), None),
+        ((1, 2, 3), None),
+        ((1, 2, 3, "x"), None),
+        ((float("nan"), 0, 1, 1), None),
+        ((float("inf"), 0, 1, 1), None),
+        (7, None),
+    ],
+)
+def test_boxes(box: object, fitted: object) -> None:
+    assert fit_box(box, 100, 50) == fitted
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("np.zeros(3)", ["np"]),
+        ("import numpy as np\nnp.zeros(3)", []),
+        ("def f():\n    return cv.imread(Image)", ["Image", "cv"]),
+        ("x.math.os", []),
+        ("def f(np):\n    return np", []),
+        ("class np: pass\nnp()", []),
+        ("for os in []: print(os)", []),
+        ("[math for math in []]", []),
+        ("print(len)", []),
+    ],
+)
+def test_missing_names_are_those_that_are_read_and_never_bound(code: str, names: list[str]) -> None:
+    assert missing_names(compile(code, "", "exec"), {}) == names
+    assert missing_names(compile(code, "", "exec"), dict.fromkeys(names)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [("a.png", 0), ("see a.png", 4), ("'a.png'", 1), ("a.png.", 0), ("a.png\n", 0), ("xa.png", -1), ("a.png2", -1),
+     ("b/a.png", -1), ("a.png.bak", -1), ("xa.png a.png", 7), ("a.png, done", 0), ("", -1)],
+)  # fmt: skip
+def test_find_path(text: str, place: int) -> None:
+    assert find_path(text, "a.png") == place
+
+
+@given(st.text(max_size=300), st.integers(100, 200))
+def test_shortened_text_keeps_both_ends(text: str, limit: int) -> None:
+    short, cut = shorten(text, limit)
+    assert cut == (len(text) > limit)
+    assert short[:50] == text[:50]
+    assert short[-25:] == text[-25:]
+    assert len(short) <= limit + 60
+
+
+REPAIRED = [
+    ("boundary", 1, "from PIL import Image\nc = Image.open(image_path).crop((-5, 10, 500, 40))\nassert c.size == (100, 30)"),
+    (
+        "boundary", 2,
+        "from PIL import Image\ni = Image.open(image_path).resize((300, 150))\n"
+        "assert i.crop((250, 0, 300, 150)).size == (50, 150)\n"
+        "assert [i.crop((280, 0, 320, 150)).size for _ in 'ab'] == [(20, 150)] * 2",
+    ),
+    ("names", 2, "assert cv.imread(image_path).shape == (50, 100, 3)\nassert np.ones(3).sum() == 3"),
+    ("names", 1, "import cv4 as cv\nassert cv.imread(image_path) is not None"),
+    ("names", 3, "assert math.floor(os.path.getsize(image_path) * 0) == 0\nassert Image.open(image_path).size[0] == 100"),
+    ("input_path", 1, "from PIL import Image\nassert Image.open('/data/images/photo.jpg').size == (100, 50)"),
+    ("input_path", 1, "import cv2\nassert cv2.imread('/mnt/data/image_2.jpg').shape == (50, 100, 3)"),
+    ("input_path", 1, "assert open('image.jpeg', 'rb').read(4)"),
+    (
+        "output_folder", 1,
+        "from PIL import Image\nimport os\nImage.new('L', (5, 5)).save('/home/user/out/a.png')\n"
+        "assert os.path.exists('/home/user/out/a.png') and Image.open('/home/user/out/a.png').size == (5, 5)\n"
+        "print('/home/user/out/a.png')",
+    ),
+    (
+        "output_folder", 1,
+        f"import cv2, os, numpy as np\nassert cv2.imwrite('{OUT}/new/sub/a.png', np.zeros((5, 5, 3), np.uint8))\n"
+        f"print('{OUT}/new/sub/a.png')",
+    ),
+    (
+        "output_folder", 1,
+        "import os\nfrom PIL import Image\nos.makedirs('/mnt/data/output/x', exist_ok=True)\n"
+        "os.makedirs('/mnt/data/output/x', exist_ok=True)\nImage.new('L', (5, 5)).save('/mnt/data/output/x/a.png')\n"
+        "assert os.listdir('/mnt/data/output/x') == ['a.png']\nprint('/mnt/data/output/x/a.png')",
+    ),
+    ("output_folder", 1, "from pathlib import Path\np = Path('/srv/out')\np.mkdir(parents=True, exist_ok=True)\nassert p.is_dir()"),
+    ("fences", 1, "```python\nprint(1)\n```"),
+    ("indentation", 1, "x = 1\n    y = 2"),
+    ("quotes", 1, "print(“a”)"),
+]  # fmt: skip
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(("name", "count", "code"), REPAIRED)
+async def test_repair_is_made_named_and_counted(broker: Broker, name: str, count: int, code: str) -> None:
+    execution = await run(broker, code)
+    assert execution.error is None
+    assert counted(execution) == {name: count}
+    assert all(repair.note for repair in execution.repairs)
+    assert (execution.ran != execution.code) == (name in {"fences", "indentation", "quotes"})
+    assert len(execution.images) == execution.stdout.count(".png")
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(("name", "count", "code"), REPAIRED)
+async def test_repair_can_be_switched_off(unrepaired: Broker, name: str, count: int, code: str) -> None:
+    execution = await run(unrepaired, code)
+    assert execution.repairs == ()
+    assert execution.error is not None or name == "output_folder"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("name", ALL_REPAIRS)
+async def test_one_repair_alone_makes_no_other(name: str) -> None:
+    async with open_sandbox(SandboxConfig(repairs=(name,), timeout_s=20)) as broker:
+        for expected, _, code in REPAIRED:
+            execution = await run(broker, code)
+            assert set(counted(execution)) <= {name}
+            assert bool(execution.repairs) == (expected == name)
+
+
+RIGHT = [
+    "import cv2, numpy as np, math, os\nfrom PIL import Image\ni = Image.open(image_path)\n"
+    f"i.crop((0, 0, 100, 50)).save('{OUT}/a.png')\nprint(i.size, '{OUT}/a.png')",
+    "try:\n    open('/nowhere/notes.txt')\nexcept FileNotFoundError as e:\n    print(e)",
+    "import os\nprint(os.path.exists('/nowhere/a.png'), os.path.isdir('/nowhere'), sorted(os.listdir('/mnt/data/input')))",
+    "from PIL import Image\ntry:\n    Image.open('/mnt/data/temp_processed_images/none.png')\nexcept OSError as e:\n    print(e)",
+    "x = '“quoted”'\nprint(x)\nprint('```python')",
+    "from PIL import Image\nc = Image.open(image_path).crop((0.4, 0.4, 50.2, 20.4))\nprint(c.size, c.tobytes()[:9])",
+    "import random\nprint([random.random() for _ in range(3)])",
+    "def cv(x):\n    return x\nprint(cv(2))",
+    "print(sorted(k for k in globals() if not k.startswith('__')))",
+]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("code", RIGHT)
+async def test_right_code_does_the_same_with_all_repairs_off(broker: Broker, unrepaired: Broker, code: str) -> None:
+    on, off = await run(broker, code), await run(unrepaired, code)
+    assert on.repairs == off.repairs == ()
+    assert (on.stdout, on.error, on.images, on.ran) == (off.stdout, off.error, off.images, off.ran)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_no_block_runs_twice(broker: Broker) -> None:
+    async with broker.session() as session:
+        await session.run("count = 0")
+        await session.run("```python\ncount += 1\n1 / 0\n```")
+        execution = await session.run("print(count)")
+    assert execution.stdout == "1\n"
