@@ -1,6 +1,6 @@
-"""The key-value cache of one trajectory: its own length, no holes, no padding.
+"""Key-value caches: one a trajectory, of its own length, without holes; and a desk for those that write together.
 
-Shapes: H key-value heads, D their size, C the capacity that was reserved, n the tokens held.
+Shapes: H key-value heads, D their size, C the capacity that was reserved, n the tokens held, P places at the desk.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ class CacheShape:
     dtype: torch.dtype
     device: torch.device
 
+    def room(self, places: int, capacity: int) -> list[torch.Tensor]:
+        """Tensors of shape (places, H, C, D), one a layer. All zero: masking does not silence a NaN."""
+        size = (places, self.heads, capacity, self.head_size)
+        return [torch.zeros(size, dtype=self.dtype, device=self.device) for _ in range(self.layers)]
+
 
 @dataclass(eq=False)
 class RowCache:
@@ -44,6 +49,8 @@ class RowCache:
     """One a layer, of shape (1, H, C, D)."""
     values: list[torch.Tensor] = field(default_factory=list)
     capacity: int = 0
+    desk: Desk | None = field(default=None, repr=False)
+    """Where it is seated; its tensors are views of the desk's then."""
 
     def __len__(self) -> int:
         """Tokens held, n."""
@@ -54,17 +61,23 @@ class RowCache:
         if length <= self.capacity:
             return
         capacity = max(length, self.capacity + max(_GROWTH, self.capacity // 2))
-        self.keys = self._grown(self.keys, capacity)
-        self.values = self._grown(self.values, capacity)
-        self.capacity = capacity
+        if self.desk is not None:
+            self.desk.grow(capacity=capacity)
+        else:
+            self.move(*(self.shape.room(1, capacity) for _ in range(2)))
 
-    def _grown(self, old: list[torch.Tensor], capacity: int) -> list[torch.Tensor]:
-        shape, held = self.shape, len(self)
-        size = (1, shape.heads, capacity, shape.head_size)
-        grown = [torch.empty(size, dtype=shape.dtype, device=shape.device) for _ in range(shape.layers)]
-        for new, kept in zip(grown, old, strict=False):  # nothing is old at first
-            new[:, :, :held] = kept[:, :, :held]
-        return grown
+    def move(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+        """Go on in other tensors, one a layer, of shape (1, H, C, D)."""
+        held = len(self)
+        for old, new in zip((*self.keys, *self.values), (*keys, *values), strict=False):  # nothing is old at first
+            new[:, :, :held] = old[:, :, :held]
+        self.keys, self.values = keys, values
+        self.capacity = keys[0].shape[2]
+
+    def leave(self) -> None:
+        """Leave the desk, if seated, with tensors of its own."""
+        if self.desk is not None:
+            self.desk.dismiss(self)
 
     def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Put the keys and values of q new tokens behind the n held; they count once `extend` says so.
@@ -108,3 +121,76 @@ class RowCache:
         length = min(len(self), len(wanted.ids) - 1)
         differ = np.flatnonzero(np.asarray(self.ids[:length], dtype=np.int64) != wanted.ids[:length])
         return int(differ[0]) if differ.size else length
+
+
+class Desk:
+    """Caches of rows that write, side by side, so that one call attends for all of them.
+
+    Sitting down and leaving copies a cache once each; in between, a step writes into all of them at once and pads
+    nothing but the attention to the longest.
+    """
+
+    def __init__(self, shape: CacheShape) -> None:
+        """An empty desk."""
+        self.rows: list[RowCache] = []
+        """Seated caches; the first places are always taken."""
+        self._shape = shape
+        self._keys: list[torch.Tensor] = []
+        self._values: list[torch.Tensor] = []
+        self._places = self._capacity = 0
+
+    def seat(self, cache: RowCache) -> None:
+        """Seat a cache at the next free place."""
+        self.grow(places=len(self.rows) + 1, capacity=cache.capacity)
+        self.rows.append(cache)
+        cache.desk = self
+        self._bind(len(self.rows) - 1)
+
+    def dismiss(self, cache: RowCache) -> None:
+        """Give a seated cache tensors of its own; the last one takes its place."""
+        place = self.rows.index(cache)
+        cache.move(*(self._shape.room(1, len(cache) + _GROWTH) for _ in range(2)))
+        cache.desk = None
+        last = self.rows.pop()
+        if last is not cache:
+            self.rows[place] = last
+            self._bind(place)
+        if not self.rows:
+            self._keys, self._values, self._places, self._capacity = [], [], 0, 0
+
+    def grow(self, *, places: int = 0, capacity: int = 0) -> None:
+        """Make sure of so many places of such a capacity."""
+        if places <= self._places and capacity <= self._capacity:
+            return
+        self._places = max(self._places, 2 * places if places > self._places else 0)
+        self._capacity = max(self._capacity, capacity)
+        self._keys, self._values = (self._shape.room(self._places, self._capacity) for _ in range(2))
+        for place in range(len(self.rows)):
+            self._bind(place)
+
+    def write(
+        self, layer: int, keys: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor, longest: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put one new token of every seated row behind what the row holds; it counts once `RowCache.extend` says so.
+
+        Args:
+            layer: Index of the layer.
+            keys: Of shape (rows, H, D), in the order of the places.
+            values: Of shape (rows, H, D).
+            lengths: Tokens that each row holds, n, of shape (rows,).
+            longest: The greatest of them.
+
+        Returns:
+            Keys and values of shape (rows, H, longest + 1, D), as views; what lies behind a row's own n + 1 tokens is
+            to be masked.
+        """
+        count = len(self.rows)
+        all_keys, all_values = self._keys[layer][:count], self._values[layer][:count]
+        places = torch.arange(count, device=lengths.device)
+        all_keys[places, :, lengths] = keys
+        all_values[places, :, lengths] = values
+        return all_keys[:, :, : longest + 1], all_values[:, :, : longest + 1]
+
+    def _bind(self, place: int) -> None:
+        one = slice(place, place + 1)
+        self.rows[place].move([layer[one] for layer in self._keys], [layer[one] for layer in self._values])

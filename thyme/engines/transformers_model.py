@@ -20,10 +20,14 @@ import torch
 from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from thyme.engines.transformers_cache import CacheShape, RowCache
+from thyme.engines.transformers_cache import CacheShape, Desk, RowCache
 from thyme.families.positions import IntArray
 
 _ATTENTION = "thyme_packed"
+_WORTH_SEATING = 3
+"""Rows that write from which on they attend together."""
+_WORTH_PADDING = 2
+"""They do not where padding to the longest would make more than this many times the work."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +83,18 @@ class _Segment:
     """Shape (q, n + q), True where a token may look; None where it is plainly causal or there is one token."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Together:
+    """The rows of the desk, one token each, in the order of its places: the first tokens of the packed step."""
+
+    desk: Desk
+    lengths: torch.Tensor
+    """Tokens that each holds, of shape (rows,)."""
+    longest: int
+    mask: torch.Tensor
+    """Shape (rows, 1, 1, longest + 1), 0 where a row may look and minus infinity elsewhere."""
+
+
 class PackedModel:
     """A Qwen-VL model from transformers, run packed."""
 
@@ -101,6 +117,7 @@ class PackedModel:
         self.cache_shape = CacheShape(
             text.num_hidden_layers, text.num_key_value_heads, head_size, model.dtype, self.device
         )
+        self._desk = Desk(self.cache_shape)
 
     def see(self, patches: torch.Tensor, grid: torch.Tensor) -> Features:
         """Run the vision tower over one image.
@@ -125,34 +142,63 @@ class PackedModel:
         Returns:
             Logits after the last token of each feed that wants them, in order, of shape (feeds that do, V).
         """
-        ids = torch.tensor([token for feed in feeds for token in feed.ids], device=self.device)
-        positions = torch.from_numpy(np.concatenate([feed.positions for feed in feeds], axis=1)).to(self.device)
+        together = self._seated(feeds)
+        seated = {id(feed) for feed in together}
+        ordered = [*together, *(feed for feed in feeds if id(feed) not in seated)]
+        ids = torch.tensor([token for feed in ordered for token in feed.ids], device=self.device)
+        positions = torch.from_numpy(np.concatenate([feed.positions for feed in ordered], axis=1)).to(self.device)
         embeddings = self._language.embed_tokens(ids)
         vision: dict[str, Any] = {}
-        features = [feed.features for feed in feeds if feed.features is not None]
+        features = [feed.features for feed in ordered if feed.features is not None]
         if features:
             seen, places = join(features), ids == self._image_token_id
             embeddings[places] = seen.embeddings.to(embeddings.dtype)
             if seen.deep:
                 vision = {"visual_pos_masks": places[None], "deepstack_visual_embeds": list(seen.deep)}
-        segments = self._segments(feeds)
         with _packed_attention(self._language.config):
             hidden = self._language(
                 inputs_embeds=embeddings[None],
                 position_ids=positions[:, None],
-                attention_mask=self._no_mask,  # a ready-made mask is taken as it is; the segments know who sees whom
+                attention_mask=self._no_mask,  # a ready-made mask is taken as it is; packed attention knows better
                 use_cache=False,
-                segments=segments,
+                together=self._together(together),
+                segments=self._segments(ordered[len(together) :], len(together)),
                 **vision,
             ).last_hidden_state[0]
+        ends = np.cumsum([len(feed.ids) for feed in ordered])
+        last = {id(feed): int(end) - 1 for feed, end in zip(ordered, ends, strict=True)}
         for feed in feeds:
             feed.cache.extend(feed.ids, feed.next_position)
-        wanted = [segment.stop - 1 for segment, feed in zip(segments, feeds, strict=True) if feed.wants_logits]
-        logits: torch.Tensor = self.model.lm_head(hidden[wanted])
+        logits: torch.Tensor = self.model.lm_head(hidden[[last[id(feed)] for feed in feeds if feed.wants_logits]])
         return logits
 
-    def _segments(self, feeds: Sequence[Feed]) -> list[_Segment]:
-        segments, start = [], 0
+    def _seated(self, feeds: Sequence[Feed]) -> list[Feed]:
+        """The feeds that attend together, in the order of the desk; none where that would not pay."""
+        writers = {id(feed.cache): feed for feed in feeds if len(feed.ids) == 1 and len(feed.cache)}
+        if len(writers) < _WORTH_SEATING:
+            return []
+        for cache in [cache for cache in self._desk.rows if id(cache) not in writers]:
+            cache.leave()
+        for feed in writers.values():
+            feed.cache.reserve(len(feed.cache) + 1)
+            if feed.cache.desk is None:
+                self._desk.seat(feed.cache)
+        lengths = [len(cache) for cache in self._desk.rows]
+        if max(lengths) * len(lengths) > _WORTH_PADDING * sum(lengths):
+            return []
+        return [writers[id(cache)] for cache in self._desk.rows]
+
+    def _together(self, feeds: Sequence[Feed]) -> _Together | None:
+        if not feeds:
+            return None
+        lengths = torch.tensor([len(feed.cache) for feed in feeds], device=self.device)
+        longest = int(max(len(feed.cache) for feed in feeds))
+        hidden = torch.arange(longest + 1, device=self.device) > lengths[:, None]
+        mask = torch.zeros(hidden.shape, dtype=self.model.dtype, device=self.device).masked_fill_(hidden, -torch.inf)
+        return _Together(self._desk, lengths, longest, mask[:, None, None])
+
+    def _segments(self, feeds: Sequence[Feed], start: int) -> list[_Segment]:
+        segments = []
         for feed in feeds:
             held, new = len(feed.cache), len(feed.ids)
             feed.cache.reserve(held + new)
@@ -183,6 +229,7 @@ def _attend(
     attention_mask: torch.Tensor | None,
     *,
     scaling: float,
+    together: _Together | None,
     segments: Sequence[_Segment],
     **_: object,
 ) -> tuple[torch.Tensor, None]:
@@ -195,32 +242,53 @@ def _attend(
         value: Of shape (1, H, T, D).
         attention_mask: Not used.
         scaling: Factor on the scores.
-        segments: Whose tokens they are.
+        together: The rows of the desk, whose tokens come first.
+        segments: Whose the other tokens are.
 
     Returns:
         Of shape (1, T, A, D), and no weights.
     """
+    layer = module.layer_idx
     outputs = []
-    heads, groups = key.shape[1], query.shape[1] // key.shape[1]
+    if together is not None:
+        outputs.append(_attend_at_desk(layer, query, key, value, scaling, together))
     for row in segments:
         new = slice(row.start, row.stop)
-        keys, values = row.cache.write(module.layer_idx, key[:, :, new], value[:, :, new])
-        if row.stop - row.start == 1:
-            # The query heads that share a key-value head stand in for the query's length: no copy of the cache.
-            one = query[:, :, new].view(1, heads, groups, -1)
-            seen = functional.scaled_dot_product_attention(one, keys, values, scale=scaling)
-            outputs.append(seen.reshape(1, 1, heads * groups, -1))
-            continue
-        seen = functional.scaled_dot_product_attention(
-            query[:, :, new],
-            keys.repeat_interleave(groups, dim=1),
-            values.repeat_interleave(groups, dim=1),
-            attn_mask=row.mask,
-            is_causal=row.mask is None,
-            scale=scaling,
-        )
-        outputs.append(seen.transpose(1, 2))
+        keys, values = row.cache.write(layer, key[:, :, new], value[:, :, new])
+        outputs.append(_attend_alone(query[:, :, new], keys, values, scaling, row.mask))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), None
+
+
+def _attend_at_desk(
+    layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, together: _Together
+) -> torch.Tensor:
+    """One token of each row of the desk. Returns (1, rows, A, D)."""
+    rows, heads = len(together.lengths), key.shape[1]
+    keys, values = together.desk.write(
+        layer, key[0, :, :rows].transpose(0, 1), value[0, :, :rows].transpose(0, 1), together.lengths, together.longest
+    )
+    grouped = query[0, :, :rows].reshape(heads, -1, rows, query.shape[3]).permute(2, 0, 1, 3)
+    # Written out: for single queries with a mask, torch's fused attention takes twice as long on a CPU.
+    scores = torch.matmul(grouped * scaling, keys.transpose(2, 3)) + together.mask
+    weights = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
+    return torch.matmul(weights, values).reshape(1, rows, -1, query.shape[3])
+
+
+def _attend_alone(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float, mask: torch.Tensor | None
+) -> torch.Tensor:
+    """The q tokens of one row, of shape (1, A, q, D). Returns (1, q, A, D)."""
+    heads, attention_heads, count = keys.shape[1], query.shape[1], query.shape[2]
+    if count == 1:
+        # The query heads that share a key-value head stand in for the query's length: no copy of the cache.
+        grouped = query.reshape(1, heads, attention_heads // heads, -1)
+        seen = functional.scaled_dot_product_attention(grouped, keys, values, scale=scaling)
+        return seen.reshape(1, 1, attention_heads, -1)
+    keys, values = (one.repeat_interleave(attention_heads // heads, dim=1) for one in (keys, values))
+    seen = functional.scaled_dot_product_attention(
+        query, keys, values, attn_mask=mask, is_causal=mask is None, scale=scaling
+    )
+    return seen.transpose(1, 2)
 
 
 ALL_ATTENTION_FUNCTIONS.register(_ATTENTION, _attend)

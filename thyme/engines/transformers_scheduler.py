@@ -222,6 +222,7 @@ class Scheduler:
         """Take a row out of the batch and keep what it knows."""
         self._rows.remove(row)
         row.reading.drop()
+        row.cache.leave()
         self._idle[row.job.trajectory_id] = row.cache
         limit = self._config.max_cached_tokens
         while limit is not None and sum(map(len, self._idle.values())) > limit:
@@ -231,6 +232,7 @@ class Scheduler:
         """Take a row out of the batch, forget it, and say why."""
         self._rows.remove(row)
         row.reading.drop()
+        row.cache.leave()
         self._out.append((row.job.outbox, error))
 
     def _deliver(self) -> None:
