@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from thyme.config import RolloutConfig
+from thyme.config import RolloutConfig, SandboxConfig
 from thyme.engines.base import Request
 from thyme.engines.scripted import ScriptedEngine
 from thyme.errors import EngineError, StoreError
@@ -143,14 +143,19 @@ async def test_resuming_asks_only_what_is_missing(tmp_path: Path) -> None:
     assert len(list(read_trajectories(out))) == 4
 
 
-@pytest.mark.parametrize("change", ["seed", "config", "problem", "engine"])
+@pytest.mark.parametrize("change", ["seed", "config", "problem", "engine", "pixels", "sandbox"])
 async def test_other_settings_are_asked_anew(tmp_path: Path, change: str) -> None:
     out = tmp_path / "samples.jsonl"
     await evaluate(PROBLEMS[:1], ScriptedEngine(SCRIPT), FakeSandbox(), out=out)
-    engine = ScriptedEngine(SCRIPT, name="other" if change == "engine" else "scripted")
+    engine = ScriptedEngine(
+        SCRIPT, name="other" if change == "engine" else "scripted", max_side=100 if change == "pixels" else None
+    )
+    sandbox = FakeSandbox()
+    if change == "sandbox":
+        sandbox.config = SandboxConfig(repairs=())
     problem = PROBLEMS[0].model_copy(update={"question": "first?"}) if change == "problem" else PROBLEMS[0]
     config = RolloutConfig(max_rounds=2) if change == "config" else RolloutConfig()
-    await evaluate([problem], engine, FakeSandbox(), config, seed=int(change == "seed"), out=out)
+    await evaluate([problem], engine, sandbox, config, seed=int(change == "seed"), out=out)
     assert engine.requests
 
 

@@ -126,6 +126,8 @@ class _Run:
         info = self.engine.info
         parts = (
             problem.model_dump_json(exclude={"answer", "meta"}),
+            str([self.engine.seen_size(*image.size) for image in problem.images]),
+            str(getattr(self.sandbox, "config", "")),  # limits and repairs; the contract does not promise them
             info.name,
             info.fingerprints.model_dump_json(),
             self.config.model_dump_json(),
