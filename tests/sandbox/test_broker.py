@@ -1,0 +1,308 @@
+"""Many sessions at once, processes that die, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from thyme.errors import IsolationError, SandboxError
+from thyme.sandbox import Broker, SandboxConfig, check, open_sandbox
+from thyme.sandbox.zygote import ZygoteProcess
+from thyme.types import ImageRecord
+
+ROOT = Path(__file__).parents[2]
+LEVELS = ("namespaces", "landlock")
+PICTURE = ImageRecord.of(Image.new("RGB", (30, 20), "red"))
+
+
+def config(level: str, **more: object) -> SandboxConfig:
+    return SandboxConfig.model_validate({"isolation": level, "timeout_s": 20, **more})
+
+
+@contextlib.asynccontextmanager
+async def opened(level: str, **more: object):  # type: ignore[no-untyped-def]  # a fixture in all but name
+    try:
+        async with open_sandbox(config(level, **more)) as broker:
+            yield broker
+    except IsolationError as error:
+        pytest.skip(str(error))
+
+
+def family(broker: Broker) -> list[psutil.Process]:
+    top = psutil.Process(broker.zygote_pid)
+    return [top, *top.children(recursive=True)]
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+async def all_gone(processes: list[psutil.Process]) -> bool:
+    for _ in range(500):
+        if not alive(processes):
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_twenty_sessions_at_once(level: str) -> None:
+    async def one(broker: Broker, number: int) -> str:
+        async with broker.session([PICTURE], seed=number) as session:
+            await session.run(f"n = {number}")
+            saved = await session.run("from PIL import Image\nImage.new('L', (n + 1, 2)).save('a.png')\nprint('a.png')")
+            assert saved.images[0].size == (number + 1, 2)
+            return (await session.run("print(n)")).stdout
+
+    async with opened(level) as broker:
+        printed = await asyncio.gather(*(one(broker, number) for number in range(20)))
+    assert printed == [f"{number}\n" for number in range(20)]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_one_bad_session_harms_no_other(level: str) -> None:
+    async def good(broker: Broker) -> bool:
+        async with broker.session([PICTURE]) as session:
+            return all([(await session.run("print(sum(range(1000)))")).stdout == "499500\n" for _ in range(5)])
+
+    async def bad(broker: Broker, code: str) -> bool:
+        async with broker.session() as session:
+            return (await session.run(code)).error is not None
+
+    bombs = [
+        "while True: pass",
+        "import os; os._exit(1)",
+        "import ctypes; ctypes.string_at(0)",
+        "x = []\nwhile 1: x += [0] * 10**6",
+    ]
+    async with opened(level, timeout_s=2, memory_mb=512) as broker:
+        results = await asyncio.gather(*(bad(broker, code) for code in bombs), *(good(broker) for _ in range(6)))
+    assert all(results)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_sessions_wait_for_their_turn(level: str) -> None:
+    async with opened(level, max_sessions=2) as broker:
+        most = 0
+
+        async def one() -> None:
+            nonlocal most
+            async with broker.session() as session:
+                most = max(most, len(broker._sessions))
+                await session.run("pass")
+
+        await asyncio.gather(*(one() for _ in range(6)))
+    assert most == 2
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_killed_zygote_is_replaced(level: str) -> None:
+    async with opened(level) as broker:
+        async with broker.session([PICTURE]) as session:
+            await session.run("x = 1")
+            before = family(broker)
+            os.kill(broker.zygote_pid, signal.SIGKILL)
+            assert await all_gone(before), "sessions do not outlive their zygote"
+            execution = await session.run("print(image_path)")
+            assert (execution.stdout, execution.session_lost) == ("/mnt/data/input/image_1.png\n", True)
+        async with broker.session() as session:
+            assert (await session.run("print(2)")).stdout == "2\n"
+        after = family(broker)
+    assert before[0].pid != after[0].pid
+    assert await all_gone(after)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_zygote_killed_while_code_runs(level: str) -> None:
+    async with opened(level) as broker, broker.session() as session:
+        running = asyncio.create_task(session.run("import time\ntime.sleep(15)"))
+        await asyncio.sleep(0.2)
+        os.kill(broker.zygote_pid, signal.SIGKILL)
+        execution = await running
+        assert execution.error is not None
+        assert (execution.error.type, execution.session_lost) == ("Killed", True)
+        assert (await session.run("print(3)")).stdout == "3\n"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_nothing_is_left_behind(level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    async with opened(level) as broker:
+        async with broker.session([PICTURE]) as session:
+            await session.run("1")
+        descriptors = len(os.listdir("/proc/self/fd"))
+        for _ in range(20):
+            async with broker.session([PICTURE]) as session:
+                await session.run("import os\nos.makedirs('a/b/c')\nopen('a/b/x', 'w')")
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+        processes = family(broker)
+        assert len(alive(processes)) == (2 if level == "namespaces" else 1)
+        if broker._zygote.folder:
+            assert os.listdir(broker._zygote.folder / "sessions") == []
+    assert await all_gone(processes)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_cancelled_run_ends_its_process(level: str) -> None:
+    async with opened(level) as broker, broker.session() as session:
+        await session.run("x = 1")
+        running = asyncio.create_task(session.run("while True: pass"))
+        await asyncio.sleep(0.1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert (await session.run("print('x' in globals())")).stdout == "False\n"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_closing_ends_open_sessions(level: str) -> None:
+    async with opened(level) as broker:
+        session = await broker.session().__aenter__()
+        running = asyncio.create_task(session.run("while True: pass"))
+        await asyncio.sleep(0.1)
+        processes = family(broker)
+        await broker.aclose()
+        assert (await running).error is not None
+        with pytest.raises(SandboxError, match="the session is closed"):
+            await session.run("1")
+        with pytest.raises(SandboxError, match="the sandbox is closed"):
+            async with broker.session():
+                pass
+    assert await all_gone(processes)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_killed_host_leaves_no_processes(level: str, tmp_path: Path) -> None:
+    """The host goes away without a word while code runs."""
+    program = (
+        "import asyncio, sys\nfrom thyme.sandbox import SandboxConfig, open_sandbox\n"
+        f"async def main():\n    async with open_sandbox(SandboxConfig(isolation='{level}')) as b, b.session() as s:\n"
+        "        print(b.zygote_pid, flush=True)\n        await s.run('while True: pass')\nasyncio.run(main())"
+    )
+    host = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert host.stdout is not None
+    first = host.stdout.readline()
+    if not first:
+        host.wait()
+        pytest.skip("this machine does not offer the level")
+    time.sleep(0.3)
+    top = psutil.Process(int(first))
+    processes = [top, *top.children(recursive=True)]
+    host.kill()
+    host.wait()
+    host.stdout.close()
+    assert asyncio.run(all_gone(processes))
+
+
+async def test_best_takes_the_next_level_where_the_first_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = ZygoteProcess.start
+
+    async def without_namespaces(config: SandboxConfig, level: str) -> ZygoteProcess:
+        if level == "namespaces":
+            raise IsolationError("unshare: Operation not permitted")
+        return await start(config, level)
+
+    monkeypatch.setattr(ZygoteProcess, "start", without_namespaces)
+    async with opened("best") as broker:
+        assert broker.isolation == "landlock"
+    with pytest.raises(IsolationError, match=r"'namespaces' is not to be had here: unshare.*user\.max_user_namespaces"):
+        await Broker.start(config("namespaces"))
+
+
+async def test_below_landlock_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(config: SandboxConfig, level: str) -> ZygoteProcess:
+        raise IsolationError("Operation not permitted")
+
+    monkeypatch.setattr(ZygoteProcess, "start", nothing)
+    with pytest.raises(IsolationError) as caught:
+        await Broker.start(config("best"))
+    assert "'namespaces'" in str(caught.value)
+    assert "'landlock'" in str(caught.value)
+    assert "/sys/kernel/security/lsm" in str(caught.value)
+
+
+DENY = """
+import ctypes, sys
+from thyme.sandbox.jail import kernel, seccomp
+numbers = seccomp.MACHINES[__import__('platform').machine()].numbers
+denied = [444 if n == 'landlock' else numbers[n] for n in sys.argv[1].split(',')]
+program = [(seccomp.LOAD, 0, 0, 0)]
+for number in denied:
+    program += seccomp.when(seccomp.JUMP_EQUAL, number, seccomp.refuse(1))
+code = ctypes.create_string_buffer(seccomp.encode([*program, seccomp.answer(seccomp.ALLOW)]))
+import struct
+header = ctypes.create_string_buffer(struct.pack('HxxxxxxQ', len(program) + 1, ctypes.addressof(code)))
+kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+kernel.prctl(kernel.PR_SET_SECCOMP, 2, ctypes.addressof(header))
+import asyncio
+from thyme.errors import IsolationError
+from thyme.sandbox import SandboxConfig, open_sandbox
+async def main():
+    try:
+        async with open_sandbox(SandboxConfig(isolation=sys.argv[2])) as broker, broker.session() as session:
+            print(broker.isolation, (await session.run('print(6 * 7)')).stdout)
+    except IsolationError as error:
+        print('refused:', error)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("denied", "asked", "outcome"),
+    [
+        ("unshare,mount,pivot_root", "best", "landlock 42"),
+        ("mount", "best", "landlock 42"),
+        ("unshare", "namespaces", "refused: isolation level 'namespaces'"),
+        ("unshare,landlock", "best", "refused: isolation level 'namespaces'"),
+        ("landlock", "landlock", "refused: isolation level 'landlock'"),
+    ],
+)
+def test_as_in_a_container(denied: str, asked: str, outcome: str) -> None:
+    """Containers forbid unshare, mount or Landlock by such a filter; whatever is left is used, or nothing."""
+    if not check_once().best == "namespaces":
+        pytest.skip("this machine is such a container itself")
+    finished = subprocess.run(
+        [sys.executable, "-c", DENY, denied, asked], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert finished.stdout.startswith(outcome), finished.stdout + finished.stderr
+
+
+_REPORTS: list[object] = []
+
+
+def check_once():  # type: ignore[no-untyped-def]  # as `check`, asked once for all tests
+    if not _REPORTS:
+        _REPORTS.append(check())
+    return _REPORTS[0]
+
+
+def test_report_says_what_there_is() -> None:
+    report = check_once()
+    assert [level.level for level in report.levels] == list(LEVELS)
+    for level in report.levels:
+        assert level.available == (not level.reason)
+        assert level.available == (not level.advice)
+    assert {"numpy", "PIL", "cv2"} <= set(report.importable)
+    assert "thyme" not in report.importable
+
+
+async def test_report_can_be_asked_for_inside_a_loop() -> None:
+    assert check(SandboxConfig(start_timeout_s=30)).machine == os.uname().machine
