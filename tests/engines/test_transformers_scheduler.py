@@ -204,6 +204,18 @@ async def test_a_picture_without_pixels_ends_its_own_row_only(tiny_qwen2_5_vl: P
         assert (await good)[0].token_ids
 
 
+async def test_a_thread_that_breaks_down_leaves_nobody_waiting(
+    tiny_qwen2_5_vl: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with engine_over(tiny_qwen2_5_vl) as engine:
+        monkeypatch.setattr(engine._scheduler, "_admit", lambda: 1 / 0)
+        with pytest.raises(EngineError, match="broke down: ZeroDivisionError"):
+            await collect(engine, request(engine, "t"))
+        with pytest.raises(EngineError, match="closed"):
+            await collect(engine, request(engine, "t"))
+    assert "broke down" in caplog.text
+
+
 @pytest.mark.usefixtures("no_end")
 async def test_closing_ends_what_runs_and_refuses_the_rest(tiny_qwen2_5_vl: Path) -> None:
     async with engine_over(tiny_qwen2_5_vl) as engine:

@@ -6,6 +6,7 @@ between steps. What a row knows stays cached by trajectory when its span ends, u
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections import OrderedDict, deque
@@ -27,6 +28,8 @@ from thyme.errors import EngineError, ThymeError
 from thyme.families import Family
 from thyme.families.qwen_vl_tensors import pixels
 from thyme.types import ImageRecord
+
+_log = logging.getLogger(__name__)
 
 Delivery = tuple[Outbox, Chunk | ThymeError]
 
@@ -114,11 +117,11 @@ class Scheduler:
                 self._admit()
                 self._advance()
                 self._deliver()
-        except BaseException as error:  # nobody may wait for a thread that is gone
+        except Exception as error:  # a mistake of ours; nobody may wait for a thread that is gone
+            _log.exception("the engine broke down")
             self._closing = True
             self._end(EngineError(f"the engine broke down: {type(error).__name__}: {error}"))
             self._deliver()
-            raise
 
     def _obey(self) -> None:
         """Carry out what was asked for, and wait for it where there is nothing else to do."""

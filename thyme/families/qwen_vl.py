@@ -117,7 +117,9 @@ class QwenVLFamily:
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of text from a person, a model or a sandbox: special tokens spelled out in it stay plain text."""
-        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        return list(
+            self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        )
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids: special tokens are spelled out, but the end of a turn has no text."""
