@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from thyme.config.sft import LoraSettings, SFTSettings
 from thyme.errors import ConfigError, UsageError
 from thyme.families import Family, load_family
 from thyme.families.qwen_vl_tensors import pixels
+from thyme.store import write_trajectories
 from thyme.train.checkpoint import last_checkpoint
 from thyme.train.encode import Encoded, encode, encode_turns
 from thyme.train.sft import CHECKPOINTS, SFTReport, train_sft
@@ -135,7 +137,9 @@ def test_no_gradient_reaches_a_masked_target(tiny_checkpoint: Path, tmp_path: Pa
 
 def test_training_learns_and_leaves_a_frozen_tower_alone(tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path) -> None:
     chosen = mixture(family)
-    report = train_sft(chosen, tiny_qwen2_5_vl, settings(epochs=6, cache="pixels"), tmp_path, validation=chosen[:5])
+    report = train_sft(
+        chosen, tiny_qwen2_5_vl, settings(epochs=6, cache="pixels", eval_steps=7), tmp_path, validation=chosen[:5]
+    )
     assert report.curve[-1].loss < report.curve[0].loss - 1
     assert report.steps == 18
     assert (report.samples, report.tokens) == (6, sum(map(len, chosen)))
@@ -158,6 +162,28 @@ def test_kept_features_train_like_pixels(tiny_checkpoint: Path, tmp_path: Path) 
     for cache in ("none", "features"):
         train_sft(mixture(family), tiny_checkpoint, settings(max_steps=3, cache=cache), tmp_path / cache)
     assert distance(weights(tmp_path / "none"), weights(tmp_path / "features")) < 1e-4
+
+
+def test_activation_checkpointing_changes_memory_not_weights(
+    tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path
+) -> None:
+    for on in (False, True):
+        plan = settings(max_steps=3, gradient_checkpointing=on)
+        train_sft(mixture(family), tiny_qwen2_5_vl, plan, tmp_path / str(on))
+    assert distance(weights(tmp_path / "True"), weights(tmp_path / "False")) < 1e-5
+
+
+def test_bfloat16_autocast_stays_near_float32_and_leaves_float32_weights(
+    tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path
+) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(tiny_qwen2_5_vl)
+    plan = settings(max_steps=2, bf16=True)
+    half = train_sft(mixture(family), model, plan, tmp_path / "half", base=tiny_qwen2_5_vl)
+    full = train_sft(mixture(family), tiny_qwen2_5_vl, settings(max_steps=2), tmp_path / "full")
+    assert half.curve[0].loss != full.curve[0].loss
+    assert half.curve[0].loss == pytest.approx(full.curve[0].loss, rel=0.05)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert "forward" not in vars(model)
 
 
 def test_a_generator_is_read_once_and_its_pixels_are_let_go(
@@ -209,8 +235,7 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(
         with pytest.raises(Killed):
             train_sft(chosen, tiny_qwen2_5_vl, plan, tmp_path / "resumed")
     assert not (tmp_path / "resumed" / "config.json").exists()
-    steps_done = last_checkpoint(tmp_path / "resumed" / CHECKPOINTS)
-    assert steps_done is not None
+    assert last_checkpoint(tmp_path / "resumed" / CHECKPOINTS) is not None
     resumed = train_sft(chosen, tiny_qwen2_5_vl, plan, tmp_path / "resumed", resume=True)
     assert resumed.steps == straight.steps
     assert [p.loss for p in resumed.curve] == pytest.approx([p.loss for p in straight.curve], abs=1e-5)
@@ -325,3 +350,14 @@ def test_progress_shows_steps_and_loss_on_a_terminal_only(
     assert "loss" in shown.getvalue()
     assert silent.getvalue() == ""
     assert capfd.readouterr().out == ""
+
+
+def test_the_example_trains_on_a_file_of_trajectories(
+    tiny_qwen2_5_vl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = [samples.trajectory([samples.crop(i)], images=[samples.picture(i)], name=str(i)) for i in range(3)]
+    write_trajectories(tmp_path / "t.jsonl", recorded)
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "sft_minimal.py"))
+    example["main"](str(tiny_qwen2_5_vl), tmp_path / "t.jsonl", tmp_path / "out")
+    assert "3 samples, dropped: none" in capsys.readouterr().out
+    assert AutoModelForImageTextToText.from_pretrained(tmp_path / "out") is not None

@@ -80,6 +80,7 @@ class SFTSettings(Config):
 
     seed: int = 0
     log_steps: int = Field(default=10, ge=1)
+    """Steps between points of the report's curve; the first step is always one."""
     save_steps: int | None = Field(default=None, ge=1)
     """Steps between resumable checkpoints; None writes none but the final model."""
     keep_checkpoints: int = Field(default=2, ge=1)

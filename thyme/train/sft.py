@@ -124,6 +124,8 @@ def train_sft(
     if checkpoint is not None:
         check_same_run(checkpoint, trainer.run_description)
     report = _run(trainer, checkpoint, console or Console(stderr=True))
+    if not settings.save_steps:
+        (out / CHECKPOINTS).rmdir()  # the trainer makes the folder in any case
     save_final(trainer.final_model(), folder, out, dtype=_dtype(settings.save_dtype))
     (out / REPORT_FILE).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return report

@@ -204,6 +204,7 @@ def arguments(settings: SFTSettings, out: Path, *, validated: bool) -> SFTConfig
         dataloader_num_workers=settings.workers,
         dataloader_pin_memory=not cpu,
         logging_steps=settings.log_steps,
+        logging_first_step=True,
         logging_nan_inf_filter=False,
         save_strategy="steps" if settings.save_steps else "no",
         save_steps=settings.save_steps or 500,
