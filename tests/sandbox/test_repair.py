@@ -13,9 +13,10 @@ from thyme.sandbox.jail.repair import SYNTAX_REPAIRS, compiles, repair_syntax, s
 ALL = tuple(SYNTAX_REPAIRS)
 LINES = st.sampled_from(
     [
-        "x = 1", "print(x)", "for i in range(3):", "    y = i", "if x:", "else:", "    pass", "        z = 2", "\tw = 3",
-        "def f(a):", "    return a", "", "# note", "```python", "```", "~~~", "s = “text”", 's = "a ``` b"', "t = '''",
-        "'''", "k = ‘v’", "   odd = 1", "try:", "except ValueError:", "Here is the code:", "a\u00a0= 1", "\ufeffb = 2",
+        "x = 1", "print(x)", "for i in range(3):", "    y = i", "if x:", "else:", "    pass", "        z = 2",
+        "\tw = 3", "def f(a):", "    return a", "", "# note", "```python", "```", "~~~", "s = “text”",
+        's = "a ``` b"', "t = '''", "'''", "k = ‘v’", "   odd = 1", "try:", "except ValueError:",
+        "Here is the code:", "a\u00a0= 1", "\ufeffb = 2",
     ]
 )  # fmt: skip
 SOURCES = st.lists(LINES, max_size=12).map("\n".join) | st.text(max_size=60)

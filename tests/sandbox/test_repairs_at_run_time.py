@@ -116,7 +116,8 @@ def test_shortened_text_keeps_both_ends(text: str, limit: int) -> None:
 
 
 REPAIRED = [
-    ("boundary", 1, "from PIL import Image\nc = Image.open(image_path).crop((-5, 10, 500, 40))\nassert c.size == (100, 30)"),
+    ("boundary", 1, "from PIL import Image\nc = Image.open(image_path).crop((-5, 10, 500, 40))\n"
+         "assert c.size == (100, 30)"),
     (
         "boundary", 2,
         "from PIL import Image\ni = Image.open(image_path).resize((300, 150))\n"
@@ -125,7 +126,8 @@ REPAIRED = [
     ),
     ("names", 2, "assert cv.imread(image_path).shape == (50, 100, 3)\nassert np.ones(3).sum() == 3"),
     ("names", 1, "import cv4 as cv\nassert cv.imread(image_path) is not None"),
-    ("names", 3, "assert math.floor(os.path.getsize(image_path) * 0) == 0\nassert Image.open(image_path).size[0] == 100"),
+    ("names", 3, "assert math.floor(os.path.getsize(image_path) * 0) == 0\n"
+         "assert Image.open(image_path).size[0] == 100"),
     ("input_path", 1, "from PIL import Image\nassert Image.open('/data/images/photo.jpg').size == (100, 50)"),
     ("input_path", 1, "import cv2\nassert cv2.imread('/mnt/data/image_2.jpg').shape == (50, 100, 3)"),
     ("input_path", 1, "assert open('image.jpeg', 'rb').read(4)"),
@@ -146,7 +148,8 @@ REPAIRED = [
         "os.makedirs('/mnt/data/output/x', exist_ok=True)\nImage.new('L', (5, 5)).save('/mnt/data/output/x/a.png')\n"
         "assert os.listdir('/mnt/data/output/x') == ['a.png']\nprint('/mnt/data/output/x/a.png')",
     ),
-    ("output_folder", 1, "from pathlib import Path\np = Path('/srv/out')\np.mkdir(parents=True, exist_ok=True)\nassert p.is_dir()"),
+    ("output_folder", 1, "from pathlib import Path\np = Path('/srv/out')\np.mkdir(parents=True, exist_ok=True)\n"
+         "assert p.is_dir()"),
     ("fences", 1, "```python\nprint(1)\n```"),
     ("indentation", 1, "x = 1\n    y = 2"),
     ("quotes", 1, "print(“a”)"),
@@ -186,8 +189,10 @@ RIGHT = [
     "import cv2, numpy as np, math, os\nfrom PIL import Image\ni = Image.open(image_path)\n"
     f"i.crop((0, 0, 100, 50)).save('{OUT}/a.png')\nprint(i.size, '{OUT}/a.png')",
     "try:\n    open('/nowhere/notes.txt')\nexcept FileNotFoundError as e:\n    print(e)",
-    "import os\nprint(os.path.exists('/nowhere/a.png'), os.path.isdir('/nowhere'), sorted(os.listdir('/mnt/data/input')))",
-    "from PIL import Image\ntry:\n    Image.open('/mnt/data/temp_processed_images/none.png')\nexcept OSError as e:\n    print(e)",
+    "import os\n"
+    "print(os.path.exists('/nowhere/a.png'), os.path.isdir('/nowhere'), sorted(os.listdir('/mnt/data/input')))",
+    "from PIL import Image\ntry:\n    Image.open('/mnt/data/temp_processed_images/none.png')\n"
+    "except OSError as e:\n    print(e)",
     "x = '“quoted”'\nprint(x)\nprint('```python')",
     "from PIL import Image\nc = Image.open(image_path).crop((0.4, 0.4, 50.2, 20.4))\nprint(c.size, c.tobytes()[:9])",
     "import random\nprint([random.random() for _ in range(3)])",

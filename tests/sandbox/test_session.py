@@ -64,7 +64,10 @@ async def test_sessions_do_not_see_each_other(broker: Broker) -> None:
 
 
 async def test_seed_decides_what_is_random(broker: Broker) -> None:
-    block = "import random, numpy as np\nprint(random.random(), np.random.rand(), list({'a', 'b', 'c', 'd'}), hash('x') % 97)"
+    block = (
+        "import random, numpy as np\n"
+        "print(random.random(), np.random.rand(), list({'a', 'b', 'c', 'd'}), hash('x') % 97)"
+    )
     (first,), (again,), (other,) = [await run(broker, block, seed=seed) for seed in (7, 7, 8)]
     assert first.stdout == again.stdout
     assert first.stdout != other.stdout
@@ -166,7 +169,8 @@ async def test_which_images_come_back(broker: Broker) -> None:
 async def test_modes_and_formats_that_come_back(broker: Broker) -> None:
     block = (
         "from PIL import Image\nimport numpy as np\n"
-        "for mode, name in (('L','l.png'),('RGBA','a.png'),('P','p.gif'),('1','b.bmp'),('CMYK','c.jpg'),('LA','la.png'),"
+        "for mode, name in (('L','l.png'),"
+        "('RGBA','a.png'),('P','p.gif'),('1','b.bmp'),('CMYK','c.jpg'),('LA','la.png'),"
         "('RGB','w.webp')):\n    Image.new(mode, (6, 3)).save(name)\n    print(name)\n"
         "Image.fromarray(np.full((3, 6), 0x1234, np.uint16)).save('s.png')\nprint('s.png')"
     )
@@ -187,7 +191,8 @@ async def test_saved_files_are_real(broker: Broker) -> None:
         f"print(os.path.getsize('{OUT}/x.jpg') > 100, os.listdir('{OUT}'), glob.glob('{OUT}/*.jpg'), os.getcwd())\n"
         f"print(cv2.imread('{OUT}/x.jpg').shape, [str(p) for p in pathlib.Path('{OUT}').iterdir()])\n"
         f"shutil.copy(image_path, '{OUT}/in.png'); os.rename('{OUT}/in.png', 'moved.png'); os.remove('{OUT}/x.jpg')\n"
-        f"print([e.name for e in os.scandir('{OUT}')], os.path.realpath('moved.png'), pathlib.Path('moved.png').resolve())"
+        f"print([e.name for e in os.scandir('{OUT}')], os.path.realpath('moved.png'), "
+        "pathlib.Path('moved.png').resolve())"
     )
     (execution,) = await run(broker, block)
     assert execution.error is None
@@ -235,7 +240,8 @@ async def test_printed_text_before_an_error_is_kept(broker: Broker) -> None:
 
 async def test_real_paths_never_show(broker: Broker) -> None:
     block = (
-        "import os, tempfile\nprint(os.getcwd(), os.path.abspath('x'), [e.path for e in os.scandir('/mnt/data/input')])\n"
+        "import os, tempfile\n"
+        "print(os.getcwd(), os.path.abspath('x'), [e.path for e in os.scandir('/mnt/data/input')])\n"
         "print(tempfile.gettempdir())\nopen('/mnt/data/temp_processed_images/no/such.txt')"
     )
     (execution,) = await run(broker, block)
@@ -249,7 +255,8 @@ async def test_libraries_work_in_the_jail(broker: Broker) -> None:
         "import tempfile, concurrent.futures as f, collections, decimal, sqlite3, ctypes\n"
         "with tempfile.NamedTemporaryFile('w+') as t:\n    t.write('x')\n"
         "with f.ThreadPoolExecutor(4) as pool:\n    print(sum(pool.map(lambda v: v * v, range(5))))\n"
-        "import numpy as np, cv2\nprint(np.linalg.inv(np.eye(3)).sum(), cv2.Canny(np.zeros((9, 9), np.uint8), 1, 2).sum())\n"
+        "import numpy as np, cv2\n"
+        "print(np.linalg.inv(np.eye(3)).sum(), cv2.Canny(np.zeros((9, 9), np.uint8), 1, 2).sum())\n"
         "from PIL import ImageFont, ImageDraw, Image\nImageDraw.Draw(Image.new('L', (9, 9))).text((0, 0), 'a')"
     )
     (execution,) = await run(broker, block)

@@ -16,8 +16,9 @@ _ADVICE = {
         "SYS_ADMIN', or use the level 'landlock'."
     ),
     "landlock": (
-        "It needs Linux 5.13 or later with Landlock switched on ('landlock' in /sys/kernel/security/lsm, or else boot "
-        "with 'lsm=landlock,...') on x86-64 or aarch64. In a container the seccomp profile must allow the landlock_* calls, "
+        "It needs Linux 5.13 or later on x86-64 or aarch64, with Landlock switched on ('landlock' in "
+        "/sys/kernel/security/lsm; if not, boot with 'lsm=landlock,...'). In a container the seccomp profile must "
+        "allow the landlock_* calls, "
         "as those of Docker 20.10.10 and Podman 3.4 and later do."
     ),
 }
