@@ -19,6 +19,7 @@ from thyme.nano.tokenizer import (
     VIDEO_PAD,
     VISION_END,
     VISION_START,
+    token_id,
 )
 
 MIN_PIXELS = (4 * PATCH * MERGE) ** 2
@@ -37,14 +38,7 @@ def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
         "end": END,
         "pad": PAD,
     }
-    return {name: _id(tokenizer, token) for name, token in names.items()}
-
-
-def _id(tokenizer: Tokenizer, token: str) -> int:
-    found = tokenizer.token_to_id(token)
-    if found is None:
-        raise ValueError(f"the tokenizer lacks {token}")
-    return int(found)
+    return {name: token_id(tokenizer, token) for name, token in names.items()}
 
 
 def _image_processor() -> dict[str, Any]:
@@ -101,7 +95,8 @@ def write_checkpoint(folder: Path, model: NanoVL, tokenizer: Tokenizer, prompts:
     missing, unexpected = full.load_state_dict(model.state_dict(), strict=False)
     if unexpected or set(missing) - {"lm_head.weight"}:
         raise ValueError(f"parameters do not match transformers': missing {missing}, unexpected {unexpected}")
-    full.to(torch.bfloat16).save_pretrained(folder)
+    half: Any = full
+    half.to(torch.bfloat16).save_pretrained(folder)
     _write_json(
         folder / "generation_config.json",
         {"eos_token_id": [ids["end"], ids["pad"]], "pad_token_id": ids["pad"], "do_sample": False},
@@ -120,7 +115,7 @@ def write_checkpoint(folder: Path, model: NanoVL, tokenizer: Tokenizer, prompts:
 
 
 def _lean_name(stored: str) -> str:
-    """transformers stores this family under the names of its first release."""
+    """The lean name of a stored one: transformers stores this family under the names of its first release."""
     if stored.startswith("visual."):
         return f"model.{stored}"
     if stored.startswith("model.") and not stored.startswith(("model.visual.", "model.language_model.")):

@@ -102,15 +102,14 @@ def transformers_config(config: NanoConfig, ids: dict[str, int]) -> Qwen2_5_VLCo
         vision_start_token_id=ids["vision_start"],
         vision_end_token_id=ids["vision_end"],
         tie_word_embeddings=True,
-        eos_token_id=ids["end"],
-        pad_token_id=ids["pad"],
     )
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """Apply in the activations' type: weights are kept in fp32 and computed with in bf16."""
     bias = None if layer.bias is None else layer.bias.to(x.dtype)
-    return functional.linear(x, layer.weight.to(x.dtype), bias)
+    out: Tensor = functional.linear(x, layer.weight.to(x.dtype), bias)
+    return out
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -123,7 +122,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
 
     Args:
         q: (B, heads, T, d).
-        k: (B, kv heads, T, d); `v` likewise.
+        k: (B, kv heads, T, d).
+        v: (B, kv heads, T, d).
         causal: Whether a token sees only itself and what is before it.
 
     Returns:
@@ -139,7 +139,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
     if causal:
         length = scores.shape[-1]
         scores = scores + torch.full((length, length), -1e4, dtype=scores.dtype).triu(1)
-    return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+    mixed: Tensor = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+    return mixed
 
 
 class _Norm(nn.Module):
@@ -186,7 +187,8 @@ class _VisionBlock(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x), cos, sin)
-        return x + self.mlp(self.norm2(x))
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
 
 
 class _PatchEmbed(nn.Module):
@@ -259,6 +261,7 @@ class Visual(nn.Module):
         return torch.cat([half, half], -1)
 
     def forward(self, views: Tensor, dtype: torch.dtype) -> Tensor:
+        """Features of views, computed in `dtype`."""
         x = self.patch_embed(patches(views).to(dtype))
         cos, sin = self.cos.to(dtype), self.sin.to(dtype)
         for block in self.blocks:
@@ -294,7 +297,8 @@ class _TextLayer(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), cos, sin)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
 
 
 class _Text(nn.Module):
@@ -353,7 +357,7 @@ class NanoVL(nn.Module):
 
     def _rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         angles = positions[..., None].float() * self.inverse
-        parts = angles.split(list(self.config.mrope_section), -1)
+        parts = torch.split(angles, list(self.config.mrope_section), -1)
         half = torch.cat([part[axis] for axis, part in enumerate(parts)], -1)
         full = torch.cat([half, half], -1)[:, None]
         return full.cos().to(self.dtype), full.sin().to(self.dtype)

@@ -29,9 +29,7 @@ class Optimizer:
         self._parameters = [p for _, p in named]
         rest = [p for p in self._parameters if id(p) not in chosen]
         self._optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(
-                matrices, lr=MUON_LR * scale, momentum=0.95, weight_decay=0.0, adjust_lr_fn="original"
-            ),
+            torch.optim.Muon(matrices, lr=MUON_LR * scale, momentum=0.95, weight_decay=0.0, adjust_lr_fn="original"),
             torch.optim.AdamW(rest, lr=ADAM_LR * scale, betas=(0.9, 0.98), weight_decay=0.0),
         ]
         self._rates = [o.param_groups[0]["lr"] for o in self._optimizers]

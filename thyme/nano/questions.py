@@ -31,7 +31,7 @@ def coordinate_token(axis: Literal["x", "y"], value: int) -> str:
     return f"<|{axis}{value // GRID}|>"
 
 
-COORDINATE_TOKENS = [coordinate_token(axis, v) for axis in ("x", "y") for v in range(0, SIDE, GRID)]  # type: ignore[arg-type]  # a tuple of literals is inferred as str
+COORDINATE_TOKENS = [coordinate_token(axis, v) for axis in ("x", "y") for v in range(0, SIDE, GRID)]
 
 
 def digits(point: tuple[int, int]) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+
+from PIL import Image
 
 from thyme.markup import (
     ANSWER_CLOSE,
@@ -18,12 +19,14 @@ from thyme.markup import (
     format_code,
     observation_text,
 )
+from thyme.nano.views import VIEW, look
 from thyme.nano.world import CROP
 from thyme.prompts import PromptSet
 from thyme.sandbox.base import Sandbox
 from thyme.types import (
     OUTPUT_DIR,
     Generated,
+    ImageRecord,
     Observation,
     Problem,
     Prompt,
@@ -35,8 +38,6 @@ from thyme.types import (
     Usage,
 )
 
-VIEW = (128, 128)
-"""Size at which every scene and every result of the teacher's code is seen, pixels."""
 _HALF = CROP // 2
 
 _ZOOM_FIRST = """from PIL import Image
@@ -93,7 +94,7 @@ def _zoom_code(point: Sequence[int], number: int) -> str:
 
 
 def _near(color: str, point: Sequence[int]) -> str:
-    return f"The {color} plate is near ({point[0]}, {point[1]}). I zoom in.\n"
+    return f"The {color} plate is small, near ({point[0]}, {point[1]}). I zoom in.\n"
 
 
 def _says(color: str, label: str) -> str:
@@ -105,15 +106,14 @@ def _read(problem: Problem, answer: str) -> Plan:
     if problem.meta["large"][0]:
         return Plan((), f"The {color} plate is large. It says {answer}.", answer)
     point = problem.meta["stated"][0]
-    before = f"The {color} plate is small. {_near(color, point)}"
-    return Plan(((before, _zoom_code(point, 1)),), _says(color, answer), answer)
+    return Plan(((_near(color, point), _zoom_code(point, 1)),), _says(color, answer), answer)
 
 
 def _two_round(problem: Problem, answer: str) -> Plan:
     (one, other), (first, second) = problem.meta["colors"], answer.split()
     points = problem.meta["stated"]
     rounds = (
-        (f"The {one} plate is small. {_near(one, points[0])}", _zoom_code(points[0], 1)),
+        (_near(one, points[0]), _zoom_code(points[0], 1)),
         (f"{_says(one, first)} {_near(other, points[1])}", _zoom_code(points[1], 2)),
     )
     return Plan(rounds, _says(other, second), answer)
@@ -176,17 +176,11 @@ async def demonstrate(problem: Problem, sandbox: Sandbox, prompts: PromptSet) ->
             execution = await session.run(code)
             if execution.error is not None or execution.repairs:
                 raise TeacherError(f"{problem.id}: {execution.error or execution.repairs}")
-            seen = tuple(VIEW for _ in execution.images)
+            seen = tuple((VIEW, VIEW) for _ in execution.images)
             segments.append(Observation(execution=execution, text=observation_text(execution), seen_sizes=seen))
             text = ""
     segments.append(_wrote("text", text + closing(steps.conclusion, steps.answer)))
     return _record(problem, prompts, tuple(segments), rounds=len(steps.rounds))
-
-
-def direct(problem: Problem, prompts: PromptSet) -> Trajectory:
-    """The answer alone, as the direct baseline is taught it."""
-    text = f"{ANSWER_OPEN}{problem.answer}{ANSWER_CLOSE}"
-    return _record(problem, prompts, (_wrote("text", text),), rounds=0)
 
 
 def _wrote(kind: str, text: str) -> Generated:
@@ -194,8 +188,8 @@ def _wrote(kind: str, text: str) -> Generated:
 
 
 def _record(problem: Problem, prompts: PromptSet, segments: tuple[Segment, ...], *, rounds: int) -> Trajectory:
-    system, user = prompts.render(problem, [VIEW for _ in problem.images])
-    images = tuple(SeenImage(image=i, seen_width=VIEW[0], seen_height=VIEW[1]) for i in problem.images)
+    system, user = prompts.render(problem, [(VIEW, VIEW) for _ in problem.images])
+    images = tuple(SeenImage(image=i, seen_width=VIEW, seen_height=VIEW) for i in problem.images)
     return Trajectory(
         id=problem.id,
         problem=problem,
@@ -223,6 +217,27 @@ async def demonstrations(
         yield await demonstrate(rest, sandbox, prompts)
 
 
-def prompts_of(checkpoint: Path) -> PromptSet:
-    """The prompts that a checkpoint folder brings."""
-    return PromptSet.load(checkpoint / "prompts")
+def compact(trajectory: Trajectory) -> Trajectory:
+    """The trajectory with every image at the size at which it is seen, to be kept by the thousand.
+
+    A model is fed exactly the same, for the processor leaves images of that size alone; the texts still name the
+    original sizes.
+    """
+    small = tuple(_seen(image) for image in trajectory.problem.images)
+    prompt = trajectory.prompt.model_copy(
+        update={"images": tuple(SeenImage(image=i, seen_width=VIEW, seen_height=VIEW) for i in small)}
+    )
+    segments = tuple(_compact_segment(segment) for segment in trajectory.segments)
+    problem = trajectory.problem.model_copy(update={"images": small})
+    return trajectory.model_copy(update={"problem": problem, "prompt": prompt, "segments": segments})
+
+
+def _compact_segment(segment: Segment) -> Segment:
+    if isinstance(segment, Generated):
+        return segment
+    images = tuple(_seen(image) for image in segment.execution.images)
+    return segment.model_copy(update={"execution": segment.execution.model_copy(update={"images": images})})
+
+
+def _seen(record: ImageRecord) -> ImageRecord:
+    return ImageRecord.of(Image.fromarray(look(record.image)), name=record.name)

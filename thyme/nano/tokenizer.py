@@ -40,6 +40,18 @@ CHAT_TEMPLATE = (
 )
 
 
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    """Id of a token.
+
+    Raises:
+        ValueError: The tokenizer lacks it.
+    """
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise ValueError(f"the tokenizer lacks {token}")
+    return int(found)
+
+
 def _corpus(prompt_texts: list[str]) -> Iterator[str]:
     """Sentences of every template, with other numbers and colours each time."""
     rng = random.Random("thyme.nano/tokenizer")

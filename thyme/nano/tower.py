@@ -112,7 +112,7 @@ def train_tower(
         chosen, queue = np.sort(queue[:batch]), queue[batch:]
         features = model.see(torch.from_numpy(pool.pixels[chosen]))
         loss = losses(heads(features), torch.from_numpy(pool.targets[chosen]))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # as torch has it
         optimizer.step()
         total += loss.item()
         if step % 100 == 0:

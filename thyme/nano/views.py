@@ -227,9 +227,7 @@ def make_pool(folder: Path, split: Split, seed: int, count: int, workers: int) -
     if not facts.exists():
         folder.mkdir(parents=True, exist_ok=True)
         jobs = [(split, seed, part, min(PART, count - part * PART)) for part in range(-(-count // PART))]
-        pixels = np.lib.format.open_memmap(
-            folder / f"{name}.pixels.npy", "w+", np.uint8, (count, VIEW, VIEW, 3)
-        )
+        pixels = np.lib.format.open_memmap(folder / f"{name}.pixels.npy", "w+", np.uint8, (count, VIEW, VIEW, 3))
         targets = np.lib.format.open_memmap(
             folder / f"{name}.targets.npy", "w+", np.int8, (count, len(Heads), TOKENS**2)
         )

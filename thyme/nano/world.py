@@ -279,6 +279,11 @@ def _turned_box(box: list[float], angle: int) -> list[float]:
 _STYLES: dict[str, Style] = {"medium": "mixed", "zoom": "small", "two_round": "small"}
 
 
+def problem_id(split: Split, seed: int, index: int, kind: Kind) -> str:
+    """Name of a problem."""
+    return f"nano-{split}-{seed}-{kind}-{index}"
+
+
 def problem(split: Split, seed: int, index: int, kind: Kind) -> Problem:
     """Make one problem.
 
@@ -293,7 +298,7 @@ def problem(split: Split, seed: int, index: int, kind: Kind) -> Problem:
         they are large, their stated centres (upright scenes), and the angle or contrast, all for scoring only.
     """
     rng = stream(split, seed, index, kind)
-    name = f"nano-{split}-{seed}-{kind}-{index}"
+    name = problem_id(split, seed, index, kind)
     if kind == "arithmetic":
         return _arithmetic(rng, name)
     scene = draw_scene(rng, _STYLES.get(kind, "large"))

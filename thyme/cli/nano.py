@@ -1,0 +1,98 @@
+"""``thyme nano``: train, measure and look at the embedded model and its world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from thyme.errors import UsageError
+
+app = typer.Typer(help="Train and evaluate the embedded model.", no_args_is_help=True)
+
+StageName = Literal["tower", "lists", "digits", "mixture", "demonstrations", "sft", "direct"]
+KindName = Literal["easy", "medium", "zoom", "rotation", "contrast", "arithmetic", "two_round"]
+SplitName = Literal["train", "validation", "test"]
+
+
+@app.command("eval")
+def evaluate(
+    seed: Annotated[int, typer.Option(help="Of the problems; any, none was used in training.")] = 7,
+    per_kind: Annotated[int, typer.Option(min=1, help="Problems of each kind.")] = 100,
+    kind: Annotated[list[KindName] | None, typer.Option(help="Only this kind; may be repeated.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.", metavar="FILE")] = None,
+    final: Annotated[Path | None, typer.Option(help="Another checkpoint that uses tools.", metavar="FOLDER")] = None,
+    direct: Annotated[Path | None, typer.Option(help="Another direct baseline.", metavar="FOLDER")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+) -> None:
+    """Ask fresh problems: with tools, with code blocked, and of the baseline that answers directly."""
+    from rich.console import Console
+
+    from thyme.nano.evaluate import measure
+    from thyme.nano.world import KINDS
+
+    measured = measure(
+        seed=seed,
+        per_kind=per_kind,
+        kinds=tuple(k for k in KINDS if kind is None or k in kind),
+        final=final,
+        direct=direct,
+        progress=not quiet,
+    )
+    Console().print(measured.table())
+    if json_file is not None:
+        measured.write(json_file)
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="Work folder; an interrupted run goes on there.", metavar="DIR")] = Path(
+        "runs/nano"
+    ),
+    stage: Annotated[StageName | None, typer.Option(help="Only this stage, anew.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that draw scenes.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the training itself.")] = 1,
+    smoke: Annotated[bool, typer.Option("--smoke", help="A few steps of each stage; learns nothing.")] = False,
+) -> None:
+    """Train the embedded model from random weights: perception, demonstrations, fine-tuning, direct baseline."""
+    import torch
+
+    from thyme.nano.train import SMOKE, Recipe, Road
+
+    torch.set_num_threads(threads)
+    road = Road(
+        work=out,
+        recipe=SMOKE if smoke else Recipe(),
+        report=lambda line: typer.echo(line, err=True),
+        workers=workers,
+        compile=not smoke,
+    )
+    road.run(stage)
+
+
+@app.command()
+def problems(
+    out: Annotated[Path, typer.Argument(help="Folder for the pictures and problems.jsonl.", metavar="DIR")],
+    count: Annotated[int, typer.Option(min=1, help="Problems of each kind.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the problems.")] = 7,
+    split: Annotated[SplitName, typer.Option(help="Salts the random stream.")] = "test",
+    kind: Annotated[list[KindName] | None, typer.Option(help="Only this kind; may be repeated.")] = None,
+) -> None:
+    """Draw problems of the embedded world into a folder, to look at or to ask about."""
+    import json
+
+    from thyme.nano.world import KINDS
+    from thyme.nano.world import problems as draw
+
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"'{out}' is not a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "problems.jsonl").open("w", encoding="utf-8") as lines:
+        for problem in draw(split, seed, count, tuple(k for k in KINDS if kind is None or k in kind)):
+            names = [f"{problem.id}.png" for _ in problem.images]
+            for name, image in zip(names, problem.images, strict=True):
+                image.image.save(out / name)
+            record = {"id": problem.id, "kind": problem.kind, "question": problem.question, "answer": problem.answer}
+            lines.write(json.dumps({**record, "images": names}) + "\n")
+            typer.echo(f"{' '.join(names) or '(no image)'}: {problem.question} -> {problem.answer}")

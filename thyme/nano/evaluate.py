@@ -1,0 +1,155 @@
+"""Measure the embedded model on fresh problems: with tools, with ``<code>`` blocked, against the direct baseline."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.table import Table
+
+from thyme.config import EngineConfig, RolloutConfig, SandboxConfig
+from thyme.engines import open_engine
+from thyme.eval.runner import evaluate
+from thyme.eval.summary import Rate, Sample, Summary, summarise
+from thyme.nano import checkpoint_path
+from thyme.nano.world import KINDS, Kind, problems
+from thyme.prompts import PromptSet
+from thyme.sandbox import open_sandbox
+from thyme.types import Problem
+
+Arm = Literal["tools", "no_tools", "direct"]
+ARMS: tuple[Arm, ...] = ("tools", "no_tools", "direct")
+"""``tools``: the final weights. ``no_tools``: the same, ``<code>`` blocked. ``direct``: the base trained to answer."""
+
+DEFAULT_SEED = 7
+BATCH = 32
+"""Trajectories that are decoded together."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Every arm on the same problems."""
+
+    arms: dict[Arm, dict[str, Summary]]
+    """Summaries by arm and kind."""
+    seconds: float
+    """Wall clock of the whole run, loading included."""
+
+    def rate(self, arm: Arm, kind: str) -> Rate:
+        """Accuracy of an arm on a kind."""
+        return self.arms[arm][kind].accuracy
+
+    @property
+    def executable(self) -> Rate:
+        """Of all code blocks that ran, those that ended without an error."""
+        kinds = [self.arms["tools"][kind].executable_rate for kind in KINDS if kind in self.arms["tools"]]
+        return Rate(sum(rate.hits for rate in kinds), sum(rate.n for rate in kinds))
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures that `thyme nano eval --json` writes; a rate without cases is null."""
+        kinds = {}
+        for kind, summary in self.arms["tools"].items():
+            if kind not in KINDS:
+                continue
+            kinds[kind] = {
+                "tools": {
+                    "accuracy": summary.accuracy.value,
+                    "tool_rate": summary.tool_rate.value,
+                    "executable_rate": summary.executable_rate.value,
+                },
+                "no_tools": {"accuracy": self.rate("no_tools", kind).value},
+                "direct": {"accuracy": self.rate("direct", kind).value},
+            }
+        return {"kinds": kinds, "executable_rate": self.executable.value, "seconds": round(self.seconds, 1)}
+
+    def write(self, path: Path) -> None:
+        """Write `as_json`."""
+        path.write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
+
+    def table(self) -> Table:
+        """The figures with their 95 % intervals."""
+        table = Table(title="The embedded model, greedy (accuracy in %, 95 % interval)")
+        for name in ("kind", "n", "with tools", "code used", "code ran", "code blocked", "direct baseline"):
+            table.add_column(name, justify="left" if name == "kind" else "right")
+        for kind, summary in self.arms["tools"].items():
+            if kind not in KINDS:
+                continue
+            table.add_row(
+                kind,
+                str(summary.n),
+                _percent(summary.accuracy),
+                _percent(summary.tool_rate, interval=False),
+                _percent(summary.executable_rate, interval=False),
+                _percent(self.rate("no_tools", kind)),
+                _percent(self.rate("direct", kind)),
+            )
+        table.caption = f"code blocks that ran: {_percent(self.executable)}; {self.seconds:.0f} s"
+        return table
+
+
+def _percent(rate: Rate, *, interval: bool = True) -> str:
+    if rate.value is None or rate.interval is None:
+        return "-"
+    low, high = rate.interval
+    return f"{100 * rate.value:.1f}" + (f" [{100 * low:.0f}, {100 * high:.0f}]" if interval else "")
+
+
+def measure(
+    *,
+    seed: int = DEFAULT_SEED,
+    per_kind: int = 100,
+    kinds: tuple[Kind, ...] = KINDS,
+    final: Path | None = None,
+    direct: Path | None = None,
+    progress: bool = True,
+    sandbox: SandboxConfig | None = None,
+) -> Measured:
+    """Ask fresh problems of the test split, in every arm.
+
+    Args:
+        seed: Of the problems; any integer, none was used in training.
+        per_kind: Problems of each kind.
+        kinds: Which kinds.
+        final: Checkpoint of the first two arms; None is the shipped one.
+        direct: Checkpoint of the third; None is the shipped one.
+        progress: Whether to show bars on stderr.
+        sandbox: Where the code runs.
+
+    Raises:
+        ModelNotFoundError: A checkpoint is missing.
+        IsolationError: This machine offers no isolation that is enough.
+    """
+    started = time.monotonic()
+    asked = list(problems("test", seed, per_kind, kinds))
+    folders = {"tools": final or checkpoint_path("final"), "direct": direct or checkpoint_path("direct")}
+    arms = asyncio.run(_measure(asked, folders, seed, progress, sandbox or SandboxConfig()))
+    return Measured(arms, time.monotonic() - started)
+
+
+async def _measure(
+    asked: list[Problem], folders: dict[str, Path], seed: int, progress: bool, config: SandboxConfig
+) -> dict[Arm, dict[str, Summary]]:
+    arms: dict[Arm, dict[str, Summary]] = {}
+    async with open_sandbox(config) as sandbox:
+        for arm in ARMS:
+            folder = folders["direct" if arm == "direct" else "tools"]
+            engine = open_engine(str(folder), EngineConfig(max_batch=BATCH))
+            try:
+                samples: list[Sample] = await evaluate(
+                    asked,
+                    engine,
+                    sandbox,
+                    RolloutConfig(tools=arm == "tools", max_round_tokens=256, max_tokens=768),
+                    prompts=PromptSet.load(folder / "prompts"),
+                    seed=seed,
+                    concurrency=BATCH,
+                    progress=progress,
+                )
+            finally:
+                await engine.aclose()
+            arms[arm] = summarise(samples)
+    return arms
