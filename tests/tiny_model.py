@@ -43,7 +43,6 @@ TEMPLATE = (
     "{%- else %}{{ item.text }}{%- endif %}{%- endfor %}{%- endif %}{{ '<|im_end|>\\n' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{%- endif %}"
 )
-THINKING_TEMPLATE = TEMPLATE.replace("assistant\\n' }}{%- endif %}", "assistant\\n<think>\\n' }}{%- endif %}")
 
 
 def corpus() -> Iterator[str]:

@@ -87,9 +87,13 @@ def test_prompt_without_images_and_without_system_follows_the_template(tiny_qwen
     assert family.tokenizer.decode(ids).endswith("How many?<|im_end|>\n<|im_start|>assistant\n")
 
 
-def test_a_think_that_the_template_opens_is_left_to_the_model(tmp_path: Path, tiny_qwen3_vl: Path) -> None:
+@pytest.mark.parametrize("opened", ["<think>\\n", "<think>\\n\\n</think>\\n\\n"], ids=["opened", "skipped"])
+def test_a_think_that_the_template_writes_is_left_to_the_model(
+    tmp_path: Path, tiny_qwen3_vl: Path, opened: str
+) -> None:
     folder = without_weights(tiny_qwen3_vl, tmp_path / "thinking")
-    (folder / "chat_template.jinja").write_text(tiny_model.THINKING_TEMPLATE)
+    header = "<|im_start|>assistant\\n"
+    (folder / "chat_template.jinja").write_text(tiny_model.TEMPLATE.replace(header, header + opened))
     thinking, plain = load_family(folder), load_family(tiny_qwen3_vl)
     assert "<think>" in thinking.template
     assert encode(thinking, SYSTEM, USER, IMAGES) == encode(plain, SYSTEM, USER, IMAGES)

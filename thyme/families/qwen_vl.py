@@ -247,6 +247,7 @@ def load_qwen_vl(folder: Path, *, min_pixels: int | None = None, max_pixels: int
         raise ModelNotFoundError(f"'{folder.name}' is a model of type '{model_type}'; supported types: {known}")
     tokenizer = _load_tokenizer(folder)
     template = chat_template(folder) or tokenizer.chat_template
+    template = template.get("default") if isinstance(template, dict) else template  # one of several, by name
     if not isinstance(template, str):
         raise ModelNotFoundError(
             f"'{folder.name}' has no chat template; put its chat_template.jinja beside config.json"
