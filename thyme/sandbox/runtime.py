@@ -6,6 +6,7 @@ Nothing else is visible: not this package, not the other distributions of the sa
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import re
 import site
@@ -20,6 +21,9 @@ from typing import Any
 SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib64")
 SYSTEM_FILES = ("/etc/ld.so.cache", "/usr/share/zoneinfo", "/usr/share/fonts")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
+
+ALWAYS = frozenset({"numpy", "PIL", "cv2"})
+"""Packages that the zygote imports itself."""
 
 _REQUIREMENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NEVER = frozenset({"thyme", "thyme-vl"})
@@ -130,6 +134,10 @@ def _site_entries(names: Iterable[str]) -> dict[str, str]:
     for found in _with_requirements(names):
         for entry, path in _top_level(found):
             entries.setdefault(entry, path)
+    for name in sorted(ALWAYS - entries.keys()):  # put there without a record, as some package managers do
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations:
+            entries[name] = os.path.realpath(next(iter(spec.submodule_search_locations)))
     return entries
 
 
@@ -153,8 +161,8 @@ def _with_requirements(names: Iterable[str]) -> Iterator[Distribution]:
 def _top_level(found: Distribution) -> Iterator[tuple[str, str]]:
     """Entries of the site folder that hold the distribution's files."""
     folder = os.path.realpath(str(found.locate_file("")))
-    names = {file.parts[0] for file in found.files or () if file.parts and file.parts[0] not in {"..", "__pycache__"}}
-    for name in names:
+    files = [file.parts[0] for file in found.files or () if file.parts]
+    for name in {*(files or (found.read_text("top_level.txt") or "").split())} - {"..", "__pycache__"}:
         path = os.path.join(folder, name)
         if os.path.exists(path):
             yield name, path

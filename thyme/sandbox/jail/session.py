@@ -8,6 +8,7 @@ import os
 import struct
 import sys
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 from . import confine, seccomp
@@ -17,16 +18,26 @@ from .paths import Paths
 _LENGTH = struct.Struct("<I")
 
 
-def serve(request: dict[str, Any], descriptors: list[int], place: confine.Place, base_bytes: int) -> None:
+@dataclass(frozen=True)
+class Start:
+    """What the zygote hands to a session."""
+
+    place: confine.Place
+    """Where the session's files lie."""
+    base_bytes: int
+    """Address space that the zygote takes."""
+    system_calls: seccomp.Filter
+
+
+def serve(request: dict[str, Any], descriptors: list[int], start: Start) -> None:
     """Become a session and answer until the broker goes away.
 
     Args:
         request: ``inputs`` (virtual paths), ``seed``, ``repairs`` and ``limits``.
         descriptors: Control stream, pixel memory, then one memory file for each input.
-        place: Where the session's files lie.
-        base_bytes: Address space the zygote takes.
+        start: The rest.
     """
-    limits = request["limits"]
+    limits, place = request["limits"], start.place
     control, pixels, *inputs = descriptors
     try:
         confine.reset_signals()
@@ -37,9 +48,8 @@ def serve(request: dict[str, Any], descriptors: list[int], place: confine.Place,
         shared = mmap.mmap(confine.PIXELS, 0)
         paths = Paths(place.prefix, request["inputs"], request["repairs"])
         interpreter = Interpreter(paths, limits, request["seed"], shared)
-        system_calls = seccomp.Filter()
-        confine.set_limits(limits, base_bytes + len(shared))
-        confine.lock(place, limits, system_calls)
+        confine.set_limits(limits, start.base_bytes + len(shared))
+        confine.lock(place, limits, start.system_calls)
     except BaseException as error:  # whatever it is, the broker is to be told why there is no session
         _send(control, {"fatal": f"{type(error).__name__}: {error}"})
         os._exit(1)

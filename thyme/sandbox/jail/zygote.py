@@ -63,7 +63,7 @@ class Zygote:
         self._level, self._folder, self._count = order["level"], order["folder"], 0
         self._pid_namespace = -1
         _raise_oom_score()
-        seccomp.Filter()  # an architecture without a table fails here, not in the first session
+        self._system_calls = seccomp.Filter()  # an architecture without a table fails here, not in the first session
         if self._level == "namespaces":
             self._pid_namespace, statistics = root.enter(runtime)
             search, self._readable = [*runtime["standard_library"], root.SITE], _EVERYTHING
@@ -118,7 +118,7 @@ class Zygote:
         if child == 0:
             if self._level == "landlock":
                 kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-            session.serve(request, descriptors, place, self._base_bytes)
+            session.serve(request, descriptors, session.Start(place, self._base_bytes, self._system_calls))
         handle = os.pidfd_open(child)
         socket.send_fds(control, [b"1"], [handle])
         for descriptor in (handle, *descriptors):
