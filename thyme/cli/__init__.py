@@ -20,7 +20,7 @@ COMMANDS = {
     "ask": ("thyme.cli.ask", "Ask a model a question about images, and watch it think."),
     "replay": ("thyme.cli.replay", "Run the code of a stored trajectory again, and compare."),
     "demo": ("thyme.cli.demo", "Show the embedded model at work on fresh scenes."),
-    "sandbox": ("thyme.cli.sandbox", "Say which isolation this machine offers."),
+    "sandbox": ("thyme.cli.sandbox", "Run code as a model's code is run."),
     "nano": ("thyme.cli.nano", "Train and evaluate the embedded model."),
 }
 """Module (its `app` is the command) and help line of each command, in the order of the help."""
