@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from thyme.config.base import Config
 
@@ -90,3 +90,10 @@ class SandboxConfig(Config):
     """Sessions alive at once; more wait for their turn."""
     start_timeout_s: float = Field(60.0, gt=0)
     """Seconds the sandbox, or one session of it, may take to start."""
+
+    @model_validator(mode="after")
+    def _messages_hold_what_they_may(self) -> SandboxConfig:
+        needed = 6 * (self.stdout_chars + self.code_chars) + (1 << 16)  # JSON writes a character in up to six
+        if self.message_bytes < needed:
+            raise ValueError(f"message_bytes must be at least {needed} for these stdout_chars and code_chars")
+        return self

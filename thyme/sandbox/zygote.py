@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,12 +17,15 @@ from typing import Any
 
 from thyme.config.sandbox import SandboxConfig
 from thyme.errors import IsolationError, SandboxDiedError
+from thyme.sandbox.files import remove_tree
 from thyme.sandbox.runtime import Runtime, runtime_for
 
 _START = (
     "import sys; folder = sys.argv.pop(2); sys.path.insert(0, folder); "
     "from jail.zygote import main; sys.path.remove(folder); main()"
 )
+_END_S = 5.0
+"""Seconds that the processes of a zygote may take to end after it was killed."""
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
@@ -73,7 +75,8 @@ class ZygoteProcess:
             process = _spawn(runtime, theirs)
         except OSError as error:
             ours.close()
-            _remove(folder)
+            if folder:
+                remove_tree(folder)
             raise IsolationError(f"the interpreter could not be started: {error}") from None
         finally:
             theirs.close()
@@ -138,11 +141,17 @@ class ZygoteProcess:
     async def aclose(self) -> None:
         """End the zygote and every session forked from it, and remove their files."""
         self.dead = True
-        self._control.close()
+        loop = asyncio.get_running_loop()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGKILL)
-        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._process.wait))
-        _remove(self.folder)
+        await asyncio.shield(loop.run_in_executor(None, self._process.wait))
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_END_S):  # the other end closes when process 1 of the namespace is gone, too
+                while await loop.sock_recv(self._control, 1 << 16):
+                    pass
+        self._control.close()
+        if self.folder:
+            remove_tree(self.folder)
 
 
 def _spawn(runtime: Runtime, control: socket.socket) -> subprocess.Popen[bytes]:
@@ -186,8 +195,3 @@ async def _readable(connection: socket.socket) -> None:
         await ready
     finally:
         loop.remove_reader(connection.fileno())
-
-
-def _remove(folder: Path | None) -> None:
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)

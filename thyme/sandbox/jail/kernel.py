@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import struct
 
 CLONE_NEWNS = 0x00020000
@@ -88,6 +89,11 @@ def pivot_root_here() -> None:
 def prctl(option: int, second: int = 0, third: int = 0) -> None:
     """Change a property of this process."""
     _check(_libc.prctl(option, second, third, 0, 0), f"prctl {option}")
+
+
+def die_with_parent() -> None:
+    """Let this process be killed when its parent ends. A change of identity or capabilities clears it."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def drop_capabilities() -> None:

@@ -8,7 +8,6 @@ The root of the host, if it started us, is nobody here.
 from __future__ import annotations
 
 import os
-import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +57,7 @@ def enter(runtime: dict[str, Any]) -> tuple[int, int]:
     child = os.fork()
     if child:
         _guard(child)
-    _die_with_parent()
+    kernel.die_with_parent()
     pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     statistics = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
@@ -67,17 +66,14 @@ def enter(runtime: dict[str, Any]) -> tuple[int, int]:
         os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    _die_with_parent()  # again: a change of identity clears it
+    kernel.die_with_parent()  # again: a change of identity clears it
     _build(runtime, trees)
     return pid_namespace, statistics
 
 
-def _die_with_parent() -> None:
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _guard(child: int) -> None:
     """Wait for process 1 and end as it ended."""
+    kernel.die_with_parent()  # again: the new user namespace cleared it
     os.closerange(3, 1024)
     status = os.waitpid(child, 0)[1]
     os._exit(os.waitstatus_to_exitcode(status) & 255)

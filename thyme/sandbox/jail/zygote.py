@@ -40,9 +40,10 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     order = json.loads(control.recv(1 << 20))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    kernel.die_with_parent()
     try:
         zygote = Zygote(order)
-    except (OSError, ImportError) as error:
+    except Exception as error:  # whatever it is, the broker says it better than an exit code
         control.send(json.dumps({"failed": f"{type(error).__name__}: {error}"}).encode())
         return
     control.send(json.dumps({"ready": True, "landlock": landlock.version()}).encode())
@@ -68,7 +69,6 @@ class Zygote:
             self._pid_namespace, statistics = root.enter(runtime)
             search, self._readable = [*runtime["standard_library"], root.SITE], _EVERYTHING
         else:
-            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
             statistics = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
             search, self._readable = self._enter_landlock(runtime)
         sys.path[:] = search
@@ -117,7 +117,7 @@ class Zygote:
             child = os.fork()
         if child == 0:
             if self._level == "landlock":
-                kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+                kernel.die_with_parent()
             session.serve(request, descriptors, session.Start(place, self._base_bytes, self._system_calls))
         handle = os.pidfd_open(child)
         socket.send_fds(control, [b"1"], [handle])
