@@ -35,7 +35,10 @@ def ask(
     images: Annotated[
         list[str],
         typer.Argument(
-            metavar="IMAGE", help="Image files; - is stdin. None: a question in words.", default_factory=list
+            metavar="IMAGE",
+            help="Image files; - is stdin. None: a question in words.",
+            default_factory=list,
+            show_default=False,
         ),
     ],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask about them.")],
