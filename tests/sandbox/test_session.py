@@ -213,6 +213,7 @@ async def test_saved_files_are_real(broker: Broker) -> None:
         ("import thyme", "ModuleNotFoundError", "No module named 'thyme'", 1),
         ("undefined_name", "NameError", "undefined_name", 1),
         ("x = '\udc80'", "UnicodeEncodeError", "surrogates not allowed", None),
+        ("import cv2\ncv2.cvtColor(None, 6)", "cv2.error", "cvtColor", 2),
         ("raise ValueError('y' * 10_000)", "ValueError", "y" * 500, 1),
     ],
 )
@@ -236,6 +237,29 @@ async def test_code_that_ends_well(broker: Broker, code: str) -> None:
 async def test_printed_text_before_an_error_is_kept(broker: Broker) -> None:
     (execution,) = await run(broker, "import sys\nprint('a')\nprint('b', file=sys.stderr)\n1 / 0")
     assert execution.stdout == "a\nb\n"
+
+
+async def test_standard_output_is_a_whole_stream(broker: Broker) -> None:
+    code = (
+        "import sys, contextlib, io\nsys.stdout.buffer.write(b'bytes\\n')\n"
+        "sys.stdout.reconfigure(line_buffering=True)\n"
+        "print('text', sys.stdout.encoding, sys.stdout.isatty(), flush=True)\n"
+        "with contextlib.redirect_stdout(io.StringIO()) as hidden:\n    print('hidden')\n"
+        "sys.stdout.close()"
+    )
+    first, second = await run(broker, code, "print('again')")
+    assert (first.stdout, first.error) == ("bytes\ntext utf-8 False\n", None)
+    assert second.stdout == "again\n"
+
+
+async def test_what_the_code_did_not_save_does_not_come_back(broker: Broker) -> None:
+    block = (
+        "import numpy, os, glob\nroot = os.path.dirname(numpy.__file__)\n"
+        "found = glob.glob(root + '/../**/*.png', recursive=True)\n"
+        "processed_path = [image_path, *found[:3]]\nprint(image_path, *found[:3])"
+    )
+    (execution,) = await run(broker, block)
+    assert (execution.images, execution.error) == ((), None)
 
 
 async def test_real_paths_never_show(broker: Broker) -> None:

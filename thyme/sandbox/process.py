@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import mmap
 import os
-import select
 import signal
 import socket
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from thyme.config.sandbox import SandboxConfig
 from thyme.errors import SandboxDiedError, SandboxError
 from thyme.sandbox import wire
 from thyme.sandbox.files import Usage, remove_tree
-from thyme.sandbox.zygote import ZygoteProcess, new_name
+from thyme.sandbox.zygote import ZygoteProcess, ended, has_ended, new_name
 
 _WATCH_S = 0.02
 """Seconds between two looks at what a session wrote, where no mount limits it."""
@@ -92,7 +91,7 @@ class SessionProcess:
     @property
     def ended(self) -> bool:
         """Whether the process is gone."""
-        return _ended(self.handle)
+        return has_ended(self.handle)
 
     async def ask(self, message: dict[str, str], most_bytes: int) -> bytes:
         """Send a message and wait for the answer; the caller sets the time limit.
@@ -122,8 +121,7 @@ class SessionProcess:
         """End the process and remove everything that belonged to it."""
         self._signal(signal.SIGKILL)
         self.writer.transport.abort()
-        while not _ended(self.handle):
-            await asyncio.sleep(0.0005)
+        await ended(self.handle)
         os.close(self.handle)
         self.memory.close()
         if self.usage:
@@ -158,12 +156,6 @@ async def _fork(zygote: ZygoteProcess, name: str, order: Order) -> tuple[socket.
                 os.close(pixels)
         undo.pop_all()
     return ours, handle, memory
-
-
-def _ended(handle: int) -> bool:
-    poll = select.poll()
-    poll.register(handle, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _check(usage: Usage) -> None:

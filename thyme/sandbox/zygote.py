@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import secrets
+import select
 import signal
 import socket
 import subprocess
@@ -24,8 +25,6 @@ _START = (
     "import sys; folder = sys.argv.pop(2); sys.path.insert(0, folder); "
     "from jail.zygote import main; sys.path.remove(folder); main()"
 )
-_END_S = 5.0
-"""Seconds that the processes of a zygote may take to end after it was killed."""
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
@@ -53,6 +52,8 @@ class ZygoteProcess:
     ) -> None:
         """Take over a process that said it is ready; use `start`."""
         self._process, self._control, self.level, self.folder = process, control, level, folder
+        self._handles: list[int] = []
+        """Descriptor of the process that forks, once it is ready."""
         self._turn = asyncio.Lock()
         self.dead = False
 
@@ -94,7 +95,9 @@ class ZygoteProcess:
         self._control.send(json.dumps(order).encode())
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await asyncio.get_running_loop().sock_recv(self._control, 1 << 16)
+                await _readable(self._control)
+            answer, handles, _, _ = socket.recv_fds(self._control, 1 << 16, 1)
+            self._handles += handles
         except TimeoutError:
             raise IsolationError(f"the zygote did not start within {timeout_s:g} s") from None
         except OSError:
@@ -145,11 +148,11 @@ class ZygoteProcess:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGKILL)
         await asyncio.shield(loop.run_in_executor(None, self._process.wait))
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_END_S):  # the other end closes when process 1 of the namespace is gone, too
-                while await loop.sock_recv(self._control, 1 << 16):
-                    pass
         self._control.close()
+        for handle in self._handles:
+            await ended(handle)
+            os.close(handle)
+        self._handles.clear()
         if self.folder:
             remove_tree(self.folder)
 
@@ -180,6 +183,19 @@ def _private_folder() -> Path:
 def new_name() -> str:
     """Name of a session's folder."""
     return secrets.token_hex(8)
+
+
+def has_ended(handle: int) -> bool:
+    """Whether the process behind a descriptor is gone."""
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+async def ended(handle: int) -> None:
+    """Wait until the process behind a descriptor, that was killed, is gone: a matter of milliseconds."""
+    while not has_ended(handle):
+        await asyncio.sleep(0.0005)
 
 
 async def _readable(connection: socket.socket) -> None:

@@ -11,6 +11,7 @@ import importlib
 import importlib.machinery
 import io
 import math
+import numbers
 import sys
 import types
 from collections.abc import Sequence
@@ -112,8 +113,10 @@ def fit_box(box: Any, width: int, height: int) -> Box | None:
         moved to the border, and a box without area gets one pixel.
     """
     try:
-        sides = [float(side) for side in box]
-    except (TypeError, ValueError, OverflowError):
+        sides = list(box)
+    except TypeError:
+        return None
+    if not all(isinstance(side, numbers.Real) for side in sides):
         return None
     if len(sides) != 4 or not all(math.isfinite(side) for side in sides) or not (width and height):
         return None

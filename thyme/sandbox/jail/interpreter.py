@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import io
 import linecache
 import mmap
@@ -22,7 +23,7 @@ CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 """Modes in which pictures go back, and bytes a pixel of each."""
 
 _KEPT_PRINTED = 1 << 20
-"""Characters of printed text that are kept to look for paths in, at least."""
+"""Bytes of printed text that are kept to look for paths in, at least."""
 _MESSAGE_CHARS = 600
 _MOST_NOTES = 50
 _PATH_LETTER = re.compile(r"[\w./\\-]")
@@ -30,34 +31,30 @@ _PATH_LETTER = re.compile(r"[\w./\\-]")
 _scandir, _stat, _open = os.scandir, os.stat, builtins.open
 
 
-class Printed(io.TextIOBase):
-    """What code prints, up to a limit."""
-
-    encoding = "utf-8"
+class Printed(io.RawIOBase):
+    """What code prints, up to a limit; `stream` is what it prints to."""
 
     def __init__(self, limit: int) -> None:
-        """Keep at most `limit` characters."""
-        self._limit, self._parts, self._length, self.lost = limit, list[str](), 0, 0
+        """Keep at most `limit` bytes."""
+        self._limit, self._kept, self.lost = limit, bytearray(), False
+        self.stream = io.TextIOWrapper(io.BufferedWriter(self), encoding="utf-8", errors="replace", newline="\n")
 
-    def write(self, text: str) -> int:
+    def write(self, data: Any) -> int:
         """Keep what fits."""
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        kept = text[: self._limit - self._length]
-        if kept:
-            self._parts.append(kept)
-        self._length += len(kept)
-        self.lost += len(text) - len(kept)
-        return len(text)
+        room = self._limit - len(self._kept)
+        self._kept += data[:room]
+        self.lost = self.lost or len(data) > room
+        return len(data)
 
     def writable(self) -> bool:
         """Yes."""
         return True
 
-    @property
-    def text(self) -> str:
+    def finish(self) -> str:
         """What was kept."""
-        return "".join(self._parts)
+        with contextlib.suppress(ValueError):  # the code closed its standard output
+            self.stream.flush()
+        return bytes(self._kept).decode(errors="replace")
 
 
 class Interpreter:
@@ -72,7 +69,7 @@ class Interpreter:
             seed: For `random`, numpy and OpenCV.
             pixels: Memory shared with the broker.
         """
-        import cv2
+        import cv2  # not at the top: the zygote imports this module before it can see any package
         import numpy as np
 
         random.seed(seed)
@@ -94,10 +91,10 @@ class Interpreter:
         self._paths.notes.clear()
         before = dict(self._files())
         named_before = self.namespace.get("processed_path")
-        printed = Printed(max(_KEPT_PRINTED, self._limits["stdout_chars"]))
+        printed = Printed(max(_KEPT_PRINTED, 4 * self._limits["stdout_chars"]))
         repaired = repair.repair_syntax(code, self._paths.enabled)
         error = self._execute(repaired.code, printed)
-        text = self._paths.virtual(printed.text)
+        text = self._paths.virtual(printed.finish())
         images: list[dict[str, Any]] = []
         cut = False
         try:
@@ -109,7 +106,7 @@ class Interpreter:
         return {
             "ran": clean(repaired.code) if repaired.repairs else None,
             "stdout": clean(shown),
-            "truncated": shortened or cut or printed.lost > 0,
+            "truncated": shortened or cut or printed.lost,
             "error": error,
             "images": images,
             "repairs": self._notes(repaired),
@@ -124,7 +121,7 @@ class Interpreter:
         filename = f"<code {self._round}>"
         linecache.cache[filename] = (len(code), None, code.splitlines(True), filename)
         streams = sys.stdout, sys.stderr
-        sys.stdout = sys.stderr = printed
+        sys.stdout = sys.stderr = printed.stream
         try:
             compiled = compile(code, filename, "exec", dont_inherit=True)
             hooks.define_missing(compiled, self.namespace, self._paths)
@@ -143,8 +140,8 @@ class Interpreter:
             line, message = error.lineno, f"{error.msg}: {(error.text or '').strip()}".rstrip(": ")
         else:
             line, message = _last_line(error, filename), _message(error)
-        kind = type(error).__name__
-        if isinstance(error, MemoryError) or "Insufficient memory" in message:
+        kind = "cv2.error" if type(error).__module__ == "cv2" else type(error).__name__
+        if isinstance(error, MemoryError) or (kind == "cv2.error" and "Insufficient memory" in message):
             kind, message = "MemoryLimit", message or f"more than {self._limits['memory_mb']} MiB were asked for"
         message = clean(self._paths.virtual(message[: 4 * _MESSAGE_CHARS])).strip()
         if len(message) > _MESSAGE_CHARS:
@@ -172,9 +169,8 @@ class Interpreter:
     def _named(self, text: str, named_before: Any, changed: set[str]) -> list[str]:
         """Files whose paths were printed, in that order, then those in ``processed_path``."""
         found: list[tuple[int, str]] = []
-        for path, _ in self._files():
-            if not path.isprintable():
-                continue
+        present = [path for path, _ in self._files() if path.isprintable()]
+        for path in present:
             places = [place for name in self._names_of(path) if (place := find_path(text, name)) >= 0]
             if places:
                 found.append((min(places), path))
@@ -184,7 +180,7 @@ class Interpreter:
             if not isinstance(item, str | os.PathLike):
                 continue
             path = self._paths.absolute(self._paths.virtual(str(self._paths.look(os.fsdecode(item)))))
-            if path.isprintable() and path not in result and (path in changed or named is not named_before):
+            if path in present and path not in result and (path in changed or named is not named_before):
                 result.append(path)
         return result
 

@@ -121,7 +121,7 @@ class Paths:
             return folder
         ours = self._moved(folder)
         if ours is None:
-            ours = self.moved[folder] = posixpath.join(OUTPUT, posixpath.basename(folder))
+            ours = self.moved[folder] = f"{OUTPUT}/{posixpath.basename(folder)}".rstrip("/")
             self.note("output_folder", f"{folder[:200]} cannot be written; used {ours[:200]}")
         return ours
 

@@ -46,7 +46,9 @@ def main() -> None:
     except Exception as error:  # whatever it is, the broker says it better than an exit code
         control.send(json.dumps({"failed": f"{type(error).__name__}: {error}"}).encode())
         return
-    control.send(json.dumps({"ready": True, "landlock": landlock.version()}).encode())
+    handle = os.pidfd_open(os.getpid())  # for the broker, who started another process than this at one level
+    socket.send_fds(control, [b"{}"], [handle])
+    os.close(handle)
     zygote.serve(control)
 
 
