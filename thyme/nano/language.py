@@ -45,9 +45,9 @@ class Scores:
 
 def rows(rng: random.Random, encoder: Encoder, pool: Pool, phase: Phase) -> Iterator[Row]:
     """Training rows of a phase, without end."""
-    shares = SHARES[phase]
-    kinds, weights = list(shares), list(shares.values())
-    members = {kind: pool.of_kind(kind) for kind in kinds}
+    members = {kind: pool.of_kind(kind) for kind in SHARES[phase]}
+    kinds = [kind for kind, found in members.items() if found]
+    weights = [SHARES[phase][kind] for kind in kinds]
     while True:
         if phase == "mixture" and rng.random() < COPY_SHARE:
             yield encoder.conversation([copying(rng) for _ in range(4)], None)

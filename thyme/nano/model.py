@@ -117,7 +117,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((-x[..., half:], x[..., :half]), -1) * sin
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
     """Attention as two matrix products: on a CPU in bf16 several times faster than the fused one.
 
     Args:
@@ -174,7 +174,7 @@ class _VisionAttention(nn.Module):
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         rows, length, _ = x.shape
         q, k, v = _linear(self.qkv, x).view(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        out = _attend(_rotate(q, cos, sin), _rotate(k, cos, sin), v, causal=False)
+        out = attend(_rotate(q, cos, sin), _rotate(k, cos, sin), v, causal=False)
         return _linear(self.proj, out)
 
 
@@ -285,7 +285,7 @@ class _TextAttention(nn.Module):
             _linear(layer, x).view(rows, length, -1, self.head).transpose(1, 2)
             for layer in (self.q_proj, self.k_proj, self.v_proj)
         )
-        return _linear(self.o_proj, _attend(_rotate(q, cos, sin), _rotate(k, cos, sin), v, causal=True))
+        return _linear(self.o_proj, attend(_rotate(q, cos, sin), _rotate(k, cos, sin), v, causal=True))
 
 
 class _TextLayer(nn.Module):

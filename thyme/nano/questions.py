@@ -99,12 +99,19 @@ def turns(rng: random.Random, view: View, phase: Phase, count: int) -> list[Turn
         return [_listed(rng, view)] if view.state == 0 else [_upright(view)]
     found: dict[str, str] = {}
     for _ in range(count):
-        question, answer = _one(rng, view)
+        question, answer = _one(rng, view, _SHARES["digits" if phase == "digits" else "mixture"])
         found.setdefault(question, answer)
     return list(found.items())
 
 
-def _one(rng: random.Random, view: View) -> Turn:
+_SHARES: dict[Phase, tuple[float, float, float, float, float]] = {
+    "digits": (0.34, 0.16, 0.40, 0.08, 0.02),
+    "mixture": (0.36, 0.40, 0.10, 0.10, 0.04),
+}
+"""How often an upright scene is asked where a plate is, what it says, where all are, what all say, if it is upright."""
+
+
+def _one(rng: random.Random, view: View, shares: Sequence[float]) -> Turn:
     if not view.plates:
         return LIST_LABELS, "none"
     plate = rng.choice(view.plates)
@@ -112,14 +119,14 @@ def _one(rng: random.Random, view: View) -> Turn:
         return _upright(view) if rng.random() < 0.3 else _read(rng, view, plate)
     if view.kind == "crop":
         return _read(rng, view, plate) if rng.random() < 0.8 else _labels(rng, view)
-    choices: Sequence[tuple[float, Callable[[], Turn]]] = (
-        (0.36, lambda: _where(rng, plate)),
-        (0.40, lambda: _read(rng, view, plate)),
-        (0.10, lambda: _places(rng, view)),
-        (0.10, lambda: _labels(rng, view)),
-        (0.04, lambda: _upright(view)),
+    questions: Sequence[Callable[[], Turn]] = (
+        lambda: _where(rng, plate),
+        lambda: _read(rng, view, plate),
+        lambda: _places(rng, view),
+        lambda: _labels(rng, view),
+        lambda: _upright(view),
     )
-    return rng.choices([c for _, c in choices], [w for w, _ in choices])[0]()
+    return rng.choices(questions, shares)[0]()
 
 
 def copying(rng: random.Random) -> Turn:

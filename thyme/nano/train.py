@@ -51,7 +51,7 @@ class Recipe:
     held_out_views: int = 1500
     tower_steps: int = 2300
     tower_batch: int = 40
-    language_steps: dict[Phase, int] = field(default_factory=lambda: {"lists": 300, "digits": 150, "mixture": 700})
+    language_steps: dict[Phase, int] = field(default_factory=lambda: {"lists": 300, "digits": 400, "mixture": 700})
     language_batch: int = 48
     demonstrations: int = 4200
     replayed: int = 1700
