@@ -168,7 +168,7 @@ def matmul_attention(
     with torch.autocast("cpu", enabled=False):
         half = torch.bfloat16
         mixed = attend(query.to(half), key.to(half), value.to(half), causal=True)
-    return mixed.unflatten(-1, (query.shape[1], -1)).to(query.dtype), None
+    return mixed.view(*mixed.shape[:2], query.shape[1], -1).to(query.dtype), None
 
 
 def load_for_training(folder: Path) -> nn.Module:
