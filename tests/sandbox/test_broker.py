@@ -167,6 +167,44 @@ async def test_cancelled_run_ends_its_process(level: str) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
+async def test_cancelled_start_harms_no_other(level: str) -> None:
+    async def one(broker: Broker) -> None:
+        async with broker.session([PICTURE]) as session:
+            await session.run("1")
+
+    async with opened(level) as broker, broker.session() as session:
+        await session.run("x = 1")
+        before = broker.zygote_pid
+        descriptors = len(os.listdir("/proc/self/fd"))
+        for number in range(40):
+            starting = [asyncio.create_task(one(broker)) for _ in range(3)]
+            await asyncio.sleep(number * 0.0003)
+            for task in starting:
+                task.cancel()
+            assert not [
+                e for e in await asyncio.gather(*starting, return_exceptions=True) if isinstance(e, SandboxError)
+            ]
+        await one(broker)
+        assert (await session.run("print(x)")).stdout == "1\n"
+        assert broker.zygote_pid == before
+        for _ in range(200):
+            if len(alive(family(broker))) == (3 if level == "namespaces" else 2):
+                break
+            await asyncio.sleep(0.01)
+        assert len(alive(family(broker))) == (3 if level == "namespaces" else 2)
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+async def test_too_many_inputs_are_refused_and_fifty_are_not() -> None:
+    async with open_sandbox(config("best")) as broker:
+        with pytest.raises(SandboxError, match="201 input images; a session takes at most 200"):
+            async with broker.session([PICTURE] * 201):
+                pass
+        async with broker.session([PICTURE] * 200) as session:
+            assert (await session.run("print(len(image_paths))")).stdout == "200\n"
+
+
+@pytest.mark.parametrize("level", LEVELS)
 async def test_closing_ends_open_sessions(level: str) -> None:
     async with opened(level) as broker:
         session = await broker.session().__aenter__()

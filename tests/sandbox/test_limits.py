@@ -175,3 +175,8 @@ async def test_decompression_bomb_does_not_come_back(broker: Broker) -> None:
     (execution,) = await run(broker, code)
     assert [image.size for image in execution.images] == [(5, 5)]
     assert execution.truncated
+
+
+async def test_messages_must_hold_what_may_be_said() -> None:
+    with pytest.raises(ValueError, match="message_bytes must be at least"):
+        SandboxConfig(stdout_chars=10_000_000)

@@ -19,6 +19,8 @@ from thyme.sandbox.zygote import ZygoteProcess
 from thyme.types import ImageRecord
 
 _DEFAULT = SandboxConfig()
+MOST_INPUTS = 200
+"""Input images of a session; the kernel passes on at most 253 descriptors at once."""
 
 
 @contextlib.asynccontextmanager
@@ -90,6 +92,8 @@ class Broker:
                 await asyncio.shield(session.aclose())
 
     def _order(self, images: tuple[ImageRecord, ...], seed: int) -> Order:
+        if len(images) > MOST_INPUTS:
+            raise SandboxError(f"{len(images)} input images; a session takes at most {MOST_INPUTS}")
         inputs: list[tuple[str, int]] = []
         try:
             for index, image in enumerate(images):

@@ -60,7 +60,13 @@ class SessionProcess:
             ours, handle, memory = await _fork(zygote, name, order)
         except OSError as error:
             raise SandboxError(f"a session could not be started: {error}") from error
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        try:
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+        except BaseException:  # without its stream the session ends by itself
+            ours.close()
+            os.close(handle)
+            memory.close()
+            raise
         usage = Usage(zygote.folder / "sessions" / name, handle, order.config) if zygote.folder else None
         process = cls(reader, writer, handle, memory, usage)
         try:

@@ -122,24 +122,38 @@ class ZygoteProcess:
         Raises:
             SandboxDiedError: The zygote went away.
         """
-        async with self._turn:
+        await self._turn.acquire()
+        try:
             if self.dead:
                 raise SandboxDiedError("the zygote has ended")
-            try:
-                socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
-                async with asyncio.timeout(timeout_s):
-                    await _readable(self._control)
-                message, handles, _, _ = socket.recv_fds(self._control, 64, 1)
-            except (OSError, TimeoutError) as error:
+            socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
+        except BaseException as error:
+            self._turn.release()
+            if isinstance(error, OSError):
                 self.dead = True
-                raise SandboxDiedError(f"the zygote does not answer: {error or type(error).__name__}") from None
-            except BaseException:
-                self.dead = True  # its answer would be taken for that to the next request
-                raise
+                raise SandboxDiedError(f"the zygote does not answer: {error}") from None
+            raise
+        answer = asyncio.ensure_future(self._answer(timeout_s))
+        try:
+            return await asyncio.shield(answer)
+        except asyncio.CancelledError:  # the answer still comes, and must not be taken for that to the next request
+            answer.add_done_callback(_close_unwanted)
+            raise
+
+    async def _answer(self, timeout_s: float) -> int:
+        """The answer to the request that was just sent; then it is the next one's turn."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await _readable(self._control)
+            message, handles, _, _ = socket.recv_fds(self._control, 64, 1)
             if not message or not handles:
-                self.dead = True
-                raise SandboxDiedError("the zygote has ended")
+                raise ConnectionResetError("it has ended")
             return handles[0]
+        except (OSError, TimeoutError) as error:
+            self.dead = True
+            raise SandboxDiedError(f"the zygote does not answer: {error or type(error).__name__}") from None
+        finally:
+            self._turn.release()
 
     async def aclose(self) -> None:
         """End the zygote and every session forked from it, and remove their files."""
@@ -198,6 +212,12 @@ async def ended(handle: int) -> None:
         await asyncio.sleep(0.0005)
 
 
+def _close_unwanted(answer: asyncio.Future[int]) -> None:
+    """Let go of a session that nobody waits for any more; without its stream it ends by itself."""
+    if not answer.cancelled() and answer.exception() is None:
+        os.close(answer.result())
+
+
 async def _readable(connection: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
@@ -206,8 +226,9 @@ async def _readable(connection: socket.socket) -> None:
         if not ready.done():
             ready.set_result(None)
 
-    loop.add_reader(connection.fileno(), wake)
+    descriptor = connection.fileno()  # asked once: it may be closed meanwhile
+    loop.add_reader(descriptor, wake)
     try:
         await ready
     finally:
-        loop.remove_reader(connection.fileno())
+        loop.remove_reader(descriptor)
