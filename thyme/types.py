@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 if TYPE_CHECKING:
     from PIL import Image
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 """Version of the trajectory record; raised when a reader of the old form would misread the new one."""
 
 GeneratedKind = Literal["text", "code"]
@@ -114,7 +114,8 @@ class ImageRecord(Record):
         """
         if self._image is None:
             raise ValueError(f"the pixels of image {self.id} are not loaded; read the record through thyme.store")
-        return self._image
+        pixels: Image.Image = self._image
+        return pixels
 
     @property
     def encoded(self) -> bytes | None:
