@@ -92,8 +92,19 @@ def test_unreadable_file(tmp_path: Path) -> None:
     file = tmp_path / "secret.png"
     file.write_bytes(encode(gradient(), "PNG"))
     file.chmod(0)
-    with pytest.raises(ImageError, match=r"secret\.png may not be read"):
+    with pytest.raises(ImageError, match=r"secret\.png cannot be read"):
         load_image(file)
+
+
+def test_a_name_too_long_for_the_system() -> None:
+    with pytest.raises(ImageError, match="cannot be read"):
+        load_image(Path("x" * 300))
+
+
+def test_a_name_that_is_not_utf8_still_makes_a_record_that_can_be_stored(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    Image.new("RGB", (4, 3)).save(path)
+    assert "caf\N{REPLACEMENT CHARACTER}.png" in load_image(path).model_dump_json()
 
 
 def test_empty_file(tmp_path: Path) -> None:

@@ -69,17 +69,19 @@ def load_image(source: Path | bytes, *, name: str = "", max_pixels: int = MAX_PI
     if isinstance(source, bytes):
         return _load(io.BytesIO(source), name or "the image", name, max_pixels)
     label = str(source)
-    if source.is_dir():
-        raise ImageError(f"{label} is a directory; name one image file in it")
-    if not source.exists():
-        raise ImageError(f"{label}: no such file; check the path")
-    if not source.is_file():
-        raise ImageError(f"{label} is not a regular file; save the image to a file first")
     try:
+        if source.is_dir():
+            raise ImageError(f"{label} is a directory; name one image file in it")
+        if not source.exists():
+            raise ImageError(f"{label}: no such file; check the path")
+        if not source.is_file():
+            raise ImageError(f"{label} is not a regular file; save the image to a file first")
         with source.open("rb") as file:
-            return _load(file, label, name or source.name, max_pixels)
-    except PermissionError as error:
-        raise ImageError(f"{label} may not be read ({error.strerror}); change its permissions") from error
+            # A name that is not UTF-8 is legal on Linux and cannot be stored as text.
+            own_name = source.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            return _load(file, label, name or own_name, max_pixels)
+    except OSError as error:  # no permission, a name that is too long, a disk that fails
+        raise ImageError(f"{label} cannot be read ({error.strerror}); check the path and its permissions") from error
 
 
 def _load(file: BinaryIO, label: str, name: str, max_pixels: int) -> ImageRecord:

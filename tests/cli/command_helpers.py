@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 
 CROP = """from PIL import Image
 image = Image.open(image_path)
@@ -16,7 +18,17 @@ def block(code: str, thought: str = "I look closer.") -> str:
     return f"<think>{thought}\n<code>\n```python\n{code}\n```\n</code>"
 
 
-def thyme(*arguments: object, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-    """The command in a process of its own."""
+def thyme(
+    *arguments: object, stdin: bytes | None = None, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own.
+
+    Args:
+        arguments: Of the command line.
+        stdin: What it reads.
+        environment: Variables to set beside those that are there.
+    """
     command = [sys.executable, "-c", "from thyme.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, timeout=60, input=stdin, check=False)
+    return subprocess.run(
+        command, capture_output=True, timeout=60, input=stdin, check=False, env={**os.environ, **(environment or {})}
+    )

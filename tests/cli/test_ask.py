@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -24,9 +26,11 @@ run = CliRunner()
 Make = Callable[..., str]
 
 
-def ask_json(*arguments: object) -> Trajectory:
+def ask_json(*arguments: object, said: str = "") -> Trajectory:
+    """The trajectory on stdout; nothing but `said` is on stderr."""
     result = run.invoke(app, ["ask", *map(str, arguments), "--json"])
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.exit_code == 0
+    assert result.stderr.startswith(said) if said else not result.stderr
     return Trajectory.model_validate_json(result.stdout)
 
 
@@ -83,6 +87,41 @@ def test_a_folder_that_cannot_be_written(street: Path, crops: str) -> None:
     assert result.exit_code == 2
     assert "cannot be written" in result.stderr
     assert "--save" in result.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_a_model_is_loaded(street: Path) -> None:
+    message = wrong(street, "What?", "--model", "scripted:nowhere.json", "--save", street)
+    assert "cannot be written (File exists)" in message
+
+
+def test_a_full_disk_does_not_cost_the_json(street: Path, crops: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("thyme.cli.ask.write_trajectories", full)
+    result = run.invoke(app, ["ask", str(street), "What?", "--model", crops, "--json", "--save", str(street.parent)])
+    assert result.exit_code == 2
+    assert "No space left" in result.stderr
+    assert Trajectory.model_validate_json(result.stdout).stop is StopReason.ANSWER
+
+
+def test_a_long_question_in_words_alone(scripted: Make) -> None:
+    """Longer than any file name may be."""
+    question = "What is 12 * 34? " * 40
+    assert (
+        ask_json(question, "--model", scripted("<think>408.</think>\n<answer>408</answer>")).stop is StopReason.ANSWER
+    )
+
+
+def test_what_is_not_utf8_or_not_in_the_terminals_alphabet(street: Path, scripted: Make, tmp_path: Path) -> None:
+    model = scripted("<think>Σ 图</think>\n<answer>7</answer>")
+    picture = street.rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    question = os.fsdecode(b"caf\xe9?")
+    trajectory = ask_json(picture, question, "--model", model, "--save", tmp_path / "saved", said="saved in")
+    assert (trajectory.problem.question, trajectory.problem.images[0].name) == ("caf\ufffd?", "caf\ufffd.png")
+    done = thyme("ask", picture, question, "--model", model, environment={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"answer     7" in done.stdout
 
 
 def test_several_images_and_stdin(street: Path, scripted: Make, tmp_path: Path) -> None:

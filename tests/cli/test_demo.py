@@ -42,6 +42,13 @@ def test_demo(tmp_path: Path, scripted: Callable[..., str]) -> None:
     assert again.exit_code == 0
 
 
+def test_a_folder_that_cannot_be_written_is_said_first(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = run.invoke(app, ["demo", "--model", "scripted:nowhere.json", "--out", str(tmp_path / "file")])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "name another folder with --out" in result.stderr
+
+
 def test_fresh_scenes_without_a_seed(tmp_path: Path, scripted: Callable[..., str]) -> None:
     model = scripted("<think>Hm.</think>\n<answer>42</answer>")
     seeds = set()

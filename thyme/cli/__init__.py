@@ -6,7 +6,9 @@ Every error is one line on stderr: exit code 2 where the caller asked for someth
 from __future__ import annotations
 
 import logging
+import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -83,4 +85,7 @@ def _options(
 
 def main() -> None:
     """Run the command; the entry point of the package."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a model writes what it likes, and not every terminal has all of it
+            stream.reconfigure(errors="replace")
     app()

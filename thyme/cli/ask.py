@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -64,8 +65,12 @@ def ask(
     """Ask a model a question about images, and watch it think.
 
     The model reasons, writes Python where it helps, sees what the code made, and answers.
+
+    Example: thyme ask photo.jpg 'What does the sign say?' --model Qwen/Qwen2.5-VL-7B-Instruct --save out
     """
     problem = read_problem(images, question, max_pixels)
+    if save is not None:
+        options.make_folder(save, "--save")
     words = None if prompts is None else PromptSet.load(prompts)
     config = RolloutConfig(
         text_temperature=text_temperature, code_temperature=code_temperature, tools=not no_tools, max_rounds=max_rounds
@@ -83,10 +88,10 @@ def ask(
             return await watch(events, printer)
 
     trajectory = asyncio.run(run())
-    if save is not None:
-        save_trajectory(save, trajectory)
     if as_json:
         typer.echo(trajectory.model_dump_json())
+    if save is not None:
+        save_trajectory(save, trajectory)
     if trajectory.error is not None:
         raise EngineError(f"the {trajectory.error.where} failed: {trajectory.error.message}")
 
@@ -103,7 +108,8 @@ def read_problem(files: Sequence[str], question: str, max_pixels: int = MAX_PIXE
         UsageError: The question is missing or empty.
         ImageError: An image cannot be used.
     """
-    if not files and Path(question).is_file():
+    question = question.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # stored as JSON, which is UTF-8
+    if not files and os.path.isfile(question):  # not Path.is_file, which raises where a question is too long for a name
         raise UsageError(f"no question about {question}; write: thyme ask {question} 'What ...?'")
     if not question.strip():
         raise UsageError("the question is empty; write: thyme ask IMAGE 'What ...?'")

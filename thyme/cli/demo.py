@@ -49,6 +49,7 @@ def demo(
     """
     from thyme.nano.world import problems
 
+    options.make_folder(out, "--out")
     drawn = secrets.randbelow(1_000_000) if seed is None else seed
     console = Console(highlight=False)
     console.print(f"scenes of seed {drawn} (thyme demo --seed {drawn} draws them again)\n", soft_wrap=True)

@@ -25,7 +25,7 @@ async def open_runtime(
     """Start a sandbox and load a model; both are gone when the context ends.
 
     Args:
-        model: ``nano``, a folder, a hub id, ``URL#NAME``, or ``scripted:FILE``.
+        model: ``nano``, a folder, a hub id, or ``scripted:FILE``.
         engine_config: Device and number format.
         sandbox_config: Isolation and limits.
 

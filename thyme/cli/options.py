@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Literal
 
 import typer
 
+from thyme.errors import UsageError
+
 Model = Annotated[
     str,
     typer.Option(
-        help="nano (embedded), a checkpoint FOLDER, a HUB_ID, or URL#NAME of a server. "
+        help="nano (embedded), a checkpoint FOLDER, or a HUB_ID such as Qwen/Qwen2.5-VL-7B-Instruct. "
         "For tests and demonstrations also scripted:FILE, a JSON list of what to say.",
         metavar="MODEL",
     ),
@@ -26,3 +29,21 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and no
 Prompts = Annotated[
     Path | None, typer.Option(help="Folder of prompt files, instead of the model's own.", metavar="DIR")
 ]
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Make the folder that results will go to, before the work that they come from is done.
+
+    Args:
+        folder: May exist.
+        option: How the user named it.
+
+    Raises:
+        UsageError: It cannot be made, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written ({error.strerror}); name another folder with {option}") from error

@@ -13,7 +13,7 @@ class EngineConfig(Config):
     """Settings of an engine."""
 
     model: str = "nano"
-    """Which model: ``nano``, a folder, a hub id, or ``URL#NAME``. The command resolves ``nano`` to its folder."""
+    """Which model: ``nano``, a folder, or a hub id. The command resolves ``nano`` to its folder."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto`` takes a GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
