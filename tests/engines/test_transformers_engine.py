@@ -11,6 +11,7 @@ import pytest
 import tiny_model
 import torch
 from engine_helpers import Reference, collect, engine_over, picture, span
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from thyme.config.engine import EngineConfig
@@ -280,6 +281,15 @@ def test_broken_weights_are_named(tmp_path: Path, tiny_qwen2_5_vl: Path, damage:
     else:
         weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ModelNotFoundError, match="weights of 'broken'"):
+        open_engine(str(folder))
+
+
+def test_weights_that_lack_a_tensor_are_not_made_up(tmp_path: Path, tiny_qwen2_5_vl: Path) -> None:
+    folder = Path(shutil.copytree(tiny_qwen2_5_vl, tmp_path / "partial"))
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["lm_head.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelNotFoundError, match=r"'partial' lack 1 tensors, lm_head\.weight"):
         open_engine(str(folder))
 
 

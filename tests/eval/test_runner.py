@@ -184,6 +184,17 @@ async def test_the_same_problem_twice_is_two_rollouts() -> None:
     assert len({request.trajectory_id for request in engine.requests}) == 2
 
 
+async def test_two_arms_may_share_engine_and_file(tmp_path: Path) -> None:
+    """At the same time: their trajectories have names of their own."""
+    engine, out = ScriptedEngine(SCRIPT, delay_s=0.001), tmp_path / "samples.jsonl"
+    arms = (
+        evaluate(PROBLEMS[1:2], engine, FakeSandbox(), RolloutConfig(tools=tools), out=out) for tools in (True, False)
+    )
+    await asyncio.gather(*arms)
+    assert len({trajectory.id for trajectory in read_trajectories(out)}) == 2
+    assert len({request.trajectory_id for request in engine.requests}) == 2
+
+
 def test_seeds_depend_on_the_problem_and_not_on_its_place() -> None:
     assert derive_seed(1, PROBLEMS[0]) == derive_seed(1, PROBLEMS[0])
     assert len({derive_seed(seed, problem) for seed in range(3) for problem in PROBLEMS}) == 15

@@ -82,6 +82,13 @@ def test_other_numbers(reference: str, answer: str) -> None:
     assert score(reference, answer) == 0.0
 
 
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_number_beyond_all_bounds_is_wrong_and_no_error(digits: int) -> None:
+    """More digits than a float holds, and more than Python turns into an int."""
+    assert score("42", "1" * digits) == 0.0
+    assert score("42", "1/" + "9" * digits) == 0.0
+
+
 def test_tolerance_is_relative_and_the_problems() -> None:
     assert score("100", "104") == 0.0
     assert score("100", "104", tolerance=0.05) == 1.0

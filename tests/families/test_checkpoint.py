@@ -44,6 +44,12 @@ def test_a_checkpoint_of_another_family(tmp_path: Path) -> None:
         load_family(tmp_path)
 
 
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type"')
+    with pytest.raises(ModelNotFoundError, match=r"config\.json .* cannot be read .*again"):
+        load_family(tmp_path)
+
+
 def test_a_checkpoint_without_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "qwen3_vl"}')
     with pytest.raises(ModelNotFoundError, match="tokenizer"):

@@ -145,6 +145,14 @@ def test_without_a_chat_template_the_message_says_so(tmp_path: Path, tiny_qwen2_
         load_family(folder)
 
 
+@pytest.mark.parametrize("template", ["{{ broken", "{{ raise_exception('no system turns') }}"])
+def test_a_chat_template_that_cannot_be_used_is_named(tmp_path: Path, tiny_qwen2_5_vl: Path, template: str) -> None:
+    folder = without_weights(tiny_qwen2_5_vl, tmp_path / "bad")
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(ModelNotFoundError, match="chat template cannot be used"):
+        encode(load_family(folder), SYSTEM, USER, IMAGES)
+
+
 def test_families_differ_in_how_they_name_places(tiny_qwen2_5_vl: Path, tiny_qwen3_vl: Path) -> None:
     assert load_family(tiny_qwen2_5_vl).coordinates == "pixels"
     assert load_family(tiny_qwen3_vl).coordinates == "per_mille"

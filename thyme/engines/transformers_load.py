@@ -41,11 +41,21 @@ def load_model(folder: Path, config: EngineConfig) -> Any:
         torch.set_num_threads(config.threads)
     try:
         with _quiet():
-            model: Any = AutoModelForImageTextToText.from_pretrained(
-                folder, dtype=_dtype(config.dtype, device), attn_implementation="sdpa", local_files_only=True
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(
+                folder,
+                dtype=_dtype(config.dtype, device),
+                attn_implementation="sdpa",
+                local_files_only=True,
+                output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelNotFoundError(f"the weights of '{folder.name}' cannot be loaded: {error}") from error
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):  # transformers would go on with random numbers in their place
+        raise ModelNotFoundError(
+            f"the weights of '{folder.name}' lack {len(missing)} tensors, {missing[0]} among them; "
+            "save or download the checkpoint again"
+        )
     if "sliding_attention" in (getattr(model.config.text_config, "layer_types", None) or ()):
         raise ModelNotFoundError(f"'{folder.name}' uses sliding-window attention, which this engine does not support")
     return model.to(device).eval()

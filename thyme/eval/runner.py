@@ -143,7 +143,7 @@ class _Run:
             trajectory = self.done[key].model_copy(update={"problem": problem})
             return Sample(trajectory, score_trajectory(trajectory))
         async with self.places:
-            trajectory = await self._ask(problem, f"{problem.id}-{index}")
+            trajectory = await self._ask(problem, f"{problem.id}-{index}-{key[:8]}")  # other settings, another name
         trajectory = trajectory.model_copy(update={"meta": {**trajectory.meta, SETTINGS_KEY: key}})
         if self.out is not None and trajectory.stop is not StopReason.ERROR:
             append_trajectory(self.out, trajectory)

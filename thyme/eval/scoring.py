@@ -139,7 +139,7 @@ def _values(match: re.Match[str]) -> tuple[float, ...]:
     sign, digits, divisor, percent = match.groups()
     value = float(digits.replace(",", "")) * (-1 if sign in {"-", "−"} else 1)
     if divisor is not None:
-        value = value / int(divisor) if int(divisor) else math.nan
+        value = value / float(divisor) if float(divisor) else math.nan
     return (value, value / 100) if percent else (value,)
 
 

@@ -60,10 +60,19 @@ def _download(hub_id: str, patterns: tuple[str, ...]) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty where there is no such file."""
+    """A JSON object from a file; empty where there is no such file.
+
+    Raises:
+        ModelNotFoundError: It is damaged.
+    """
     if not path.is_file():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelNotFoundError(
+            f"{path.name} of '{path.parent.name}' cannot be read ({error}); save or download the checkpoint again"
+        ) from error
     return content if isinstance(content, dict) else {}
 
 

@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from jinja2 import TemplateError
+
 from thyme.errors import MissingExtraError, ModelNotFoundError, UsageError
 from thyme.families.byte_level import vocabulary_bytes
 from thyme.families.checkpoint import chat_template, image_processor_config, read_json
@@ -166,6 +168,7 @@ class QwenVLFamily:
 
         Raises:
             UsageError: The user turn does not name every image once.
+            ModelNotFoundError: The chat template is broken, or refuses such a conversation.
         """
         texts = user.split(IMAGE)
         if len(texts) != len(images) + 1:
@@ -222,9 +225,12 @@ class QwenVLFamily:
             content.append({"type": "text", "text": _SLOT.format(index)})
         messages: list[dict[str, Any]] = [{"role": "system", "content": _SLOT.format("s")}] if with_system else []
         messages.append({"role": "user", "content": content if texts > 1 else content[0]["text"]})
-        rendered = self.tokenizer.apply_chat_template(
-            messages, chat_template=self.template, tokenize=False, add_generation_prompt=True
-        )
+        try:
+            rendered = self.tokenizer.apply_chat_template(
+                messages, chat_template=self.template, tokenize=False, add_generation_prompt=True
+            )
+        except TemplateError as error:
+            raise ModelNotFoundError(f"the checkpoint's chat template cannot be used: {error}") from error
         return _OPENED_THINKING.sub("", str(rendered))
 
 
