@@ -87,7 +87,16 @@ def ask(
             events = rollout_events(problem, engine, sandbox, config, prompts=words, seed=seed)
             return await watch(events, printer)
 
-    trajectory = asyncio.run(run())
+    hand_over(asyncio.run(run()), save, as_json=as_json)
+
+
+def hand_over(trajectory: Trajectory, save: Path | None, *, as_json: bool) -> None:
+    """Print and save what there is, also of a rollout that failed.
+
+    Raises:
+        UsageError: The folder cannot be written.
+        EngineError: The rollout failed.
+    """
     if as_json:
         typer.echo(trajectory.model_dump_json())
     if save is not None:
