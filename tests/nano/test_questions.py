@@ -25,8 +25,8 @@ UPRIGHT_VIEW = View("mixed", 0, PLATES)
 
 
 def test_what_cannot_be_read_is_said_to_be_so():
-    assert reading(UPRIGHT_VIEW, PLATES[0]) == "K7"
-    assert reading(UPRIGHT_VIEW, PLATES[1]) == "It is small."
+    assert reading(UPRIGHT_VIEW, PLATES[0]) == " red K7"
+    assert reading(UPRIGHT_VIEW, PLATES[1]) == " blue small"
     assert reading(View("turned", 1, PLATES), PLATES[0]) == "Turn by 270 degrees."
     assert reading(View("faint", FAINT, PLATES), PLATES[0]) == "The contrast is low."
 
@@ -46,7 +46,7 @@ def test_the_mixture_never_tells_what_cannot_be_seen():
     assert all("<|" not in answer for _, answer in asked)
 
 
-@pytest.mark.parametrize("phase", ["lists", "digits", "mixture"])
+@pytest.mark.parametrize("phase", ["lists", "digits", "mixture", "polish"])
 @pytest.mark.parametrize("view", [View("turned", 3, PLATES), View("faint", FAINT, PLATES), View("crop", 0, ())])
 def test_every_view_has_a_question_in_every_phase(phase, view):
     rng = random.Random(2)

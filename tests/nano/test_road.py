@@ -80,7 +80,7 @@ def test_a_gate_that_is_not_reached_stops_the_road(road, tmp_path):
 
 
 def test_a_stage_without_what_it_builds_on_says_so(road, tmp_path):
-    with pytest.raises(UsageError, match="'mixture' has to be done first"):
+    with pytest.raises(UsageError, match="'polish' has to be done first"):
         Road(tmp_path, TINY, lambda _: None).run("sft")
 
 

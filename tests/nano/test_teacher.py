@@ -49,7 +49,7 @@ async def test_the_sandbox_gives_what_the_world_promises(prompts):
 @pytest.mark.parametrize("kind", ["zoom", "two_round"])
 def test_the_text_names_the_region_before_the_code_copies_it(kind):
     for text, code in plan(problem("train", 9, 2, kind)).rounds:
-        named = re.findall(r"near \((\d+), (\d+)\)", text)
+        named = re.findall(r"near \w+ \((\d+), (\d+)\)", text)
         copied = re.findall(r"x, y = (\d+), (\d+)", code)
         assert named == copied
         assert len(named) == 1

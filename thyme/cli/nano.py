@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,8 +13,19 @@ from thyme.errors import UsageError
 app = typer.Typer(help="Train and evaluate the embedded model.", no_args_is_help=True)
 
 StageName = Literal["tower", "lists", "digits", "mixture", "demonstrations", "sft", "direct"]
-KindName = Literal["easy", "medium", "zoom", "rotation", "contrast", "arithmetic", "two_round"]
 SplitName = Literal["train", "validation", "test"]
+
+
+class KindName(StrEnum):
+    """Kinds of question; typer takes lists of an enumeration only."""
+
+    EASY = "easy"
+    MEDIUM = "medium"
+    ZOOM = "zoom"
+    ROTATION = "rotation"
+    CONTRAST = "contrast"
+    ARITHMETIC = "arithmetic"
+    TWO_ROUND = "two_round"
 
 
 @app.command("eval")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rich import box
 from rich.table import Table
 
 from thyme.config import EngineConfig, RolloutConfig, SandboxConfig
@@ -72,9 +73,9 @@ class Measured:
 
     def table(self) -> Table:
         """The figures with their 95 % intervals."""
-        table = Table(title="The embedded model, greedy (accuracy in %, 95 % interval)")
-        for name in ("kind", "n", "with tools", "code used", "code ran", "code blocked", "direct baseline"):
-            table.add_column(name, justify="left" if name == "kind" else "right")
+        table = Table(title="The embedded model, greedy: accuracy in %, 95 % interval", box=box.SIMPLE_HEAD)
+        for name in ("kind", "n", "with code", "wrote", "ran", "code blocked", "direct"):
+            table.add_column(name, justify="left" if name == "kind" else "right", no_wrap=True)
         for kind, summary in self.arms["tools"].items():
             if kind not in KINDS:
                 continue

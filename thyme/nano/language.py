@@ -1,4 +1,4 @@
-"""The language stages of perception training: lists, digits, the mixture; on cached features of the frozen tower.
+"""The language stages of perception training: lists, digits, mixture, polish; on cached features of the frozen tower.
 
 Each stage has a gate: a share of held-out answers that must be right before the next stage makes sense.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from thyme.nano.model import NanoVL
 from thyme.nano.optim import Optimizer
-from thyme.nano.questions import LIST_PLATES, Phase, copying, reading, turns
+from thyme.nano.questions import LIST_PLATES, Phase, copying, naming, reading, turns
 from thyme.nano.rows import Batch, Encoder, Row, collate, greedy, loss_of
 from thyme.nano.views import Pool, ViewKind
 from thyme.nano.world import GRID
@@ -26,9 +26,10 @@ SHARES: dict[Phase, dict[ViewKind, float]] = {
     "lists": {"large": 2, "mixed": 3, "small": 4, "crop": 1, "enhanced": 0.5, "turned": 0.2, "faint": 0.1},
     "digits": {"large": 2, "mixed": 3, "small": 4, "crop": 2, "enhanced": 0.5, "turned": 0.3, "faint": 0.1},
     "mixture": {"large": 3, "mixed": 3, "small": 3, "crop": 3, "enhanced": 1, "turned": 0.4, "faint": 0.2},
+    "polish": {"large": 4, "mixed": 3, "small": 3, "crop": 2, "enhanced": 1.5, "turned": 0.4, "faint": 0.2},
 }
-COPY_SHARE = 0.10
-"""Share of text-only rows in the mixture."""
+COPY_SHARE, NAME_SHARE = 0.10, 0.15
+"""Shares of rows without a picture, after the lists: repeating something, and naming the colour asked for."""
 TOLERANCE = 40
 """How far off a stated point may be, pixels, for the plate to lie well inside the crop."""
 
@@ -49,8 +50,10 @@ def rows(rng: random.Random, encoder: Encoder, pool: Pool, phase: Phase) -> Iter
     kinds = [kind for kind, found in members.items() if found]
     weights = [SHARES[phase][kind] for kind in kinds]
     while True:
-        if phase == "mixture" and rng.random() < COPY_SHARE:
-            yield encoder.conversation([copying(rng) for _ in range(4)], None)
+        chance = 1.0 if phase == "lists" else rng.random()
+        if chance < COPY_SHARE + NAME_SHARE:
+            ask = copying if chance < COPY_SHARE else naming
+            yield encoder.conversation([ask(rng) for _ in range(5)], None)
             continue
         kind = rng.choices(kinds, weights)[0]
         index = rng.choice(members[kind])
@@ -69,7 +72,7 @@ def batches(source: Iterator[Row], features: Tensor, image_id: int, size: int) -
 
 
 def _near(text: str, point: tuple[int, int]) -> bool:
-    found = re.fullmatch(r"\((\d+), (\d+)\)", text.strip())
+    found = re.search(r"\((\d+), (\d+)\)$", text.strip())
     return found is not None and all(abs(int(v) - p) <= TOLERANCE for v, p in zip(found.groups(), point, strict=True))
 
 
@@ -92,7 +95,7 @@ def evaluate(model: NanoVL, encoder: Encoder, pool: Pool, features: Tensor, phas
     if phase == "lists":
         return _evaluate_lists(model, encoder, pool, features, per_kind)
     asked: list[tuple[str, Row, Callable[[str], bool]]] = []
-    for kind in ("large", "crop", "enhanced", "turned", "small"):
+    for kind in ("large", "mixed", "crop", "enhanced", "turned", "small"):
         for index in pool.of_kind(kind)[:per_kind]:
             view = pool.views[index]
             if not view.plates:
@@ -104,11 +107,11 @@ def evaluate(model: NanoVL, encoder: Encoder, pool: Pool, features: Tensor, phas
             if kind == "small":
                 row = encoder.conversation([(f"Where is the {plate.color} plate?", "")], index)
                 asked.append((f"where{min(4, len(view.plates))}", row, _is_near(plate.stated)))
-    return _ask(model, encoder, features, asked, 12)
+    return _ask(model, encoder, features, asked, 14)
 
 
 def _equals(expected: str) -> Callable[[str], bool]:
-    return lambda text: text.strip() == expected
+    return lambda text: text.strip() == expected.strip()
 
 
 def _is_near(point: tuple[int, int]) -> Callable[[str], bool]:

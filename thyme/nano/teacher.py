@@ -1,6 +1,7 @@
 """The teacher of the embedded world: what a perfect solver would think, and the code it would run.
 
 The text names the region before the code copies it: with greedy code, whatever is explored must be explored in text.
+It names the colour right before what it says of that plate, as the base learned it.
 """
 
 from __future__ import annotations
@@ -94,17 +95,17 @@ def _zoom_code(point: Sequence[int], number: int) -> str:
 
 
 def _near(color: str, point: Sequence[int]) -> str:
-    return f"The {color} plate is small, near ({point[0]}, {point[1]}). I zoom in.\n"
+    return f"I see {color} small. It is near {color} ({point[0]}, {point[1]}). I zoom in.\n"
 
 
 def _says(color: str, label: str) -> str:
-    return f"Now the {color} plate says {label}."
+    return f"Now I see {color} {label}."
 
 
 def _read(problem: Problem, answer: str) -> Plan:
     color = problem.meta["colors"][0]
     if problem.meta["large"][0]:
-        return Plan((), f"The {color} plate is large. It says {answer}.", answer)
+        return Plan((), f"I see {color} {answer}.", answer)
     point = problem.meta["stated"][0]
     return Plan(((_near(color, point), _zoom_code(point, 1)),), _says(color, answer), answer)
 

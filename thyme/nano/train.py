@@ -34,7 +34,7 @@ from thyme.nano.views import Pool, make_pool
 from thyme.nano.world import problem
 from thyme.prompts import PromptSet
 
-Stage = Literal["tower", "lists", "digits", "mixture", "demonstrations", "sft", "direct"]
+Stage = Literal["tower", "lists", "digits", "mixture", "polish", "demonstrations", "sft", "direct"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 Report = Callable[[str], None]
 
@@ -51,19 +51,22 @@ class Recipe:
     held_out_views: int = 1500
     tower_steps: int = 2300
     tower_batch: int = 40
-    language_steps: dict[Phase, int] = field(default_factory=lambda: {"lists": 300, "digits": 400, "mixture": 700})
+    language_steps: dict[Phase, int] = field(
+        default_factory=lambda: {"lists": 300, "digits": 250, "mixture": 700, "polish": 400}
+    )
     language_batch: int = 48
-    demonstrations: int = 4200
-    replayed: int = 1700
-    tuning_steps: int = 600
+    demonstrations: int = 6300
+    replayed: int = 2500
+    tuning_steps: int = 900
     tuning_batch: int = 16
     learning_rate: float = 1e-3
     gates: dict[Stage, tuple[str, float]] = field(
         default_factory=lambda: {
             "tower": ("character", 0.9),
             "lists": ("plates4", 0.6),
-            "digits": ("where4", 0.6),
-            "mixture": ("large", 0.8),
+            "digits": ("crop", 0.8),
+            "mixture": ("where4", 0.7),
+            "polish": ("large", 0.85),
         }
     )
     """For each stage the held-out figure that counts, and what it must reach."""
@@ -75,7 +78,7 @@ SMOKE = Recipe(
     held_out_views=40,
     tower_steps=3,
     tower_batch=8,
-    language_steps={"lists": 2, "digits": 2, "mixture": 2},
+    language_steps={"lists": 2, "digits": 2, "mixture": 2, "polish": 2},
     language_batch=4,
     demonstrations=14,
     replayed=6,
@@ -118,7 +121,7 @@ class Road:
     def result(self, stage: Stage) -> Path:
         """What a stage leaves behind."""
         names = {
-            "mixture": "base/model.safetensors",
+            "polish": "base/model.safetensors",
             "demonstrations": "demonstrations.done",
             "sft": "final/model.safetensors",
             "direct": "direct/model.safetensors",
@@ -137,9 +140,11 @@ class Road:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """Built once."""
-        path = self.work / "tokenizer.json"
-        if not path.exists():
+        """The shipped one, so that the checkpoints of different runs go together; built anew where there is none."""
+        path, shipped = self.work / "tokenizer.json", CHECKPOINTS / "base" / "tokenizer.json"
+        if not path.exists() and shipped.exists():
+            shutil.copy(shipped, path)
+        elif not path.exists():
             build_tokenizer(prompt_texts()).save(str(path))
         return Tokenizer.from_file(str(path))
 
@@ -199,7 +204,7 @@ def _tower(road: Road) -> None:
     _save(model.state_dict(), road.result("tower"))
 
 
-_BEFORE: dict[Phase, Stage] = {"lists": "tower", "digits": "lists", "mixture": "digits"}
+_BEFORE: dict[Phase, Stage] = {"lists": "tower", "digits": "lists", "mixture": "digits", "polish": "mixture"}
 
 
 def _language(road: Road, phase: Phase) -> None:
@@ -217,13 +222,13 @@ def _language(road: Road, phase: Phase) -> None:
         steps=road.recipe.language_steps[phase],
         batch=road.recipe.language_batch,
         report=road.report,
-        decay=0.6 if phase == "mixture" else 0.2,
+        decay=0.6 if phase in {"mixture", "polish"} else 0.2,
         every=100,
         seed=road.recipe.seed,
     )
     road.report(f"{phase}: {scores}")
     road.gate(phase, scores.by_question)
-    if phase == "mixture":
+    if phase == "polish":
         write_checkpoint(road.work / "base", model, road.tokenizer, CHECKPOINTS / "base" / "prompts")
     else:
         _save(model.state_dict(), road.result(phase))
@@ -253,7 +258,7 @@ def _demonstrations(road: Road) -> None:
 
 
 def _tune(road: Road, *, direct: bool) -> None:
-    road.needed("mixture")
+    road.needed("polish")
     road.needed("demonstrations")
     out = road.work / ("direct" if direct else "final")
     recipe = road.recipe
@@ -283,6 +288,7 @@ _DO: dict[Stage, Callable[[Road], None]] = {
     "lists": lambda road: _language(road, "lists"),
     "digits": lambda road: _language(road, "digits"),
     "mixture": lambda road: _language(road, "mixture"),
+    "polish": lambda road: _language(road, "polish"),
     "demonstrations": _demonstrations,
     "sft": lambda road: _tune(road, direct=False),
     "direct": lambda road: _tune(road, direct=True),
