@@ -96,6 +96,18 @@ async def test_3_a_tag_may_begin_inside_the_token_that_completed_the_last():
     assert trajectory.segments[0].text + trajectory.segments[1].text == "123<code></code>rest"
 
 
+async def test_3_a_code_block_may_begin_inside_the_token_that_closed_another_span():
+    # The tokens are "<json" ">1</j", "son><" and "code>" "print" ...: three tags, none whole in its span.
+    engine = ScriptedEngine(["<json>1</json><code>print(1)</code>", LAST], token_chars=5, whole_tokens=True)
+    trajectory, _, sandbox = await run(None, engine=engine, spans=(SpanConfig(open="<json>", close="</json>"),))
+    assert sandbox.codes == ["print(1)"]
+    assert [(s.kind, s.text) for s in trajectory.generated][:3] == [
+        ("text", "<json>1</j"),
+        ("text", "son><"),
+        ("text", "code>"),
+    ]
+
+
 async def test_4_temperatures_by_span():
     json = SpanConfig(open="<json>", close="</json>", temperature=0.3)
     script = ["a<json>{'<code>': 1}</json>b<code>print(1)</code>", LAST]

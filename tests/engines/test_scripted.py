@@ -68,6 +68,7 @@ async def test_the_earliest_stop_string_wins():
 async def test_blocked_strings_are_never_completed():
     engine = ScriptedEngine(SCRIPT)
     assert "<code>" not in (await write(engine, blocked=("<code>",)))[1]
+    assert (await write(ScriptedEngine(["a<co<code>de>b"]), blocked=("<code>",)))[1] == "ab"
     rest = await write(engine, blocked=("<code>",), segments=(text_segment("lookx ="),))
     assert rest[1] == " 1</code>"
 

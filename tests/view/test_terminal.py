@@ -72,6 +72,18 @@ def test_streaming_in_chunks_of_any_size_prints_the_same(chunk: int) -> None:
     assert printed(trajectory, chunk=chunk) == printed(trajectory)
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 1000])
+def test_windows_line_ends_are_line_ends_wherever_a_token_ends(chunk: int) -> None:
+    segments = (
+        Generated(kind="text", text="<think>One.\r\nTwo.\r\n<code>", temperature=0.0),
+        Generated(kind="code", text="\r\n```python\r\nx = 1\r\ny = 2\r\n```\r\n</code>", temperature=0.0),
+        Generated(kind="text", text="</think><answer>7\r\n8</answer>", temperature=0.0),
+    )
+    text = printed(samples.trajectory().model_copy(update={"segments": segments}), chunk=chunk)
+    assert "One.\nTwo.\n\ncode 1\n  x = 1\n  y = 2\n\n" in text
+    assert "\N{REPLACEMENT CHARACTER}" not in text
+
+
 def test_thoughts_are_printed_while_they_arrive_and_code_when_it_is_whole() -> None:
     file = io.StringIO()
     printer = TrajectoryPrinter(Console(file=file, highlight=False))

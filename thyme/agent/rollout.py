@@ -24,12 +24,12 @@ from thyme.agent.events import Event, ExecutionEvent, FinishedEvent, GeneratedEv
 from thyme.agent.repetition import make_detector
 from thyme.agent.temperature import Span, TemperatureSchedule
 from thyme.config import RolloutConfig
-from thyme.engines.base import Chunk, ChunkStop, Engine, Request
+from thyme.engines.base import Chunk, ChunkStop, Engine, Request, written_last
 from thyme.errors import ContextFullError, ThymeError
 from thyme.markup import ANSWER_CLOSE, CODE_OPEN, extract_code
 from thyme.prompts import PromptSet
 from thyme.sandbox.base import Sandbox, Session
-from thyme.types import Observation, Problem, Prompt, SeenImage, StopReason, Trajectory
+from thyme.types import Generated, Observation, Problem, Prompt, SeenImage, StopReason, Trajectory
 
 log = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ class _Loop:
             bound = draft.token_bound
             draft.add_span(writer)
         if draft.stop is None:
-            self._conclude(ending, writer.text, bound)
+            self._conclude(ending, bound)
 
     async def _next(self, chunks: AsyncIterator[Chunk]) -> Chunk | None:
         with self._draft.clock("engine"):
@@ -233,7 +233,7 @@ class _Loop:
         draft.spans += 1
         return request
 
-    def _conclude(self, ending: _Ending, text: str, bound: StopReason) -> None:
+    def _conclude(self, ending: _Ending, bound: StopReason) -> None:
         """What follows from how a span ended: a reason to stop, or the span that comes next."""
         draft, tag = self._draft, ending.stop_string
         self._overhang = ""
@@ -247,7 +247,8 @@ class _Loop:
             draft.end(StopReason.ANSWER)
         else:
             self._opened = self._schedule.opened_by(tag)
-            self._overhang = text[text.rfind(tag) + len(tag) :] if tag in text else ""
+            written = written_last(draft.segments)
+            self._overhang = written[written.rfind(tag) + len(tag) :]
             if self._opened is not None and self._opened.kind == "code" and draft.rounds >= draft.config.max_rounds:
                 draft.end(StopReason.MAX_ROUNDS)
 
@@ -289,10 +290,10 @@ class _Loop:
 
     def _code(self) -> str:
         """The source of the last block: all that follows its opening tag, which may end in the middle of a token."""
-        *_, text, code = self._draft.segments
-        assert not isinstance(text, Observation)  # a code segment follows the text that opened it
-        opened = text.text[text.text.rfind(CODE_OPEN) :]
-        return extract_code(opened + code.text)
+        *before, code = self._draft.segments
+        assert isinstance(code, Generated)
+        text = written_last(before)
+        return extract_code(text[text.rfind(CODE_OPEN) :] + code.text)
 
     def _broken_bound(self, observation: Observation) -> StopReason | None:
         """The bound that appending this observation would break."""

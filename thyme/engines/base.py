@@ -50,6 +50,16 @@ class Request:
     """Seeds this span's draws; the same request with the same seed gives the same tokens. None: engine's choice."""
 
 
+def written_last(segments: Sequence[Segment]) -> str:
+    """What the model wrote since the last observation."""
+    texts: list[str] = []
+    for segment in reversed(segments):
+        if isinstance(segment, Observation):
+            break
+        texts.append(segment.text)
+    return "".join(reversed(texts))
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of a span, as it arrives."""

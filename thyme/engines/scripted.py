@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from thyme.engines.base import Capabilities, Chunk, ChunkStop, EngineInfo, Request
+from thyme.engines.base import Capabilities, Chunk, ChunkStop, EngineInfo, Request, written_last
 from thyme.errors import ContextFullError, ScriptExhaustedError, ThymeError
 from thyme.markup import observation_parts, observation_text
 from thyme.types import Execution, Fingerprints, Generated, ImageRecord, Observation, Prompt, SeenImage
@@ -151,8 +151,9 @@ class ScriptedEngine:
         if isinstance(continuation, ThymeError):
             raise continuation
         for blocked in request.blocked:
-            continuation = continuation.replace(blocked, "")
-        return continuation[len(_since_observation(request)) :]
+            while blocked in continuation:  # what is left may be one again: "<co<code>de>"
+                continuation = continuation.replace(blocked, "")
+        return continuation[len(written_last(request.segments)) :]
 
     def _continuations(self, request: Request) -> Sequence[Continuation]:
         if callable(self._script):
@@ -224,12 +225,3 @@ def _cut(source: str, stops: Sequence[str]) -> _Cut:
         return _Cut(source, source, "end", None)
     end, stop_string = min(ends)
     return _Cut(source, source[:end], "stop", stop_string)
-
-
-def _since_observation(request: Request) -> str:
-    generated: list[str] = []
-    for segment in reversed(request.segments):
-        if isinstance(segment, Observation):
-            break
-        generated.append(segment.text)
-    return "".join(reversed(generated))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from thyme.config.engine import EngineConfig
-from thyme.engines.base import Capabilities, Chunk, EngineInfo, Request
+from thyme.engines.base import Capabilities, Chunk, EngineInfo, Request, written_last
 from thyme.engines.transformers_load import load_model, model_fingerprint
 from thyme.engines.transformers_model import PackedModel
 from thyme.engines.transformers_rows import Job, Outbox
@@ -25,7 +25,7 @@ from thyme.errors import ContextFullError, UsageError
 from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
 from thyme.markup import observation_parts, observation_text
-from thyme.types import Execution, Fingerprints, Generated, ImageRecord, Observation, Prompt, SeenImage, Segment
+from thyme.types import Execution, Fingerprints, ImageRecord, Observation, Prompt, SeenImage
 
 
 class TransformersEngine:
@@ -173,7 +173,7 @@ class TransformersEngine:
             self.family.token_bytes,
             stop=request.stop,
             blocked=request.blocked,
-            before=_written_before(request.segments),
+            before=written_last(request.segments),
         )
         draws = random.Random(request.seed)
         return Job(request.trajectory_id, sequence, request.temperature, text, request.max_tokens, draws, Outbox())
@@ -184,13 +184,3 @@ class TransformersEngine:
                 f"{tokens} tokens leave no room in a context of {self._max_context}; "
                 "ask for less, show smaller images (max_pixels) or raise max_context"
             )
-
-
-def _written_before(segments: Sequence[Segment]) -> str:
-    """What the model wrote last, back to the last observation."""
-    texts: list[str] = []
-    for segment in reversed(segments):
-        if not isinstance(segment, Generated):
-            break
-        texts.append(segment.text)
-    return "".join(reversed(texts))

@@ -78,7 +78,7 @@ class TrajectoryPrinter:
     def _show(self, fragments: list[Fragment]) -> None:
         for fragment in fragments:
             if fragment.place == "thought":
-                self._thought(clean(fragment.text))
+                self._thought(fragment.text)
             elif fragment.place == "code":
                 self._code = self._collect(self._code, fragment)
                 if fragment.border == "close":
@@ -90,7 +90,7 @@ class TrajectoryPrinter:
 
     def _collect(self, parts: list[str] | None, fragment: Fragment) -> list[str]:
         self._end_thought()
-        return [*(parts or ()), clean(fragment.text)]
+        return [*(parts or ()), fragment.text]
 
     def _thought(self, text: str) -> None:
         text = self._space + text
@@ -99,7 +99,7 @@ class TrajectoryPrinter:
         body = text.rstrip()
         self._space = text[len(body) :]
         if body:
-            self._console.print(Text(body), end="", soft_wrap=True)
+            self._console.print(Text(clean(body)), end="", soft_wrap=True)
             self._thinking = True
 
     def _end_thought(self) -> None:
@@ -108,7 +108,7 @@ class TrajectoryPrinter:
         self._thinking, self._space = False, ""
 
     def _print_code(self, remark: str = "") -> None:
-        code, self._code = extract_code("".join(self._code or ())), None
+        code, self._code = clean(extract_code("".join(self._code or ()))), None
         self._blocks += 1
         self._console.print(Text(f"code {self._blocks}{remark}", style="dim"))
         self._lines(Syntax(code, "python", theme="ansi_dark", background_color="default").highlight(code))
