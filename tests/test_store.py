@@ -213,6 +213,16 @@ def test_unknown_field_is_named(tmp_path: Path) -> None:
         list(read_trajectories(path))
 
 
+def test_another_schema_version_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    write_trajectories(path, [samples.trajectory()])
+    path.write_text(
+        path.read_text().replace('"schema_version":1', '"schema_version":2').replace('"seed":7', '"sown":7')
+    )
+    with pytest.raises(StoreError, match=r"line 1: no record of schema version 1; use the version of thyme that wrote"):
+        list(read_trajectories(path))
+
+
 def test_appending_after_a_line_that_was_cut_off(tmp_path: Path) -> None:
     """A crash in the middle of a line spoils that line only."""
     path = tmp_path / "t.jsonl"

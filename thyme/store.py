@@ -19,7 +19,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from thyme.errors import StoreError
-from thyme.types import EXTENSIONS, ImageRecord, Observation, Segment, Trajectory, image_id
+from thyme.types import EXTENSIONS, SCHEMA_VERSION, ImageRecord, Observation, Segment, Trajectory, image_id
 
 logger = logging.getLogger(__name__)
 
@@ -104,9 +104,10 @@ def read_trajectories(path: Path, *, images: bool = True, skip_damaged: bool = F
             try:
                 trajectory = Trajectory.model_validate_json(line)
             except ValidationError as error:
-                what = f"{path}, line {number}: damaged or not a trajectory ({_first_reason(error)})"
+                trouble, way_out = _diagnosis(error)
+                what = f"{path}, line {number}: {trouble}"
                 if not skip_damaged:
-                    raise StoreError(f"{what}; delete the line, or read with skip_damaged=True") from error
+                    raise StoreError(f"{what}; {way_out}, or read with skip_damaged=True") from error
                 logger.warning("%s; skipped", what)
                 continue
             yield _map_images(trajectory, lambda record: _read_image(path, record)) if images else trajectory
@@ -207,11 +208,14 @@ def _decode(data: bytes) -> Image.Image:
     return image
 
 
-def _first_reason(error: ValidationError) -> str:
-    """The first thing that is wrong with a line, in a few words."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else str(first["msg"])
+def _diagnosis(error: ValidationError) -> tuple[str, str]:
+    """What is wrong with a line, in a few words, and the way out."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    if any(one["loc"] == ("schema_version",) for one in found):
+        return f"no record of schema version {SCHEMA_VERSION}", "use the version of thyme that wrote it"
+    where = ".".join(str(part) for part in found[0]["loc"])
+    reason = f"{where}: {found[0]['msg']}" if where else found[0]["msg"]
+    return f"damaged or not a trajectory ({reason})", "delete the line"
 
 
 def _temporary_name(path: Path) -> Path:

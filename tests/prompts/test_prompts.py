@@ -111,6 +111,7 @@ def test_a_file_that_is_no_text_is_an_error(tmp_path):
         ({"system": "<image>", "user": "<image>"}, "system.txt .* places an <image>"),
         ({"system": "{{ answer }}"}, "system.txt .* not a usable template: 'answer' is undefined"),
         ({"system": "{% for %}"}, "system.txt .* not a usable template"),
+        ({"system": "{{ 1 // 0 }}"}, "system.txt .* not a usable template"),
     ],
 )
 def test_broken_templates_are_named(tmp_path, texts, message):

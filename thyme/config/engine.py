@@ -17,7 +17,7 @@ class EngineConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto`` takes a GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """``auto`` is float32 on a CPU and the checkpoint's own type (bfloat16 for float32 ones too) on a GPU."""
+    """``auto`` is float32 on a CPU and bfloat16 on a GPU, whatever type the checkpoint has."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of the model's process; None leaves torch's own setting alone."""
     max_context: int | None = Field(default=None, ge=1)

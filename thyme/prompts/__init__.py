@@ -93,13 +93,13 @@ class PromptSet:
 
     def _fill(self, name: str, template: str, values: dict[str, Any]) -> str:
         # Imported here: `import thyme` must stay light, and most of its users never render a prompt.
-        from jinja2 import StrictUndefined, TemplateError
+        from jinja2 import StrictUndefined
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
         try:
             return environment.from_string(template).render(values).strip()
-        except TemplateError as error:
+        except Exception as error:  # a template is a small program: beside jinja2's own errors it may raise any
             raise ConfigError(f"{name} of {self.origin} is not a usable template: {error}") from error
 
 
