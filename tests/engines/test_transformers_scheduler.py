@@ -50,6 +50,18 @@ async def test_cancelled_span_frees_its_place(tiny_checkpoint: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_end")
+async def test_chunks_that_are_taken_late_are_still_one_token_each(tiny_qwen2_5_vl: Path) -> None:
+    """A loop detector that stops at a chunk stops at the same token however busy the event loop is."""
+    async with engine_over(tiny_qwen2_5_vl) as engine:
+        stream, _ = await endless(engine, "t")
+        steps = engine.counters.steps
+        while engine.counters.steps < steps + 4:
+            await asyncio.sleep(0.01)
+        assert [len((await anext(stream)).token_ids) for _ in range(3)] == [1, 1, 1]
+        await stream.aclose()
+
+
+@pytest.mark.usefixtures("no_end")
 async def test_what_was_yielded_before_a_cancellation_stands(tiny_checkpoint: Path) -> None:
     """Going on from there gives what one forward over the whole gives, though the cache ran ahead of what was taken."""
     async with engine_over(tiny_checkpoint) as engine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -26,45 +26,30 @@ See = Callable[[torch.Tensor, torch.Tensor], Features]
 
 
 class Outbox:
-    """Chunks on their way from the model's thread to the event loop that waits for them."""
+    """Chunks on their way from the model's thread to the event loop that waits for them.
+
+    One chunk a token, however late it is taken: whoever stops a span at a chunk stops it at the same token every time.
+    """
 
     def __init__(self) -> None:
         """Bind to the running loop."""
         self.loop = asyncio.get_running_loop()
-        self._items: deque[Chunk | ThymeError] = deque()
-        self._filled = asyncio.Event()
+        self._items: asyncio.Queue[Chunk | ThymeError] = asyncio.Queue()
 
     def put(self, item: Chunk | ThymeError) -> None:
         """Deliver; on the loop's own thread."""
-        self._items.append(item)
-        self._filled.set()
+        self._items.put_nowait(item)
 
     async def get(self) -> Chunk:
-        """Everything that has arrived, as one chunk.
+        """The next chunk.
 
         Raises:
             ThymeError: What ended the span instead, once the chunks before it were taken.
         """
-        await self._filled.wait()
-        if isinstance(self._items[0], ThymeError):
-            raise self._items[0]
-        chunks: list[Chunk] = []
-        while self._items and isinstance(item := self._items[0], Chunk):
-            chunks.append(item)
-            self._items.popleft()
-        if not self._items:
-            self._filled.clear()
-        return chunks[0] if len(chunks) == 1 else _merged(chunks)
-
-
-def _merged(chunks: Sequence[Chunk]) -> Chunk:
-    return Chunk(
-        text="".join(chunk.text for chunk in chunks),
-        token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
-        logprobs=tuple(logprob for chunk in chunks for logprob in chunk.logprobs),
-        stop=chunks[-1].stop,
-        stop_string=chunks[-1].stop_string,
-    )
+        item = await self._items.get()
+        if isinstance(item, ThymeError):
+            raise item
+        return item
 
 
 @dataclass(frozen=True, eq=False)
