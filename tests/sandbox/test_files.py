@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,7 @@ from thyme.sandbox.files import Usage, remove_tree
 def usage(tmp_path: Path) -> Usage:
     handle = os.pidfd_open(os.getpid())
     try:
-        return Usage(tmp_path / "s", handle, SandboxConfig(disk_mb=1, inodes=20))
+        return Usage(tmp_path / "s", handle, SandboxConfig(disk_mb=1, inodes=20, threads=10_000))
     finally:
         os.close(handle)
 
@@ -30,6 +34,22 @@ def make_deep(folder: Path, depth: int) -> None:
         top = inner
     os.close(os.open("leaf", os.O_CREAT, dir_fd=top))
     os.close(top)
+
+
+def excess_of(hold: str, folder: Path) -> str:
+    """What is over a limit of 1 MiB in a process that runs `hold` in `folder`, at the time when it calls `say_so`."""
+    program = f"import os, time\ndef say_so():\n    print('held', flush=True); time.sleep(60)\n{hold}"
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=folder)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        handle = os.pidfd_open(process.pid)
+        usage = Usage(folder, handle, SandboxConfig(disk_mb=1))
+        os.close(handle)
+        return usage.excess()
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_deep_wide_and_closed_trees_are_removed(tmp_path: Path) -> None:
@@ -87,3 +107,51 @@ def test_usage_sees_files_without_a_name(tmp_path: Path, usage: Usage) -> None:
         os.unlink(file.name)
         assert usage.excess() == "more than 1 MiB of files"
     assert usage.excess() == ""
+
+
+def test_usage_sees_mapped_files_without_a_name_whatever_they_were_called(tmp_path: Path) -> None:
+    hold = (
+        "import mmap\nos.mkdir('a ')\nheld = os.open('a /memfd:x', os.O_CREAT | os.O_RDWR)\n"
+        "os.unlink('a /memfd:x'); os.write(held, bytes(2 << 20))\n"
+        "mapped = mmap.mmap(held, 0); os.closerange(3, 20)\nsay_so()"
+    )
+    assert excess_of(hold, tmp_path) == "more than 1 MiB of files"
+
+
+def test_usage_counts_a_file_without_a_name_once(tmp_path: Path, usage: Usage) -> None:
+    (tmp_path / "s").mkdir()
+    descriptor = os.open(tmp_path / "s" / "f", os.O_CREAT | os.O_RDWR)
+    os.write(descriptor, bytes(700 << 10))
+    os.unlink(tmp_path / "s" / "f")
+    with mmap.mmap(descriptor, 0), open(os.dup(descriptor), "rb"):
+        assert usage.excess() == ""
+    os.close(descriptor)
+
+
+def test_usage_sees_what_is_held_when_the_first_thread_has_ended(tmp_path: Path) -> None:
+    hold = (
+        "import ctypes, platform, threading\n"
+        "def hold():\n"
+        "    held = os.open('f', os.O_CREAT | os.O_RDWR); os.unlink('f'); os.write(held, bytes(2 << 20))\n"
+        "    while 'Z' not in open('/proc/%d/task/%d/stat' % (os.getpid(), os.getpid())).read(): time.sleep(.01)\n"
+        "    say_so()\n"
+        "threading.Thread(target=hold).start()\n"
+        "ctypes.CDLL(None).syscall(60 if platform.machine() == 'x86_64' else 93, 0)"
+    )
+    assert excess_of(hold, tmp_path) == "more than 1 MiB of files"
+
+
+def test_usage_counts_threads(tmp_path: Path) -> None:
+    handle = os.pidfd_open(os.getpid())
+    limit = len(os.listdir("/proc/self/task")) + 2
+    usage = Usage(tmp_path / "s", handle, SandboxConfig(threads=limit))
+    os.close(handle)
+    assert usage.excess_threads() == ""
+    go_on = threading.Event()
+    threads = [threading.Thread(target=go_on.wait) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    assert usage.excess_threads() == f"more than {limit} threads"
+    go_on.set()
+    for thread in threads:
+        thread.join()

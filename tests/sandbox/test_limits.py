@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
+import threading
 import time
+from collections.abc import Sequence
 
 import pytest
 from PIL import Image
 
-from thyme.sandbox import Broker, SandboxConfig, open_sandbox
+from thyme.sandbox import Broker, SandboxConfig, open_sandbox, wire
 from thyme.types import Execution, ImageRecord
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -117,8 +120,14 @@ async def test_descriptors_and_threads(small_broker: Broker) -> None:
         "        threading.Thread(target=time.sleep, args=(30,), daemon=True).start(); n += 1\n"
         "except RuntimeError: pass\nprint(n < 300)"
     )
-    (execution,) = await run(small_broker, code)
-    assert execution.stdout == "True\nTrue\n"
+    execution, after = await run(small_broker, code, "print(1)")
+    if small_broker.isolation == "namespaces":
+        assert execution.stdout == "True\nTrue\n"
+    else:  # nothing counts them but the broker
+        assert execution.error is not None
+        assert execution.error.type == "ThreadLimit"
+        assert execution.error.message == f"the code started more than 32 threads and was stopped; {LOST}"
+    assert after.stdout == "1\n"
 
 
 async def test_background_threads_rest_between_blocks(small_broker: Broker) -> None:
@@ -165,6 +174,32 @@ async def test_images_and_their_pixels(level: str, small_broker: Broker) -> None
     assert [[i.name[-5:] for i in b.images], b.truncated] == [["s.png"], True]
     assert [[i.name[-5:] for i in c.images], c.truncated] == [["a.png"], True]
     assert a.error is b.error is c.error is None
+
+
+async def test_pixels_that_come_back_are_no_files(small_broker: Broker) -> None:
+    """The memory they come back through is not what a session may write to disk."""
+    code = "from PIL import Image\nfor n in 'ab': Image.new('RGB', (2000, 1500)).save(n + '.png'); print(n + '.png')"
+    async with open_sandbox(SandboxConfig(isolation=small_broker.isolation, disk_mb=1, timeout_s=20)) as broker:
+        (execution,) = await run(broker, code)
+    assert execution.error is None
+    assert [image.size for image in execution.images] == [(2000, 1500)] * 2
+
+
+async def test_pictures_are_read_without_keeping_the_event_loop(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    take_images = wire.take_images
+
+    def taken(memory: mmap.mmap, images: Sequence[wire.WireImage]) -> tuple[ImageRecord, ...]:
+        threads.append(threading.current_thread())
+        return take_images(memory, images)
+
+    monkeypatch.setattr(wire, "take_images", taken)
+    (execution,) = await run(broker, "Image.new('L', (5, 5)).save('a.png'); print('a.png')")
+    assert len(execution.images) == 1
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
 
 
 async def test_decompression_bomb_does_not_come_back(broker: Broker) -> None:

@@ -96,7 +96,7 @@ def test_numbers_are_unique(table: dict[str, int]) -> None:
 
 
 def test_plain_calls_are_allowed(ask: Decider) -> None:
-    looked_at = {"clone", "mmap", "mprotect", "open", "openat", "fcntl", "ioctl", "prlimit64"}
+    looked_at = {"clone", "close_range", "mmap", "mprotect", "open", "openat", "fcntl", "ioctl", "prlimit64"}
     for name in ALLOWED - looked_at:
         if ask.has(name):
             assert ask(name) == seccomp.ALLOW, name
@@ -132,9 +132,22 @@ def test_wrong_architecture_and_x32_end_the_process(ask: Decider) -> None:
 def test_threads_but_no_processes(ask: Decider) -> None:
     thread = 0x3D0F00  # what pthread_create asks for
     assert ask("clone", thread) == seccomp.ALLOW
+    assert ask("clone", 0x7D0F00) == seccomp.ALLOW  # musl's
     assert ask("clone", 17) == DENIED
     assert ask("clone", 0x4111) == DENIED
     assert ask("clone", 0x10000011) == DENIED
+
+
+def test_threads_share_everything(ask: Decider) -> None:
+    """What one of them holds would otherwise be held out of sight."""
+    for shared in (0x100, 0x200, 0x400, 0x800, 0x10000):
+        assert ask("clone", 0x3D0F00 & ~shared) == DENIED
+    for apart in (0x20000, 0x2000, 0x8000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000):
+        assert ask("clone", 0x3D0F00 | apart) == DENIED
+    assert ask("close_range", 4, 2**32 - 1, 0) == seccomp.ALLOW
+    assert ask("close_range", 4, 2**32 - 1, 4) == seccomp.ALLOW
+    assert ask("close_range", 4, 2**32 - 1, 2) == DENIED
+    assert ask("close_range", 4, 2**32 - 1, 6) == DENIED
 
 
 def test_memory_is_never_writable_and_executable(ask: Decider) -> None:

@@ -274,6 +274,13 @@ async def test_real_paths_never_show(broker: Broker) -> None:
     assert "thyme-" not in execution.stdout + execution.error.message
 
 
+async def test_name_of_the_host_does_not_show(broker: Broker) -> None:
+    if broker.isolation != "namespaces":
+        pytest.skip("without a namespace of its own the name is the host's")
+    (execution,) = await run(broker, "import os, socket\nprint(os.uname().nodename, socket.gethostname())")
+    assert execution.stdout == "sandbox sandbox\n"
+
+
 async def test_libraries_work_in_the_jail(broker: Broker) -> None:
     block = (
         "import tempfile, concurrent.futures as f, collections, decimal, sqlite3, ctypes\n"

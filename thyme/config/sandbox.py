@@ -71,7 +71,7 @@ class SandboxConfig(Config):
     open_files: int = Field(64, ge=16)
     """File descriptors of a session."""
     threads: int = Field(32, ge=1)
-    """Threads of a session. At the level ``landlock`` address space is what bounds them; see docs/sandbox.md."""
+    """Threads of a session. At the level ``landlock`` one that has more is stopped; see docs/sandbox.md."""
 
     code_chars: int = Field(200_000, ge=1)
     """Characters of one code block."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 from pathlib import Path
 
@@ -19,21 +18,30 @@ _DEEPEST = 64
 
 
 class Usage:
-    """What one session may write, and what it wrote."""
+    """What one session may take of the host where nothing but looking limits it, and what it took."""
 
     def __init__(self, folder: Path, process: int, config: SandboxConfig) -> None:
         """Watch a session.
 
         Args:
             folder: Where it writes.
-            process: Descriptor of its process, for files that have no name any more but still take space.
+            process: Descriptor of its process, for its threads, and for files that have no name any more but still
+                take space.
             config: The limits.
         """
         self.folder, self._pid = folder, _process_id(process)
-        self._bytes, self._inodes = config.disk_mb * _MIB, config.inodes
+        self._bytes, self._inodes, self._threads = config.disk_mb * _MIB, config.inodes, config.threads
+
+    def excess_threads(self) -> str:
+        """Threads over the limit, as `excess` says it."""
+        try:
+            count = len(os.listdir(f"/proc/{self._pid}/task"))
+        except OSError:  # it ended, and whoever waits for its answer hears of that
+            return ""
+        return f"more than {self._threads} threads" if count > self._threads else ""
 
     def excess(self) -> str:
-        """What is over the limit, as a sentence for the model; empty where nothing is. The work is bounded."""
+        """What it wrote over the limit, as words for the model; empty where nothing is. The work is bounded."""
         total, count = _nameless_bytes(self._pid), 0
         waiting: list[tuple[str, int]] = [(str(self.folder), 0)]
         while waiting:
@@ -71,19 +79,39 @@ def _process_id(handle: int) -> int:
 
 
 def _nameless_bytes(pid: int) -> int:
-    """Bytes of files that a process removed and still holds open or mapped."""
-    total = 0
+    """Bytes of files that a process removed and still holds open or mapped; each file once."""
+    thread = _living_thread(pid)
+    held: dict[tuple[int, int], int] = {}
     with contextlib.suppress(OSError):
-        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+        for descriptor in os.listdir(f"{thread}/fd"):
             with contextlib.suppress(OSError):
-                found = os.stat(f"/proc/{pid}/fd/{descriptor}")
-                total += found.st_blocks * 512 if stat.S_ISREG(found.st_mode) and not found.st_nlink else 0
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", "rb") as file:
-        for line in file:
-            if line.endswith(b" (deleted)\n") and not re.search(rb" /(memfd:|dev/zero)", line):
-                start, _, end = line.split(b" ", 1)[0].partition(b"-")
-                total += int(end, 16) - int(start, 16)
-    return total
+                found = os.stat(f"{thread}/fd/{descriptor}")
+                if stat.S_ISREG(found.st_mode) and not found.st_nlink:
+                    held[found.st_dev, found.st_ino] = found.st_blocks * 512
+    counted = {inode for _, inode in held}
+    mapped = 0
+    with contextlib.suppress(OSError), open(f"{thread}/maps", "rb") as file:
+        mapped = sum(size for inode, size in map(_removed_mapping, file) if inode not in counted)
+    return sum(held.values()) + mapped
+
+
+def _living_thread(pid: int) -> str:
+    """Folder in /proc of a thread that has descriptors and memory, which all share: a first thread may have ended."""
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                if os.listdir(f"/proc/{pid}/task/{thread}/fd"):
+                    return f"/proc/{pid}/task/{thread}"
+    return f"/proc/{pid}"
+
+
+def _removed_mapping(line: bytes) -> tuple[int, int]:
+    """Inode and bytes of a mapping of a removed file, of a line of ``maps``; no bytes for any other mapping."""
+    place, _, _, _, inode, *path = line.split(None, 5)
+    if not path or not path[0].endswith(b" (deleted)\n") or path[0].startswith((b"/memfd:", b"/dev/zero")):
+        return 0, 0
+    start, _, end = place.partition(b"-")
+    return int(inode), int(end, 16) - int(start, 16)
 
 
 def remove_tree(folder: Path) -> None:

@@ -22,7 +22,12 @@ _READY = b'{"ready": true}'
 
 
 class OverQuotaError(Exception):
-    """The session wrote more than it may."""
+    """The session took more than it may."""
+
+    def __init__(self, limit: str, message: str) -> None:
+        """Name the limit, and say what was over it."""
+        super().__init__(message)
+        self.limit = limit
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class SessionProcess:
         """Send a message and wait for the answer; the caller sets the time limit.
 
         Raises:
-            OverQuotaError: The session wrote more than it may.
+            OverQuotaError: The session took more than it may.
             wire.ProtocolError: The answer is too long.
             asyncio.IncompleteReadError: The session ended.
         """
@@ -165,6 +170,7 @@ async def _fork(zygote: ZygoteProcess, name: str, order: Order) -> tuple[socket.
 
 
 def _check(usage: Usage) -> None:
-    excess = usage.excess()
-    if excess:
-        raise OverQuotaError(excess)
+    if threads := usage.excess_threads():
+        raise OverQuotaError("ThreadLimit", f"the code started {threads} and was stopped")
+    if excess := usage.excess():
+        raise OverQuotaError("DiskLimit", f"the code wrote {excess} and was stopped")

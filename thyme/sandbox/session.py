@@ -55,15 +55,15 @@ class BrokerSession:
             started = time.perf_counter()
             try:
                 answer = await self._exchange(process, code)
+                duration_s = time.perf_counter() - started
+                if not isinstance(answer, ExecutionError):
+                    process.pause()
+                    return await self._finished(code, process, answer, duration_s, unnoticed)
             except BaseException:  # cancelled, most likely: what the process does now, nobody knows
                 await self._end_process()
                 raise
-            duration_s = time.perf_counter() - started
-            if isinstance(answer, ExecutionError):
-                await self._end_process()
-                return self._stopped(code, answer, duration_s)
-            process.pause()
-            return self._finished(code, process, answer, duration_s, unnoticed)
+            await self._end_process()
+            return self._stopped(code, answer, duration_s)
 
     async def _living(self) -> tuple[SessionProcess, bool]:
         """The process to run in, and whether the last one went away without anybody having been told."""
@@ -87,24 +87,26 @@ class BrokerSession:
             message = f"the code ran longer than {config.timeout_s:g} s and was stopped"
             return ExecutionError(type="Timeout", message=message)
         except OverQuotaError as excess:
-            return ExecutionError(type="DiskLimit", message=f"the code wrote {excess} and was stopped")
+            return ExecutionError(type=excess.limit, message=str(excess))
         except wire.ProtocolError as fault:
             return ExecutionError(type="Killed", message=f"the session was stopped: {fault}")
         except (asyncio.IncompleteReadError, OSError):
             return ExecutionError(type="Killed", message="the process of the code ended before the code did")
 
-    def _finished(
+    async def _finished(
         self, code: str, process: SessionProcess, reply: wire.Reply, duration_s: float, unnoticed: bool
     ) -> Execution:
         error = reply.execution_error()
         if error is not None and self._replaced:
             error = error.model_copy(update={"message": f"{error.message} ({LOST})".strip()})
         self._replaced = self._replaced and error is not None  # once code runs again, the loss is history
+        # Not on the event loop, which many pictures would keep from everybody else for seconds.
+        images = await asyncio.to_thread(wire.take_images, process.memory, reply.images) if reply.images else ()
         return Execution(
             code=code,
             ran=code if reply.ran is None else reply.ran,
             stdout=reply.stdout,
-            images=wire.take_images(process.memory, reply.images),
+            images=images,
             error=error,
             repairs=reply.repair_records(),
             duration_s=duration_s,

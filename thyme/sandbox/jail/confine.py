@@ -12,8 +12,8 @@ from typing import Any
 from . import kernel, landlock, root, seccomp
 
 INPUT, OUTPUT, SCRATCH = "/mnt/data/input", "/mnt/data/temp_processed_images", "/mnt/data/tmp"
-CONTROL, PIXELS = 3, 4
-"""Descriptors a session keeps: the stream to the broker, and the memory its pictures go back through."""
+CONTROL = 3
+"""Descriptor a session keeps: the stream to the broker."""
 
 _MIB = 1 << 20
 _MOST_DESCRIPTORS = 4096
@@ -66,15 +66,17 @@ def _copy_in(source: int, path: str) -> None:
     os.close(target)
 
 
-def keep_descriptors(control: int, pixels: int) -> None:
-    """Leave nothing open but /dev/null as standard streams, the control stream and the pixel memory."""
-    saved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, PIXELS + 1) for descriptor in (control, pixels)]
+def keep_descriptors(control: int) -> None:
+    """Leave nothing open but /dev/null as standard streams, and the control stream.
+
+    The pixel memory, mapped already, is not left open: it could be mapped a second time, to be executed.
+    """
+    saved = fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, CONTROL + 1)
     null = os.open("/dev/null", os.O_RDWR)
     for standard in range(3):
         os.dup2(null, standard)
-    os.dup2(saved[0], CONTROL)
-    os.dup2(saved[1], PIXELS)
-    os.closerange(PIXELS + 1, _MOST_DESCRIPTORS)
+    os.dup2(saved, CONTROL)
+    os.closerange(CONTROL + 1, _MOST_DESCRIPTORS)
 
 
 def set_limits(limits: dict[str, Any], base_bytes: int) -> None:

@@ -6,7 +6,6 @@ import builtins
 import contextlib
 import io
 import linecache
-import mmap
 import os
 import random
 import re
@@ -60,7 +59,7 @@ class Printed(io.RawIOBase):
 class Interpreter:
     """Globals that live on from one run to the next, and the limits on what goes back."""
 
-    def __init__(self, paths: Paths, limits: dict[str, Any], seed: int, pixels: mmap.mmap) -> None:
+    def __init__(self, paths: Paths, limits: dict[str, Any], seed: int, pixels: memoryview) -> None:
         """Seed the generators, put the hooks in place and define the inputs.
 
         Args:

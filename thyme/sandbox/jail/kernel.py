@@ -19,6 +19,8 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 MNT_DETACH = 2
 
+_PROT_READ_AND_WRITE, _MAP_SHARED = 3, 1
+
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 24, 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 SECCOMP_MODE_FILTER = 2
@@ -32,6 +34,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
 _libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 _libc.syscall.restype = ctypes.c_long
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+_libc.mmap.restype = ctypes.c_void_p
 
 
 def _check(result: int, what: str) -> int:
@@ -94,6 +98,14 @@ def prctl(option: int, second: int = 0, third: int = 0) -> None:
 def die_with_parent() -> None:
     """Let this process be killed when its parent ends. A change of identity or capabilities clears it."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def map_shared(descriptor: int, size: int) -> memoryview:
+    """Map a file for good, to be read and written. Unlike `mmap.mmap`, this keeps no descriptor of the file."""
+    address = _libc.mmap(None, size, _PROT_READ_AND_WRITE, _MAP_SHARED, descriptor, 0)
+    if address == ctypes.c_void_p(-1).value:
+        _check(-1, "mmap")
+    return memoryview((ctypes.c_char * size).from_address(address)).cast("B")
 
 
 def drop_capabilities() -> None:

@@ -8,6 +8,7 @@ The root of the host, if it started us, is nobody here.
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,7 @@ def enter(runtime: dict[str, Any]) -> tuple[int, int]:
     pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     statistics = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    socket.sethostname("sandbox")
     trees = _open_trees(runtime)  # before the identity changes: the interpreter may lie in a private home
     if was_root:
         os.setgroups([])

@@ -25,7 +25,11 @@ ALLOW, KILL = 0x7FFF0000, 0x80000000
 X32_BIT = 0x40000000
 """Set in the numbers of the x32 interface of x86-64, which the allow-list does not know."""
 
-CLONE_THREAD = 0x00010000
+CLONE_THREAD = 0x00010F00
+"""CLONE_VM, _FS, _FILES, _SIGHAND and _THREAD: threads share all, so that what a process holds can be counted."""
+CLONE_HARMLESS = 0x017C0000
+"""CLONE_SYSVSEM, _SETTLS, _PARENT_SETTID, _CHILD_CLEARTID, _DETACHED and _CHILD_SETTID, as C libraries set them."""
+CLOSE_RANGE_UNSHARE = 2
 PROT_WRITE, PROT_EXEC = 2, 4
 FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, TCGETS = 0x541B, 0x5421, 0x5450, 0x5451, 0x5401
 F_DUPFD_CLOEXEC = 1030
@@ -85,7 +89,13 @@ def _closer_looks() -> dict[str, list[Instruction]]:
         return [*read_only_truncate, *when(JUMP_EQUAL, os.O_TRUNC, denied), answer(ALLOW)]
 
     return {
-        "clone": [argument(0), *unless(JUMP_ANY_BIT, CLONE_THREAD, denied), answer(ALLOW)],
+        "clone": [
+            argument(0),
+            (AND, 0, 0, 0xFFFFFFFF ^ CLONE_HARMLESS),
+            *unless(JUMP_EQUAL, CLONE_THREAD, denied),
+            answer(ALLOW),
+        ],
+        "close_range": [argument(2), *when(JUMP_ANY_BIT, CLOSE_RANGE_UNSHARE, denied), answer(ALLOW)],
         "mmap": no_write_and_exec,
         "mprotect": [argument(2), *when(JUMP_ANY_BIT, PROT_EXEC, denied), answer(ALLOW)],
         "open": no_hidden_truncate(1),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import struct
 import sys
@@ -11,7 +10,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from . import confine, seccomp
+from . import confine, kernel, seccomp
 from .interpreter import Interpreter
 from .paths import Paths
 
@@ -43,9 +42,9 @@ def serve(request: dict[str, Any], descriptors: list[int], start: Start) -> None
         confine.reset_signals()
         confine.make_folders(place, limits, list(zip(request["inputs"], inputs, strict=True)))
         os.chdir(place.real(confine.OUTPUT))
-        confine.keep_descriptors(control, pixels)
+        shared = kernel.map_shared(pixels, os.fstat(pixels).st_size)
+        confine.keep_descriptors(control)
         control = confine.CONTROL
-        shared = mmap.mmap(confine.PIXELS, 0)
         paths = Paths(place.prefix, request["inputs"], request["repairs"])
         interpreter = Interpreter(paths, limits, request["seed"], shared)
         confine.set_limits(limits, start.base_bytes + len(shared))
