@@ -102,6 +102,13 @@ def test_nesting_and_duplicates_do_not_hurt() -> None:
             wire.read_reply(data, ID, CONFIG)
 
 
+def test_replies_that_are_costly_to_refuse_are_refused_at_once() -> None:
+    """Naming a million faults takes long, and whoever waits for other sessions waits as well."""
+    for change in ({str(n): 0 for n in range(20_000)}, {"images": [0] * 20_000}, {"images": [[[]] * 20_000]}):
+        with pytest.raises(wire.ProtocolError, match="more values than in any honest reply"):
+            read({**HONEST, **change})
+
+
 async def test_length_is_checked_before_anything_is_read() -> None:
     reader = asyncio.StreamReader()
     reader.feed_data(wire.LENGTH.pack(2**32 - 1))

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from thyme.config.sandbox import SandboxConfig
 from thyme.types import ExecutionError, ImageRecord, Repair
@@ -25,6 +26,8 @@ from thyme.types import ExecutionError, ImageRecord, Repair
 LENGTH = struct.Struct("<I")
 CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 LONGEST_SIDE = 65_535
+_MOST_VALUES = 10_000
+"""Values in a reply, nested ones included; an honest one has fewer, and to name the faults of a million takes long."""
 
 
 class ProtocolError(Exception):
@@ -79,8 +82,8 @@ class Reply(_Message):
     stdout: str
     truncated: bool
     error: WireError | None
-    images: Annotated[tuple[WireImage, ...], Field(max_length=1000)]
-    repairs: Annotated[tuple[WireRepair, ...], Field(max_length=50)]
+    images: Annotated[list[WireImage], Field(max_length=1000)]
+    repairs: Annotated[list[WireRepair], Field(max_length=50)]
 
     def execution_error(self) -> ExecutionError | None:
         """The error as the record has it."""
@@ -103,10 +106,14 @@ def read_reply(data: bytes, request_id: str, config: SandboxConfig) -> Reply:
         ProtocolError: It is not an honest answer to that request.
     """
     try:
-        # JSON has no tuples, so strictness is asked of JSON mode, where arrays are what tuples look like.
-        reply = Reply.model_validate_json(data, strict=True)
+        message = from_json(data)
+        if not _is_small(message):
+            raise ProtocolError("more values than in any honest reply")
+        reply = Reply.model_validate(message)
     except ValidationError as error:
         raise ProtocolError(f"malformed reply ({error.error_count()} faults)") from None
+    except ValueError:
+        raise ProtocolError("malformed reply (no JSON)") from None
     if reply.id != request_id:
         raise ProtocolError("the reply belongs to another request")
     pixels = [image.pixels for image in reply.images]
@@ -119,6 +126,19 @@ def read_reply(data: bytes, request_id: str, config: SandboxConfig) -> Reply:
     if len(reply.stdout) > config.stdout_chars + 200:
         raise ProtocolError("more printed text than allowed")
     return reply
+
+
+def _is_small(value: Any) -> bool:
+    """Whether a value read from JSON holds few enough others."""
+    count, waiting = 0, [value]
+    while waiting:
+        value = waiting.pop()
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        count += len(inner)
+        if count > _MOST_VALUES:
+            return False
+        waiting += inner
+    return True
 
 
 async def receive(reader: asyncio.StreamReader, most_bytes: int) -> bytes:
