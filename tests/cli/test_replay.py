@@ -89,6 +89,15 @@ def test_every_kind_of_difference() -> None:
         assert not compared.same
 
 
+def test_a_folder_is_as_good_as_its_only_file(tmp_path: Path) -> None:
+    write_trajectories(tmp_path / "trajectories.jsonl", [samples.trajectory(executions=())])
+    assert run.invoke(app, ["replay", str(tmp_path)]).exit_code == 0
+    (tmp_path / "more.jsonl").touch()
+    result = run.invoke(app, ["replay", str(tmp_path)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "holds 2 files of trajectories (.jsonl); name a file" in result.stderr
+
+
 def test_no_code_is_nothing_to_compare(tmp_path: Path) -> None:
     write_trajectories(tmp_path / "t.jsonl", [samples.trajectory(executions=())])
     result = run.invoke(app, ["replay", str(tmp_path / "t.jsonl")])

@@ -105,9 +105,11 @@ async def rollout_events(
         raise
     finally:
         await loop.close()
-        if draft.stop is not None and on_end is not None:
-            on_end(draft.trajectory(engine.info, words.fingerprint))
-    yield FinishedEvent(draft.trajectory(engine.info, words.fingerprint))
+        if draft.stop is not None:  # else a bug is on its way to the caller
+            trajectory = draft.trajectory(engine.info, words.fingerprint)
+            if on_end is not None:
+                on_end(trajectory)
+    yield FinishedEvent(trajectory)
 
 
 def span_seed(seed: int, index: int) -> int:

@@ -14,9 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from thyme.cli import options
-from thyme.cli.ask import TRAJECTORY_FILE
 from thyme.config import SandboxConfig
-from thyme.errors import StoreError
+from thyme.errors import StoreError, UsageError
 from thyme.sandbox import Sandbox, open_sandbox
 from thyme.store import read_trajectories
 from thyme.types import Execution, Trajectory
@@ -48,7 +47,11 @@ class Comparison:
 @app.command()
 def replay(
     trajectory: Annotated[
-        Path, typer.Argument(help="A .jsonl file of trajectories, or a folder that `thyme ask --save` wrote.")
+        Path,
+        typer.Argument(
+            metavar="TRAJECTORY",
+            help="A .jsonl file of trajectories, or a folder that `thyme ask --save` or `thyme demo` wrote.",
+        ),
     ],
     isolation: options.Isolation = "best",
     as_json: options.Json = False,
@@ -57,7 +60,7 @@ def replay(
 
     It runs in a fresh session with the same images and seed. Exit code 1 if printed output, images or errors differ.
     """
-    path = trajectory / TRAJECTORY_FILE if trajectory.is_dir() else trajectory
+    path = _records_file(trajectory)
     records = list(read_trajectories(path))
     if not records:
         raise StoreError(f"{path} holds no trajectory")
@@ -71,6 +74,16 @@ def replay(
             _print(console, record, blocks)
     if not same:
         raise typer.Exit(1)
+
+
+def _records_file(path: Path) -> Path:
+    """The file itself, or the one in a folder."""
+    if not path.is_dir():
+        return path
+    files = sorted(path.glob("*.jsonl"))
+    if len(files) != 1:
+        raise UsageError(f"{path} holds {len(files)} files of trajectories (.jsonl); name a file")
+    return files[0]
 
 
 async def replay_all(records: Sequence[Trajectory], config: SandboxConfig) -> list[list[Comparison]]:
