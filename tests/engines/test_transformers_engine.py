@@ -6,6 +6,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import tiny_model
@@ -270,6 +271,12 @@ def test_open_engine_says_what_is_wrong(tmp_path: Path, tiny_qwen2_5_vl: Path, m
     monkeypatch.setitem(sys.modules, "thyme.engines.transformers", None)
     with pytest.raises(MissingExtraError, match=r"thyme-vl\[local\]"):
         open_engine(str(tiny_qwen2_5_vl))
+
+
+def test_a_broken_installation_is_not_called_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "thyme.engines.transformers", ModuleType("half of it"))
+    with pytest.raises(EngineError, match=r"cannot be used \(cannot import name .*reinstall"):
+        open_engine("model")
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from thyme.config.engine import EngineConfig
 from thyme.engines.base import Engine
-from thyme.errors import MissingExtraError, UsageError
+from thyme.errors import EngineError, MissingExtraError, UsageError
 
 __all__ = ["open_engine"]
 
@@ -20,6 +20,7 @@ def open_engine(model: str, config: EngineConfig | None = None, *, name: str | N
     Raises:
         ModelNotFoundError: No such model, or one that cannot be used.
         MissingExtraError: What it needs is not installed.
+        EngineError: What it needs is installed and cannot be used.
         UsageError: The model is named by a URL.
     """
     if "://" in model:
@@ -29,6 +30,8 @@ def open_engine(model: str, config: EngineConfig | None = None, *, name: str | N
         )
     try:
         from thyme.engines.transformers import TransformersEngine
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError("a local model", "local") from error
+    except (ImportError, OSError) as error:  # installed, but broken or of a version that does not fit
+        raise EngineError(f"torch or transformers cannot be used ({error}); reinstall thyme-vl[local]") from error
     return TransformersEngine.load(model, config, name=name)
