@@ -75,3 +75,11 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[s
     assert message in finished.stderr
     assert finished.stderr.count("\n") == 1
     assert finished.stdout == ""
+
+
+def test_control_codes_of_the_code_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    file = tmp_path / "bell.py"
+    file.write_text("print('\\x1b]0;title\\x07red')\nraise ValueError('\\x1b[2J')")
+    done = thyme("run", file)
+    assert "red" in done.stdout
+    assert not any(ord(letter) < 32 and letter != "\n" for letter in done.stdout)

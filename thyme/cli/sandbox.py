@@ -17,6 +17,7 @@ from thyme.errors import IsolationError, UsageError
 from thyme.images import load_image
 from thyme.sandbox import SandboxReport, check, open_sandbox
 from thyme.types import Execution, ImageRecord
+from thyme.view.terminal import clean
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Run code as a model's code is run.")
 
@@ -152,7 +153,7 @@ def as_record(execution: Execution, files: list[Path]) -> dict[str, Any]:
 
 
 def as_text(execution: Execution, number: int, rounds: int, files: list[Path]) -> str:
-    """For people."""
+    """For people; what the code wrote comes without control codes."""
     name = f"round {number} of {rounds}" if rounds > 1 else "ran"
     lines = [f"-- {name}: {execution.duration_s * 1000:.1f} ms at level {execution.isolation}"]
     lines += [f"-- repaired {r.name}: {r.note}" + (f" (x{r.count})" if r.count > 1 else "") for r in execution.repairs]
@@ -166,4 +167,4 @@ def as_text(execution: Execution, number: int, rounds: int, files: list[Path]) -
     if execution.error is not None:
         line = f" (line {execution.error.line})" if execution.error.line else ""
         lines.append(f"-- {execution.error.type}{line}: {execution.error.message}")
-    return "\n".join(lines)
+    return clean("\n".join(lines))
