@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from thyme.errors import UsageError
+from thyme.errors import MissingExtraError, UsageError
 
-app = typer.Typer(help="Train and evaluate the embedded model.", no_args_is_help=True)
+app = typer.Typer(help="Train and evaluate the embedded model.", no_args_is_help=True, add_completion=False)
 
-StageName = Literal["tower", "lists", "digits", "mixture", "demonstrations", "sft", "direct"]
+StageName = Literal["tower", "lists", "digits", "mixture", "polish", "demonstrations", "sft", "direct"]
 SplitName = Literal["train", "validation", "test"]
 
 
@@ -68,16 +68,17 @@ def train(
     smoke: Annotated[bool, typer.Option("--smoke", help="A few steps of each stage; learns nothing.")] = False,
 ) -> None:
     """Train the embedded model from random weights: perception, demonstrations, fine-tuning, direct baseline."""
-    import torch
+    try:
+        from thyme.nano.train import SMOKE, Recipe, Road
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("training the embedded model", "train") from error
 
-    from thyme.nano.train import SMOKE, Recipe, Road
-
-    torch.set_num_threads(threads)
     road = Road(
         work=out,
         recipe=SMOKE if smoke else Recipe(),
         report=lambda line: typer.echo(line, err=True),
         workers=workers,
+        threads=threads,
         compile=not smoke,
     )
     road.run(stage)

@@ -99,6 +99,8 @@ class Road:
     report: Report
     workers: int = 1
     """Processes that draw views."""
+    threads: int = 1
+    """Threads of the training itself; on a busy machine two are slower than one."""
     compile: bool = True
     """Whether to compile the tower; about 1.6 times as fast, needs a C++ compiler."""
 
@@ -110,6 +112,7 @@ class Road:
             UsageError: What the stage builds on is missing.
         """
         self.work.mkdir(parents=True, exist_ok=True)
+        torch.set_num_threads(self.threads)
         for stage in STAGES if only is None else (only,):
             if only is None and self.result(stage).exists():
                 self.report(f"{stage}: there already")
