@@ -11,5 +11,5 @@ from thyme.nano.world import KINDS, Split
 
 def test_names_are_those_of_the_road_and_the_world() -> None:
     assert get_args(StageName) == STAGES
-    assert get_args(KindName) == KINDS
+    assert tuple(KindName) == KINDS
     assert get_args(SplitName) == get_args(Split)
