@@ -73,7 +73,9 @@ class Measured:
 
     def table(self) -> Table:
         """The figures with their 95 % intervals."""
-        table = Table(title="The embedded model, greedy: accuracy in %, 95 % interval", box=box.SIMPLE_HEAD)
+        table = Table(
+            title="The embedded model, greedy: accuracy in %, 95 % interval", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        )
         for name in ("kind", "n", "with code", "wrote", "ran", "code blocked", "direct"):
             table.add_column(name, justify="left" if name == "kind" else "right", no_wrap=True)
         for kind, summary in self.arms["tools"].items():
@@ -96,7 +98,7 @@ def _percent(rate: Rate, *, interval: bool = True) -> str:
     if rate.value is None or rate.interval is None:
         return "-"
     low, high = rate.interval
-    return f"{100 * rate.value:.1f}" + (f" [{100 * low:.0f}, {100 * high:.0f}]" if interval else "")
+    return f"{100 * rate.value:.1f} [{100 * low:.0f}, {100 * high:.0f}]" if interval else f"{100 * rate.value:.0f}"
 
 
 def measure(

@@ -95,8 +95,10 @@ def write_checkpoint(folder: Path, model: NanoVL, tokenizer: Tokenizer, prompts:
     missing, unexpected = full.load_state_dict(model.state_dict(), strict=False)
     if unexpected or set(missing) - {"lm_head.weight"}:
         raise ValueError(f"parameters do not match transformers': missing {missing}, unexpected {unexpected}")
-    half: Any = full
-    half.to(torch.bfloat16).save_pretrained(folder)
+    half: Any = full.to(dtype=torch.bfloat16)
+    for part in (half.config.text_config, half.config.vision_config):
+        part.dtype = torch.bfloat16
+    half.save_pretrained(folder)
     _write_json(
         folder / "generation_config.json",
         {"eos_token_id": [ids["end"], ids["pad"]], "pad_token_id": ids["pad"], "do_sample": False},

@@ -35,7 +35,7 @@ Report = Callable[[str], None]
 
 SHARES: dict[Kind, int] = {
     "zoom": 11,
-    "two_round": 7,
+    "two_round": 14,
     "rotation": 6,
     "contrast": 4,
     "arithmetic": 6,
