@@ -16,11 +16,9 @@ def tokenizer():
 
 
 def test_every_label_is_two_tokens_wherever_it_stands(tokenizer):
-    alone = tokenizer.encode("says .").ids
     for label in map("".join, product(CHARACTERS, repeat=2)):
         assert len(tokenizer.encode(label).ids) == 2, label
-        assert tokenizer.encode(f"says {label}.").ids[-3:-1] == tokenizer.encode(label).ids
-    assert len(tokenizer.encode("says K7.").ids) == len(alone) + 2
+        assert tokenizer.encode(f"I see red {label}.").ids[-3:-1] == tokenizer.encode(label).ids
 
 
 def test_tags_are_one_token_and_survive_decoding(tokenizer):

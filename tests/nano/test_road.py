@@ -9,10 +9,14 @@ from thyme.errors import UsageError
 from thyme.families import load_family
 from thyme.markup import ANSWER_CLOSE
 from thyme.nano import CHECKPOINTS
+from thyme.nano.rows import Encoder
 from thyme.nano.train import SMOKE, STAGES, GateError, Road
 from thyme.nano.tuning import direct_row, drawn_ids, load_for_training, matmul_attention, replay
 from thyme.nano.views import make_pool
+from thyme.nano.world import problem
+from thyme.prompts import PromptSet
 from thyme.store import read_trajectories
+from thyme.train.encode import encode_turns
 
 TINY = replace(SMOKE, views=40, held_out_views=30, demonstrations=10, replayed=4)
 
@@ -82,6 +86,18 @@ def test_a_gate_that_is_not_reached_stops_the_road(road, tmp_path):
 def test_a_stage_without_what_it_builds_on_says_so(road, tmp_path):
     with pytest.raises(UsageError, match="'polish' has to be done first"):
         Road(tmp_path, TINY, lambda _: None).run("sft")
+
+
+def test_the_trainer_feeds_the_base_what_it_was_trained_on(road):
+    """Chat template, prompt files and tokenizer put together give the very ids of the perception stages."""
+    family = load_family(road.work / "base")
+    shown = problem("train", 0, 0, "zoom")
+    turns = [(shown.question, " red K7"), ("Where is the red plate?", " red (640, 320)")]
+    ours = Encoder(road.tokenizer).conversation(turns, 0)
+    system, user = PromptSet.load(road.work / "base" / "prompts").render(shown, [(128, 128)])
+    theirs = encode_turns([(user, turns[0][1]), turns[1]], shown.images, family, system=system)
+    assert theirs.ids.tolist() == ours.ids
+    assert theirs.loss_mask.tolist() == ours.trained
 
 
 def test_replay_and_direct_rows_train_answers_only(road):

@@ -9,6 +9,7 @@ from thyme.nano.evaluate import ARMS, measure
 from thyme.nano.world import KINDS
 
 NAMES = ("final", "base", "direct")
+ASKED = ("easy", "zoom", "arithmetic")
 
 
 def test_all_three_together_stay_below_24_mb():
@@ -35,7 +36,7 @@ def test_plain_transformers_loads_them_in_bf16_with_an_end_and_a_template(name):
 
 @pytest.fixture(scope="module")
 def measured():
-    return measure(seed=2024, per_kind=6, progress=False)
+    return measure(seed=2024, per_kind=5, kinds=ASKED, progress=False)
 
 
 def test_zoom_needs_code_and_easy_does_not(measured):
@@ -53,7 +54,7 @@ def test_the_json_has_the_shape_that_was_promised(measured, tmp_path):
     measured.write(tmp_path / "figures.json")
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures.keys() == {"kinds", "executable_rate", "seconds"}
-    assert list(figures["kinds"]) == list(KINDS)
+    assert list(figures["kinds"]) == [kind for kind in KINDS if kind in ASKED]
     for arms in figures["kinds"].values():
         assert list(arms) == list(ARMS)
         assert arms["tools"].keys() == {"accuracy", "tool_rate", "executable_rate"}

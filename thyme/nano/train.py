@@ -55,9 +55,9 @@ class Recipe:
         default_factory=lambda: {"lists": 300, "digits": 250, "mixture": 700, "polish": 400}
     )
     language_batch: int = 48
-    demonstrations: int = 6300
+    demonstrations: int = 7350
     replayed: int = 2500
-    tuning_steps: int = 900
+    tuning_steps: int = 1300
     tuning_batch: int = 16
     learning_rate: float = 1e-3
     gates: dict[Stage, tuple[str, float]] = field(
