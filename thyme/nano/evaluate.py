@@ -5,22 +5,28 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from thyme.config import EngineConfig, RolloutConfig, SandboxConfig
 from thyme.engines import open_engine
+from thyme.engines.base import Engine
 from thyme.eval.runner import evaluate
 from thyme.eval.summary import Rate, Sample, Summary, summarise
 from thyme.nano import checkpoint_path
 from thyme.nano.world import KINDS, Kind, problems
 from thyme.prompts import PromptSet
 from thyme.sandbox import open_sandbox
-from thyme.types import Problem
+from thyme.sandbox.base import Sandbox
+from thyme.types import Observation, Problem, Segment
 
 Arm = Literal["tools", "no_tools", "direct"]
 ARMS: tuple[Arm, ...] = ("tools", "no_tools", "direct")
@@ -29,6 +35,8 @@ ARMS: tuple[Arm, ...] = ("tools", "no_tools", "direct")
 DEFAULT_SEED = 7
 BATCH = 32
 """Trajectories that are decoded together."""
+CHUNK = 96
+"""Problems whose pictures are in memory at a time, about 3 MB each."""
 
 
 @dataclass(frozen=True)
@@ -127,32 +135,70 @@ def measure(
         IsolationError: This machine offers no isolation that is enough.
     """
     started = time.monotonic()
-    asked = list(problems("test", seed, per_kind, kinds))
     folders = {"tools": final or checkpoint_path("final"), "direct": direct or checkpoint_path("direct")}
-    arms = asyncio.run(_measure(asked, folders, seed, progress, sandbox or SandboxConfig()))
+    bar = Progress(
+        TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True), disable=not progress
+    )
+    with bar:
+        work = _Work(folders, seed, sandbox or SandboxConfig(), bar)
+        arms = asyncio.run(work.measure(per_kind, kinds))
     return Measured(arms, time.monotonic() - started)
 
 
-async def _measure(
-    asked: list[Problem], folders: dict[str, Path], seed: int, progress: bool, config: SandboxConfig
-) -> dict[Arm, dict[str, Summary]]:
-    arms: dict[Arm, dict[str, Summary]] = {}
-    async with open_sandbox(config) as sandbox:
-        for arm in ARMS:
-            folder = folders["direct" if arm == "direct" else "tools"]
-            engine = open_engine(str(folder), EngineConfig(max_batch=BATCH))
-            try:
-                samples: list[Sample] = await evaluate(
-                    asked,
-                    engine,
-                    sandbox,
-                    RolloutConfig(tools=arm == "tools", max_round_tokens=256, max_tokens=768),
-                    prompts=PromptSet.load(folder / "prompts"),
-                    seed=seed,
-                    concurrency=BATCH,
-                    progress=progress,
-                )
-            finally:
-                await engine.aclose()
-            arms[arm] = summarise(samples)
-    return arms
+@dataclass(frozen=True)
+class _Work:
+    """One measurement."""
+
+    folders: dict[str, Path]
+    seed: int
+    sandbox: SandboxConfig
+    bar: Progress
+
+    async def measure(self, per_kind: int, kinds: tuple[Kind, ...]) -> dict[Arm, dict[str, Summary]]:
+        """Ask chunk by chunk, so that only one chunk's pictures are in memory."""
+        task = self.bar.add_task("", total=len(ARMS) * len(kinds) * per_kind)
+        samples: dict[Arm, list[Sample]] = {arm: [] for arm in ARMS}
+        async with open_sandbox(self.sandbox) as sandbox, AsyncExitStack() as engines:
+            opened: dict[str, Engine] = {}
+            for name, folder in self.folders.items():
+                opened[name] = open_engine(str(folder), EngineConfig(max_batch=BATCH))
+                engines.push_async_callback(opened[name].aclose)
+            for kind in kinds:
+                drawn = problems("test", self.seed, per_kind, (kind,))
+                while chunk := list(islice(drawn, CHUNK)):
+                    for arm in ARMS:
+                        samples[arm] += await self._ask(chunk, arm, opened, sandbox)
+                        self.bar.advance(task, len(chunk))
+        return {arm: summarise(found) for arm, found in samples.items()}
+
+    async def _ask(self, chunk: list[Problem], arm: Arm, engines: dict[str, Engine], sandbox: Sandbox) -> list[Sample]:
+        name = "direct" if arm == "direct" else "tools"
+        asked = await evaluate(
+            chunk,
+            engines[name],
+            sandbox,
+            RolloutConfig(tools=arm == "tools", max_round_tokens=256, max_tokens=768),
+            prompts=PromptSet.load(self.folders[name] / "prompts"),
+            seed=self.seed,
+            concurrency=BATCH,
+        )
+        return [_without_pictures(sample) for sample in asked]
+
+
+def _without_pictures(sample: Sample) -> Sample:
+    """What the summary needs of a sample; a thousand scenes would not fit into a laptop's memory."""
+    trajectory = sample.trajectory
+    bare = trajectory.model_copy(
+        update={
+            "problem": trajectory.problem.model_copy(update={"images": ()}),
+            "prompt": trajectory.prompt.model_copy(update={"images": ()}),
+            "segments": tuple(_without_images(segment) for segment in trajectory.segments),
+        }
+    )
+    return Sample(bare, sample.score)
+
+
+def _without_images(segment: Segment) -> Segment:
+    if not isinstance(segment, Observation):
+        return segment
+    return segment.model_copy(update={"execution": segment.execution.model_copy(update={"images": ()})})
