@@ -1,0 +1,60 @@
+"""Every command that the README shows is run, or, where it needs a download or the network, at least parsed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+"""``sh`` blocks are run one after the other in one folder; ``bash`` blocks need a download, and are only parsed."""
+
+
+def commands(language: str) -> list[str]:
+    blocks = [body for found, body in BLOCK.findall(README) if found == language]
+    lines = [line.split("  #")[0].strip() for body in blocks for line in body.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line]
+
+
+def thyme(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from thyme.cli import main; main()", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.timeout(600)
+def test_commands_run(tmp_path: Path) -> None:
+    ran = 0
+    for line in commands("sh"):
+        program, *words = shlex.split(line)
+        if program == "make":
+            done = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+        else:
+            assert program == "thyme", f"the README shows a command that this test does not know: {line}"
+            done = thyme(words, tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        ran += 1
+    assert ran >= 6
+
+
+def test_commands_that_need_a_model_are_parsed(tmp_path: Path) -> None:
+    """With the image missing, a command whose options are right ends at the image, not at an option."""
+    lines = [line for line in commands("bash") if line.startswith("thyme ")]
+    assert lines
+    for line in lines:
+        done = thyme(shlex.split(line)[1:], tmp_path)
+        assert done.returncode == 2, line
+        assert "photo.jpg" in done.stderr, f"{line}\n{done.stderr}"
+
+
+def test_pictures_are_there() -> None:
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README)
+    assert pictures
+    for picture in pictures:
+        assert (ROOT / picture).is_file(), picture
