@@ -91,11 +91,11 @@ def write_checkpoint(folder: Path, model: NanoVL, tokenizer: Tokenizer, prompts:
     folder.mkdir(parents=True, exist_ok=True)
     ids = special_ids(tokenizer)
     config = transformers_config(model.config, ids)
-    full = Qwen2_5_VLForConditionalGeneration(config)
+    full: Any = Qwen2_5_VLForConditionalGeneration(config)  # untyped
     missing, unexpected = full.load_state_dict(model.state_dict(), strict=False)
     if unexpected or set(missing) - {"lm_head.weight"}:
         raise ValueError(f"parameters do not match transformers': missing {missing}, unexpected {unexpected}")
-    half: Any = full.to(dtype=torch.bfloat16)
+    half = full.to(dtype=torch.bfloat16)
     for part in (half.config.text_config, half.config.vision_config):
         part.dtype = torch.bfloat16
     half.save_pretrained(folder)
