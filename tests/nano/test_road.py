@@ -81,6 +81,7 @@ def test_a_gate_that_is_not_reached_stops_the_road(road, tmp_path):
     with pytest.raises(GateError, match="tower reached character"):
         blocked.run()
     assert not blocked.result("tower").exists()
+    assert (tmp_path / "tower.below-gate.pt").exists()
 
 
 def test_a_stage_without_what_it_builds_on_says_so(road, tmp_path):

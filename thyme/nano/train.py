@@ -162,16 +162,22 @@ class Road:
             raise UsageError(f"the stage '{stage}' has to be done first: {path.name} is not in the work folder")
         return path
 
-    def gate(self, stage: Stage, scores: dict[str, float]) -> None:
-        """Stop where the next stage would be in vain.
+    def finish(self, stage: Stage, model: NanoVL, scores: dict[str, float]) -> None:
+        """Keep a stage's weights as its result, or beside it where the next stage would be in vain.
 
         Raises:
             GateError: The figure that counts is too low.
         """
+        kept = self.work / f"{stage}.below-gate.pt"
+        _save(model.state_dict(), kept)
         name, needed = self.recipe.gates.get(stage, ("", 0.0))
         reached = scores.get(name, 1.0)
         if reached < needed:
-            raise GateError(f"stage {stage} reached {name} {reached:.3f}, but {needed} is needed to go on")
+            raise GateError(
+                f"stage {stage} reached {name} {reached:.3f}, but {needed} is needed to go on; "
+                f"its weights are in {kept.name}"
+            )
+        os.replace(kept, self.work / f"{stage}.pt")
 
 
 def prompt_texts() -> list[str]:
@@ -203,8 +209,7 @@ def _tower(road: Road) -> None:
         seed=recipe.seed,
     )
     road.report(f"tower: {scores}")
-    road.gate("tower", scores.by_head)
-    _save(model.state_dict(), road.result("tower"))
+    road.finish("tower", model, scores.by_head)
 
 
 _BEFORE: dict[Phase, Stage] = {"lists": "tower", "digits": "lists", "mixture": "digits", "polish": "mixture"}
@@ -230,11 +235,9 @@ def _language(road: Road, phase: Phase) -> None:
         seed=road.recipe.seed,
     )
     road.report(f"{phase}: {scores}")
-    road.gate(phase, scores.by_question)
+    road.finish(phase, model, scores.by_question)
     if phase == "polish":
         write_checkpoint(road.work / "base", model, road.tokenizer, CHECKPOINTS / "base" / "prompts")
-    else:
-        _save(model.state_dict(), road.result(phase))
 
 
 def _features(road: Road, model: NanoVL, pool: Pool, name: str) -> Tensor:
