@@ -29,7 +29,7 @@ test: $(STAMP)
 
 # make test-slow   the longer suites, each listed in CONTRIBUTING.md
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow --timeout 1200
+	$(BIN)/python -m pytest -m slow --timeout 1200 || [ $$? -eq 5 ]  # 5: none is marked yet
 
 # make check  lint, format, types
 check: $(STAMP)
