@@ -108,7 +108,7 @@ def test_replay_and_direct_rows_train_answers_only(road):
         text = family.decode(row.ids[row.loss_mask].tolist())
         assert text
         assert "<image>" not in family.decode(row.ids.tolist())
-        assert len(row.images) <= 1
+        assert len(row.images) == 1
     shown = next(t for t in read_trajectories(road.work / "demonstrations.jsonl") if t.problem.kind == "zoom")
     row = direct_row(shown, family, "Look and answer.")
     assert family.decode(row.ids[row.loss_mask].tolist()) == f"<answer>{shown.problem.answer}{ANSWER_CLOSE}"

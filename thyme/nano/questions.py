@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 from thyme.nano.views import FAINT, Seen, View
-from thyme.nano.world import CHARACTERS, COLORS, GRID, READ_ONE, READ_TWO, SIDE, expression
+from thyme.nano.world import CHARACTERS, COLORS, GRID, READ_ONE, SIDE, expression
 
 Phase = Literal["lists", "digits", "mixture", "polish"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
@@ -136,12 +136,6 @@ def naming(rng: random.Random) -> Turn:
     """A question without a picture, answered by the colour it names: what makes an answer begin with the right one."""
     color = rng.choice(list(COLORS))
     return rng.choice((*READ_ONE, *WHERE)).format(a=color), f" {color}"
-
-
-def naming_two(rng: random.Random) -> Turn:
-    """A question about two plates without a picture, answered by the colours it names, in order."""
-    one, other = rng.sample(list(COLORS), 2)
-    return rng.choice(READ_TWO).format(a=one, b=other), f" {one}, {other}"
 
 
 def copying(rng: random.Random) -> Turn:

@@ -113,11 +113,9 @@ def _read(problem: Problem, answer: str) -> Plan:
 def _two_round(problem: Problem, answer: str) -> Plan:
     (one, other), (first, second) = problem.meta["colors"], answer.split()
     points = problem.meta["stated"]
-    # The list is said again before each choice: looking far back for the second colour is not learned.
-    asked = f"Asked: {one}, {other}."
     rounds = (
-        (f"{asked} First {one}. {_near(one, points[0])}", _zoom_code(points[0], 1)),
-        (f"{_says(one, first)} {asked} Then {other}. {_near(other, points[1])}", _zoom_code(points[1], 2)),
+        (_near(one, points[0]), _zoom_code(points[0], 1)),
+        (f"{_says(one, first)} {_near(other, points[1])}", _zoom_code(points[1], 2)),
     )
     return Plan(rounds, _says(other, second), answer)
 

@@ -45,7 +45,7 @@ class GateError(ThymeError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How much of everything. The defaults made the shipped weights."""
+    """How much of everything. The defaults are those of the shipped weights; see `docs/nano.md` for what differed."""
 
     views: int = 32_000
     held_out_views: int = 1500

@@ -20,7 +20,7 @@ from thyme.config import SFTSettings
 from thyme.families import Family, load_family
 from thyme.markup import ANSWER_CLOSE, ANSWER_OPEN
 from thyme.nano.model import attend
-from thyme.nano.questions import naming_two, turns
+from thyme.nano.questions import turns
 from thyme.nano.teacher import compact, demonstrations
 from thyme.nano.views import Pool, ViewKind
 from thyme.nano.world import Kind, problem, problem_id
@@ -53,8 +53,6 @@ REPLAYED: dict[ViewKind, float] = {
     "faint": 0.3,
 }
 """How often each kind of view comes up in replayed perception."""
-NAMED = 0.25
-"""Share of the replay in which the colours of questions about two plates are named, without a picture."""
 
 
 def demonstrate_all(path: Path, prompts: PromptSet, *, count: int, seed: int, report: Report) -> int:
@@ -110,9 +108,6 @@ def replay(pool: Pool, family: Family, system: str, count: int, seed: int) -> It
     members = {kind: pool.of_kind(kind) for kind in REPLAYED}
     kinds = [kind for kind, found in members.items() if found]
     for _ in range(count):
-        if rng.random() < NAMED:
-            yield encode_turns([naming_two(rng) for _ in range(4)], (), family, system=system)
-            continue
         kind = rng.choices(kinds, [REPLAYED[kind] for kind in kinds])[0]
         index = rng.choice(members[kind])
         view = pool.views[index]
