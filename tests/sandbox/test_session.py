@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pytest
 from PIL import Image
 
-from thyme.sandbox import Broker, Sandbox, Session
+from thyme.sandbox import Broker
+from thyme.sandbox.base import Sandbox, Session
 from thyme.types import Execution, ImageRecord
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

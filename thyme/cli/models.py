@@ -12,7 +12,8 @@ from rich.console import Console
 from thyme.config import EngineConfig, SandboxConfig
 from thyme.engines.base import Engine
 from thyme.errors import MissingExtraError, ModelNotFoundError, UsageError
-from thyme.sandbox import Sandbox, open_sandbox
+from thyme.sandbox import open_sandbox
+from thyme.sandbox.base import Sandbox
 
 NANO = "nano"
 SCRIPTED = "scripted:"

@@ -16,7 +16,8 @@ from rich.text import Text
 from thyme.cli import options
 from thyme.config import SandboxConfig
 from thyme.errors import StoreError, UsageError
-from thyme.sandbox import Sandbox, open_sandbox
+from thyme.sandbox import open_sandbox
+from thyme.sandbox.base import Sandbox
 from thyme.store import read_trajectories
 from thyme.types import Execution, Trajectory
 from thyme.view import words

@@ -53,8 +53,13 @@ class SandboxConfig(Config):
     """``best`` takes the strongest level this machine offers, never below ``landlock``."""
     repairs: tuple[RepairName, ...] = ALL_REPAIRS
     """Repairs that are on. Empty: code runs exactly as written."""
+    compat: Literal["none", "released"] = "none"
+    """``released`` runs code as the released Thyme sandbox would have, where parity with old data is wanted."""
     importable: tuple[str, ...] = IMPORTABLE
     """Distributions that code may import."""
+    round_trip: bool = False
+    """False: an image comes back as it was drawn, its pixels taken when it was saved. True: it is decoded from the file
+    that was saved, so that a JPEG has gone through JPEG."""
 
     timeout_s: float = Field(10.0, gt=0)
     """Seconds one run may take before its process is killed from outside."""
@@ -86,8 +91,12 @@ class SandboxConfig(Config):
     message_bytes: int = Field(4 << 20, ge=1 << 16)
     """Bytes of one message of the protocol."""
 
+    pool: int = Field(2, ge=0)
+    """Sessions that wait, started and locked down, for the next trajectory. 0: each is started when it is asked for."""
     max_sessions: int = Field(64, ge=1)
     """Sessions alive at once; more wait for their turn."""
+    inputs_mb: int = Field(1024, ge=1)
+    """MiB of input images, as files and as pixels, that are kept for all sessions together."""
     start_timeout_s: float = Field(60.0, gt=0)
     """Seconds the sandbox, or one session of it, may take to start."""
 
