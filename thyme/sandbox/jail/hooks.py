@@ -17,7 +17,7 @@ import types
 from collections.abc import Sequence
 from typing import Any
 
-from .paths import Paths, hook_os, with_path
+from .paths import Paths, hook_os
 
 Box = tuple[float, float, float, float]
 
@@ -38,8 +38,6 @@ def install(paths: Paths) -> None:
     """Put the hooks of one session in place. Call once, in the forked process."""
     hook_os(paths)
     _hook_open(paths)
-    _hook_cv2(paths)
-    _hook_save()
     if "boundary" in paths.enabled:
         _hook_crop(paths)
     if "names" in paths.enabled:
@@ -56,28 +54,6 @@ def _hook_open(paths: Paths) -> None:
     open.__doc__ = original.__doc__
     builtins.open = open
     io.open = open
-
-
-def _hook_cv2(paths: Paths) -> None:
-    import cv2
-
-    for name, resolve in (("imread", paths.read), ("imreadmulti", paths.read), ("imwrite", paths.write)):
-        setattr(cv2, name, with_path(getattr(cv2, name), resolve))
-
-
-def _hook_save() -> None:
-    """Write PNG files fast where the code does not say otherwise: lossless all the same, and several times cheaper."""
-    from PIL import Image
-
-    original = Image.Image.save
-
-    def save(self: Image.Image, fp: Any, format: str | None = None, **params: Any) -> None:
-        if (format or str(fp)[-4:]).upper() in {"PNG", ".PNG"} and "optimize" not in params:
-            params.setdefault("compress_level", 1)
-        original(self, fp, format, **params)
-
-    save.__doc__ = original.__doc__
-    Image.Image.save = save  # type: ignore[method-assign]  # that is what a hook is
 
 
 def _hook_crop(paths: Paths) -> None:

@@ -11,10 +11,10 @@ import random
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from . import hooks, repair
+from . import hooks, pictures, repair, saves
 from .confine import OUTPUT, SCRATCH
 from .paths import Paths
 
@@ -59,14 +59,30 @@ class Printed(io.RawIOBase):
 class Interpreter:
     """Globals that live on from one run to the next, and the limits on what goes back."""
 
-    def __init__(self, paths: Paths, limits: dict[str, Any], seed: int, pixels: memoryview) -> None:
-        """Seed the generators, put the hooks in place and define the inputs.
+    def __init__(self, paths: Paths, limits: dict[str, Any], pixels: memoryview) -> None:
+        """Put the hooks in place, before anything of the code's trajectory is known.
 
         Args:
             paths: Of this session.
             limits: Of `SandboxConfig`.
-            seed: For `random`, numpy and OpenCV.
             pixels: Memory shared with the broker.
+        """
+        self.pictures = pictures.Pictures()
+        hooks.install(paths)
+        pictures.install(paths)
+        saves.install(paths)
+        self._paths, self._limits, self._pixels = paths, limits, pixels
+        self._round = 0
+        module = types.ModuleType("__main__")
+        sys.modules["__main__"] = module
+        self.namespace = module.__dict__
+
+    def bind(self, inputs: Sequence[pictures.Input], seed: int) -> None:
+        """Seed the generators and define the inputs. Call once, before the first `run`.
+
+        Args:
+            inputs: The problem's images.
+            seed: For `random`, numpy and OpenCV.
         """
         import cv2  # not at the top: the zygote imports this module before it can see any package
         import numpy as np
@@ -74,15 +90,11 @@ class Interpreter:
         random.seed(seed)
         np.random.seed(seed % 2**32)
         cv2.setRNGSeed(seed % 2**31)
-        hooks.install(paths)
-        self._paths, self._limits, self._pixels = paths, limits, pixels
-        self._round = 0
-        module = types.ModuleType("__main__")
-        sys.modules["__main__"] = module
-        self.namespace = module.__dict__
-        self.namespace["image_paths"] = list(paths.inputs)
-        if paths.inputs:
-            self.namespace["image_path"] = paths.inputs[0]
+        self.pictures.bind(tuple(inputs))
+        self._paths.inputs = tuple(item.path for item in inputs)
+        self.namespace["image_paths"] = list(self._paths.inputs)
+        if inputs:
+            self.namespace["image_path"] = inputs[0].path
 
     def run(self, code: str) -> dict[str, Any]:
         """Run one block; the reply for the broker, without its id."""

@@ -13,6 +13,7 @@ from typing import Any
 from . import confine, kernel, seccomp
 from .interpreter import Interpreter
 from .paths import Paths
+from .pictures import Input
 
 _LENGTH = struct.Struct("<I")
 
@@ -45,8 +46,8 @@ def serve(request: dict[str, Any], descriptors: list[int], start: Start) -> None
         shared = kernel.map_shared(pixels, os.fstat(pixels).st_size)
         confine.keep_descriptors(control)
         control = confine.CONTROL
-        paths = Paths(place.prefix, request["inputs"], request["repairs"])
-        interpreter = Interpreter(paths, limits, request["seed"], shared)
+        interpreter = Interpreter(Paths(place.prefix, (), request["repairs"]), limits, shared)
+        interpreter.bind([Input(path, "", "", 0, 0) for path in request["inputs"]], request["seed"])
         confine.set_limits(limits, start.base_bytes + len(shared))
         confine.lock(place, limits, start.system_calls)
     except BaseException as error:  # whatever it is, the broker is to be told why there is no session
