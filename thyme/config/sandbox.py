@@ -12,23 +12,38 @@ Isolation = Literal["best", "namespaces", "landlock"]
 RepairName = Literal[
     "fences",
     "quotes",
+    "magics",
     "indentation",
+    "whitespace",
     "names",
+    "variables",
+    "removed",
     "input_path",
     "output_folder",
+    "formats",
     "boundary",
+    "numbers",
+    "windows",
 ]
 
 ALL_REPAIRS: tuple[RepairName, ...] = (
     "fences",
     "quotes",
+    "magics",
     "indentation",
+    "whitespace",
     "names",
+    "variables",
+    "removed",
     "input_path",
     "output_folder",
+    "formats",
     "boundary",
+    "numbers",
+    "windows",
 )
-"""Every repair there is, in the order in which they are tried."""
+"""Every repair there is: first those of code that does not compile, in the order in which they are tried, then those
+that are made while it runs. docs/repairs.md says what each does."""
 
 IMPORTABLE = (
     "numpy",

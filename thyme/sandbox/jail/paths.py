@@ -142,6 +142,12 @@ def is_picture(path: str) -> bool:
     return path.lower().endswith(IMAGE_SUFFIXES)
 
 
+def plain_path(path: str) -> str:
+    """A path without what people put around it: spaces, quotes, brackets, ``file://``."""
+    plain = path.strip().strip("\"'`<>“”‘’").strip()
+    return plain.removeprefix("file://")
+
+
 def _text(path: Any) -> str | None:
     """A path as text; None for descriptors and whatever else is not a path."""
     if isinstance(path, str):
