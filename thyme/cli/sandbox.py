@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from thyme.cli import options
+from thyme.cli.sandbox_bench import bench_command
 from thyme.config.sandbox import ALL_REPAIRS, SandboxConfig
 from thyme.errors import IsolationError, UsageError
 from thyme.images import load_image
@@ -20,6 +21,7 @@ from thyme.types import Execution, ImageRecord
 from thyme.view.terminal import clean
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Run code as a model's code is run.")
+app.command("bench")(bench_command)
 
 
 @app.command("check")
