@@ -118,6 +118,25 @@ def test_usage_sees_mapped_files_without_a_name_whatever_they_were_called(tmp_pa
     assert excess_of(hold, tmp_path) == "more than 1 MiB of files"
 
 
+def test_usage_counts_a_removed_file_whole_of_which_one_page_is_mapped(tmp_path: Path) -> None:
+    """Its size does not show any more: it counts as the most that a file may have, here 1 MiB."""
+    hold = (
+        "import ctypes\nlibc = ctypes.CDLL(None); libc.mmap.restype = ctypes.c_void_p\n"
+        "for _ in range(2):\n    held = os.open('f', os.O_CREAT | os.O_RDWR)\n    os.unlink('f')\n"
+        "    os.write(held, bytes(900 << 10))\n    libc.mmap(None, 4096, 1, 1, held, 0)\n    os.close(held)\nsay_so()"
+    )
+    assert excess_of(hold, tmp_path) == "more than 1 MiB of files"
+
+
+def test_usage_does_not_read_mappings_forever(tmp_path: Path) -> None:
+    hold = (
+        "import ctypes\nlibc = ctypes.CDLL(None); libc.mmap.restype = ctypes.c_void_p\n"
+        "first = libc.mmap(None, ctypes.c_size_t(4096 * 50_000), 3, 0x22, -1, 0)\n"
+        "for page in range(0, 50_000, 2):\n    libc.mprotect(ctypes.c_void_p(first + 4096 * page), 4096, 1)\nsay_so()"
+    )
+    assert excess_of(hold, tmp_path) == "more files that it maps than can be looked at"
+
+
 def test_usage_counts_a_file_without_a_name_once(tmp_path: Path, usage: Usage) -> None:
     (tmp_path / "s").mkdir()
     descriptor = os.open(tmp_path / "s" / "f", os.O_CREAT | os.O_RDWR)

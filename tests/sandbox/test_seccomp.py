@@ -166,6 +166,22 @@ def test_limits_may_be_read_and_only_ones_own(ask: Decider) -> None:
     assert ask("prlimit64", 0, 7, 1 << 40, 0) == DENIED
 
 
+@pytest.mark.parametrize("name", ["clock_gettime", "clock_getres", "clock_nanosleep"])
+def test_clocks_of_other_processes_do_not_exist(ask: Decider, name: str) -> None:
+    for own in (0, 1, 2, 3, 11, -2, -6):
+        assert ask(name, own) == seccomp.ALLOW
+    for pid in (1, 2, 1000, 4_000_000):
+        for kind in range(8):
+            assert ask(name, ((~pid << 3) | kind) & 0xFFFFFFFF) == seccomp.refuse(errno.EINVAL)
+
+
+def test_blocks_are_taken_within_the_size_of_a_file_only(ask: Decider) -> None:
+    """FALLOC_FL_KEEP_SIZE takes them beyond, where RLIMIT_FSIZE does not look."""
+    assert ask("fallocate", 5, 0, 0, 100) == seccomp.ALLOW
+    for mode in (1, 2, 3, 8, 16):
+        assert ask("fallocate", 5, mode, 0, 100) == seccomp.refuse(errno.EOPNOTSUPP)
+
+
 def test_descriptor_commands(ask: Decider) -> None:
     assert ask("fcntl", 3, fcntl.F_GETFL) == seccomp.ALLOW
     assert ask("fcntl", 3, fcntl.F_DUPFD_CLOEXEC, 10) == seccomp.ALLOW

@@ -15,6 +15,8 @@ from thyme.config.sandbox import SandboxConfig
 
 _MIB = 1 << 20
 _DEEPEST = 64
+_MOST_MAPS_BYTES = 1 << 20
+"""Bytes of a process's list of mappings that are read, ten thousand lines or so: each look at it takes time."""
 
 
 class Usage:
@@ -31,6 +33,7 @@ class Usage:
         """
         self.folder, self._pid = folder, _process_id(process)
         self._bytes, self._inodes, self._threads = config.disk_mb * _MIB, config.inodes, config.threads
+        self._file_bytes = min(config.file_mb, config.disk_mb) * _MIB
 
     def excess_threads(self) -> str:
         """Threads over the limit, as `excess` says it."""
@@ -42,7 +45,10 @@ class Usage:
 
     def excess(self) -> str:
         """What it wrote over the limit, as words for the model; empty where nothing is. The work is bounded."""
-        total, count = _nameless_bytes(self._pid), 0
+        nameless = _nameless_bytes(self._pid, self._file_bytes)
+        if nameless is None:
+            return "more files that it maps than can be looked at"
+        total, count = nameless, 0
         waiting: list[tuple[str, int]] = [(str(self.folder), 0)]
         while waiting:
             folder, depth = waiting.pop()
@@ -78,8 +84,12 @@ def _process_id(handle: int) -> int:
         return next((int(line.split()[1]) for line in file if line.startswith("Pid:")), -1)
 
 
-def _nameless_bytes(pid: int) -> int:
-    """Bytes of files that a process removed and still holds open or mapped; each file once."""
+def _nameless_bytes(pid: int, most_of_one: int) -> int | None:
+    """Bytes of files that a process removed and still holds open or mapped; None where there is too much to look at.
+
+    How large a file is that is only mapped does not show, and a mapping of one page keeps all of it: it counts as the
+    most that a file may have.
+    """
     thread = _living_thread(pid)
     held: dict[tuple[int, int], int] = {}
     with contextlib.suppress(OSError):
@@ -88,11 +98,14 @@ def _nameless_bytes(pid: int) -> int:
                 found = os.stat(f"{thread}/fd/{descriptor}")
                 if stat.S_ISREG(found.st_mode) and not found.st_nlink:
                     held[found.st_dev, found.st_ino] = found.st_blocks * 512
-    counted = {inode for _, inode in held}
-    mapped = 0
+    maps = b""
     with contextlib.suppress(OSError), open(f"{thread}/maps", "rb") as file:
-        mapped = sum(size for inode, size in map(_removed_mapping, file) if inode not in counted)
-    return sum(held.values()) + mapped
+        maps = file.read(_MOST_MAPS_BYTES)
+    if len(maps) == _MOST_MAPS_BYTES:
+        return None
+    counted = {inode for _, inode in held}
+    mapped = _removed_and_mapped(maps) if b" (deleted)" in maps else {}
+    return sum(held.values()) + sum(max(n, most_of_one) for inode, n in mapped.items() if inode not in counted)
 
 
 def _living_thread(pid: int) -> str:
@@ -105,13 +118,16 @@ def _living_thread(pid: int) -> str:
     return f"/proc/{pid}"
 
 
-def _removed_mapping(line: bytes) -> tuple[int, int]:
-    """Inode and bytes of a mapping of a removed file, of a line of ``maps``; no bytes for any other mapping."""
-    place, _, _, _, inode, *path = line.split(None, 5)
-    if not path or not path[0].endswith(b" (deleted)\n") or path[0].startswith((b"/memfd:", b"/dev/zero")):
-        return 0, 0
-    start, _, end = place.partition(b"-")
-    return int(inode), int(end, 16) - int(start, 16)
+def _removed_and_mapped(maps: bytes) -> dict[int, int]:
+    """Inode and mapped bytes of the removed files in the text of ``maps``; memory is none."""
+    found: dict[int, int] = {}
+    for line in maps.splitlines():
+        if line.endswith(b" (deleted)"):
+            place, _, _, _, inode, path = line.split(None, 5)
+            if not path.startswith((b"/memfd:", b"/dev/zero")):
+                start, _, end = place.partition(b"-")
+                found[int(inode)] = found.get(int(inode), 0) + int(end, 16) - int(start, 16)
+    return found
 
 
 def remove_tree(folder: Path) -> None:

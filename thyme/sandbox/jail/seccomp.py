@@ -33,6 +33,7 @@ CLOSE_RANGE_UNSHARE = 2
 PROT_WRITE, PROT_EXEC = 2, 4
 FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, TCGETS = 0x541B, 0x5421, 0x5450, 0x5451, 0x5401
 F_DUPFD_CLOEXEC = 1030
+FIRST_CLOCK_OF_A_PROCESS, FIRST_CLOCK_OF_ONESELF = 0x80000000, 0xFFFFFFF8
 FCNTL_COMMANDS = (fcntl.F_DUPFD, F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL)
 """No owners or signals (they reach other processes), no leases, seals, locks or pipe sizes."""
 
@@ -88,6 +89,10 @@ def _closer_looks() -> dict[str, list[Instruction]]:
         read_only_truncate = [argument(flags), (AND, 0, 0, os.O_ACCMODE | os.O_TRUNC)]
         return [*read_only_truncate, *when(JUMP_EQUAL, os.O_TRUNC, denied), answer(ALLOW)]
 
+    # Ids below zero name the processor time of a process by its number; the last eight of them that of this one.
+    own_clocks: list[Instruction] = [argument(0), *unless(JUMP_GREATER_EQUAL, FIRST_CLOCK_OF_A_PROCESS, ALLOW)]
+    own_clocks += [*when(JUMP_GREATER_EQUAL, FIRST_CLOCK_OF_ONESELF, ALLOW), answer(refuse(errno.EINVAL))]
+
     return {
         "clone": [
             argument(0),
@@ -96,6 +101,11 @@ def _closer_looks() -> dict[str, list[Instruction]]:
             answer(ALLOW),
         ],
         "close_range": [argument(2), *when(JUMP_ANY_BIT, CLOSE_RANGE_UNSHARE, denied), answer(ALLOW)],
+        "clock_gettime": own_clocks,
+        "clock_getres": own_clocks,
+        "clock_nanosleep": own_clocks,
+        # In any other mode it takes blocks beyond the limit of a file's size.
+        "fallocate": [argument(1), *unless(JUMP_EQUAL, 0, refuse(errno.EOPNOTSUPP)), answer(ALLOW)],
         "mmap": no_write_and_exec,
         "mprotect": [argument(2), *when(JUMP_ANY_BIT, PROT_EXEC, denied), answer(ALLOW)],
         "open": no_hidden_truncate(1),
