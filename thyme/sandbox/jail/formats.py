@@ -34,6 +34,7 @@ def prepare(image: Any, target: Any, format: str | None, paths: Paths) -> tuple[
     Returns:
         Image, target and format; the very same objects where nothing needs to be put right.
     """
+    paths.remember(image)
     if "formats" not in paths.enabled or not (format is None or isinstance(format, str)):
         return image, target, format
     kind = _named_format(format) if format is not None else None
@@ -49,11 +50,12 @@ def prepare(image: Any, target: Any, format: str | None, paths: Paths) -> tuple[
     return _in_mode(image, kind, paths), target, format
 
 
-def prepare_array(path: Any, paths: Paths) -> tuple[Any, str | None]:
+def prepare_array(path: Any, array: Any, paths: Paths) -> tuple[Any, str | None]:
     """What `cv2.imwrite` is to write to.
 
     Args:
         path: As the code passed it.
+        array: What is to be written.
         paths: Of this session; a repair is noted there.
 
     Returns:
@@ -62,6 +64,7 @@ def prepare_array(path: Any, paths: Paths) -> tuple[Any, str | None]:
     """
     import cv2
 
+    paths.remember(array)
     if "formats" not in paths.enabled or not isinstance(path, str | os.PathLike):
         return path, None
     text = os.fsdecode(path)

@@ -7,10 +7,12 @@ folder (the repair ``output_folder``); whoever asks for the original path later 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import posixpath
 import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
@@ -38,6 +40,23 @@ class Paths:
         self.moved: dict[str, str] = {}
         """Foreign folder, as the code wrote it, and the folder of ours it stands for."""
         self.notes: Counter[tuple[str, str]] = Counter()
+        self.last_saved: str | None = None
+        """Virtual path of the picture that was written last."""
+        self._saved: list[weakref.ref[Any]] = []
+
+    def remember(self, picture: Any) -> None:
+        """Know that a picture is being saved in this run."""
+        with contextlib.suppress(TypeError):  # it cannot be referred to; then it is asked for in vain
+            self._saved.append(weakref.ref(picture))
+
+    def was_saved(self, picture: Any) -> bool:
+        """Whether that very picture was saved in this run."""
+        return any(saved() is picture for saved in self._saved)
+
+    def start_run(self) -> None:
+        """Forget what belongs to an earlier run."""
+        self.notes.clear()
+        self._saved.clear()
 
     def note(self, name: str, text: str) -> None:
         """Count a repair."""
@@ -66,7 +85,7 @@ class Paths:
             return path
         if self.moved:
             moved = self._moved(self.absolute(text))
-            if moved and _exists(self.real(moved)):
+            if moved and exists(self.real(moved)):
                 return self.real(moved)
         return self.real(text) if self.prefix else path
 
@@ -76,7 +95,7 @@ class Paths:
         text = _text(path)
         if text is None or "input_path" not in self.enabled or not self.inputs:
             return found
-        if not is_picture(text) or _exists(found):
+        if not is_picture(text) or exists(found):
             return found
         absolute = self.absolute(text)
         if text.startswith("/") and is_ours(absolute) and not _same_name(absolute, self.inputs):
@@ -90,15 +109,19 @@ class Paths:
         text = _text(path)
         if text is None:
             return path
-        if "output_folder" not in self.enabled:
-            return self.look(path)
         absolute = self.absolute(text)
+        if "output_folder" not in self.enabled:
+            if is_picture(absolute):
+                self.last_saved = absolute
+            return self.look(path)
         folder, name = posixpath.split(absolute)
         # Only pictures are moved: any other write elsewhere is no slip, and the input stays as it is.
         if absolute in self.inputs or not (is_ours(folder) or is_picture(name)):
             return self.look(path)
         ours = self.folder(folder)
-        if not _exists(self.real(ours)):
+        if is_picture(name):
+            self.last_saved = posixpath.join(ours, name)
+        if not exists(self.real(ours)):
             _real_makedirs(self.real(ours), exist_ok=True)
             if ours == folder:
                 self.note("output_folder", f"made the folder {ours[:200]}")
@@ -110,7 +133,7 @@ class Paths:
         if text is None or "output_folder" not in self.enabled:
             return self.look(path)
         absolute = self.absolute(text)
-        if _exists(self.real(absolute)):
+        if exists(self.real(absolute)):
             return self.look(path)
         ours = self.folder(absolute)
         return path if ours == absolute and not self.prefix else self.real(ours)
@@ -157,7 +180,8 @@ def _text(path: Any) -> str | None:
     return None
 
 
-def _exists(path: Any) -> bool:
+def exists(path: Any) -> bool:
+    """Whether there is something at a real path."""
     try:
         _real_stat(path)
     except (OSError, ValueError, TypeError):
