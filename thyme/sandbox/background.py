@@ -1,0 +1,160 @@
+"""An event loop in a thread of its own, for callers who have none: where the synchronous `Sandbox` really lives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Generic, TypeVar
+
+from thyme.errors import SandboxError
+from thyme.sandbox import base
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+_CLOSED_MEANWHILE = "the sandbox was closed meanwhile"
+
+
+class Held(Generic[T]):
+    """An asynchronous context, held open by a task of its own until it is let go."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, context: AbstractAsyncContextManager[T]) -> None:
+        """Prepare; `begin` opens it."""
+        self._loop, self._context = loop, context
+        self._task: asyncio.Task[None] | None = None
+        self.opened: Future[T] = Future()
+        """What the context gave, or why it did not."""
+        self.closed: Future[None] = Future()
+        """Done once nothing of it is left."""
+
+    def begin(self) -> asyncio.Task[None]:
+        """Start to open it; in the loop's thread."""
+        self._task = self._loop.create_task(self._hold())
+        self._task.add_done_callback(self._settle)
+        return self._task
+
+    async def _hold(self) -> None:
+        async with self._context as value:
+            self.opened.set_result(value)
+            await self._loop.create_future()  # until this task is cancelled
+
+    def _settle(self, task: asyncio.Task[None]) -> None:
+        """Tell those who wait how it ended."""
+        error = None if task.cancelled() else task.exception()
+        if not self.opened.done():
+            self.opened.set_exception(error or SandboxError(_CLOSED_MEANWHILE))
+            error = None
+        self.closed.set_exception(error) if error else self.closed.set_result(None)
+
+    def let_go(self) -> None:
+        """Have it closed, without waiting; from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and with it whatever lived there
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+class _Threads(ThreadPoolExecutor):
+    """Does the work at once when the interpreter ends and no more can be handed to a thread."""
+
+    def submit(self, fn: Callable[..., S], /, *args: Any, **kwargs: Any) -> Future[S]:
+        """See `ThreadPoolExecutor.submit`."""
+        try:
+            return super().submit(fn, *args, **kwargs)
+        except RuntimeError:
+            done: Future[S] = Future()
+            try:
+                done.set_result(fn(*args, **kwargs))
+            except Exception as error:
+                done.set_exception(error)
+            return done
+
+
+class Background:
+    """An event loop in a thread of its own, and the sandbox that lives in it.
+
+    The processes of a sandbox end with the thread that started them, so that this one lives as long as the sandbox.
+    """
+
+    def __init__(self, context: AbstractAsyncContextManager[base.Sandbox]) -> None:
+        """Open it; see `thyme.sandbox.facade.Sandbox` for what that may raise."""
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(_Threads(thread_name_prefix="thyme-sandbox"))
+        self._main = Held(self._loop, context)
+        self._process, self._ended = os.getpid(), False
+        self._gate = threading.RLock()
+        """Work is handed over before the order to end, or not at all."""
+        self._thread = threading.Thread(target=self._serve, name="thyme-sandbox", daemon=True)
+        self._thread.start()
+        try:
+            self.sandbox: base.Sandbox = self._main.opened.result()
+        except BaseException:
+            self.end()
+            raise
+
+    def _serve(self) -> None:
+        loop = self._loop
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(asyncio.wait([self._main.begin()]))
+            rest = asyncio.all_tasks(loop)
+            for task in rest:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+        finally:
+            loop.close()
+
+    def require_open(self) -> None:
+        """Raise where nothing can run any more."""
+        if os.getpid() != self._process:
+            raise SandboxError("this sandbox belongs to the process that this one was forked from; open one here")
+        if self._ended:
+            raise SandboxError("the sandbox is closed")
+
+    def hold(self, context: AbstractAsyncContextManager[S]) -> Held[S]:
+        """Open a context there, without waiting for it."""
+        self.require_open()
+        with self._gate:
+            self.require_open()
+            held = Held(self._loop, context)
+            self._loop.call_soon_threadsafe(held.begin)
+        return held
+
+    def call(self, function: Callable[[], Coroutine[Any, Any, S]]) -> S:
+        """Run a coroutine there and wait for it; an interrupt cancels it."""
+        self.require_open()
+        with self._gate:
+            self.require_open()
+            future = asyncio.run_coroutine_threadsafe(function(), self._loop)
+        try:
+            return future.result()
+        except CancelledError:
+            raise SandboxError(_CLOSED_MEANWHILE) from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    def wait_closed(self, held: Held[Any]) -> None:
+        """Have a context closed and wait until it is, unless that would be waiting for oneself."""
+        if os.getpid() == self._process:
+            held.let_go()
+            if threading.current_thread() is not self._thread:
+                held.closed.result()
+
+    def end(self) -> None:
+        """Close the sandbox and everything that is left, and end the thread."""
+        if os.getpid() != self._process:
+            return
+        with self._gate:
+            self._ended = True
+            self._main.let_go()
+        if threading.current_thread() is not self._thread:  # a forgotten sandbox is closed wherever that is noticed
+            self._thread.join()
+            self._main.closed.result()
