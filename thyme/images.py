@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from thyme.errors import ImageError
 from thyme.types import EXTENSIONS, ImageRecord
 
 logger = logging.getLogger(__name__)
+
+ImageSource: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any] | ImageRecord
+)
+"""What people have in hand: a file, a file's bytes, a Pillow image, pixels of (height, width, 3), or a record."""
 
 MAX_PIXELS = 89_478_485
 """Largest picture that is decoded without being asked to, pixels (Pillow's own threshold; 268 MB as RGB)."""
@@ -84,12 +91,59 @@ def load_image(source: Path | bytes, *, name: str = "", max_pixels: int = MAX_PI
         raise ImageError(f"{label} cannot be read ({error.strerror}); check the path and its permissions") from error
 
 
+def to_record(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> ImageRecord:
+    """Turn whatever shows a picture into an upright RGB record.
+
+    Args:
+        source: A path, the bytes of a file, a Pillow image, a uint8 array of (height, width), (height, width, 3) as RGB
+            or (height, width, 4) as RGBA, or a record, which is given back as it is. Pixels are copied.
+        max_pixels: Largest width times height.
+
+    Raises:
+        ImageError: It is nothing of that kind, damaged, or too large.
+    """
+    if isinstance(source, ImageRecord):
+        if not source.loaded:
+            raise ImageError(f"the pixels of image {source.id} are not loaded; read the record through thyme.store")
+        return source
+    if isinstance(source, str | os.PathLike):
+        return load_image(Path(source), max_pixels=max_pixels)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return load_image(bytes(source), max_pixels=max_pixels)
+    picture = _from_array(source) if isinstance(source, np.ndarray) else source
+    if not isinstance(picture, Image.Image):
+        raise ImageError(
+            f"a {type(source).__name__} is no picture; give a path, the bytes of a file, a Pillow image, "
+            "a uint8 array of (height, width, 3), or an ImageRecord"
+        )
+    _check_size(picture, "the image", max_pixels)
+    try:
+        return ImageRecord.of(to_rgb(ImageOps.exif_transpose(picture)))
+    except Exception as error:  # it may still have to be decoded, and decoders raise nearly anything
+        raise ImageError(f"the image is damaged or cut off ({error}); save or download it again") from error
+
+
+def _from_array(pixels: NDArray[Any]) -> Image.Image:
+    """An array as a picture.
+
+    Raises:
+        ImageError: Its shape or type is not that of a picture.
+    """
+    is_grey, is_color = pixels.ndim == 2, pixels.ndim == 3 and pixels.shape[2] in {3, 4}
+    if pixels.dtype != np.uint8 or not pixels.size or not (is_grey or is_color):
+        raise ImageError(
+            f"an array of shape {pixels.shape} and type {pixels.dtype} is no picture; "
+            "give uint8 from 0 to 255 of shape (height, width, 3), RGB"
+        )
+    return Image.fromarray(pixels)
+
+
 def _load(file: BinaryIO, label: str, name: str, max_pixels: int) -> ImageRecord:
     """Decode an open file; `label` is what errors call it."""
     if not file.read(1):
         raise ImageError(f"{label} is empty (0 bytes); was it downloaded or saved completely?")
     file.seek(0)
-    with _open(file, label) as picture:
+    with _open(file, label, READABLE) as picture:
         _check_size(picture, label, max_pixels)
         try:
             frames = int(getattr(picture, "n_frames", 1)) if picture.format != "MPO" else 1
@@ -112,12 +166,35 @@ def _load(file: BinaryIO, label: str, name: str, max_pixels: int) -> ImageRecord
     return ImageRecord.of(image, name=name, format="PNG")
 
 
-def _open(file: BinaryIO, label: str) -> Image.Image:
+def decode(data: bytes, *, label: str, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:
+    """Decode a file of a stored image as it is: in its own mode, upright or not, the first frame of several.
+
+    Args:
+        data: The file, of a format in `EXTENSIONS`.
+        label: What errors call it.
+        max_pixels: Largest width times height that is decoded. It is checked on the header, before decoding.
+
+    Returns:
+        The loaded picture, and its format as a record names it.
+
+    Raises:
+        ImageError: It is no readable picture of such a format, it is damaged, or it is too large.
+    """
+    picture = _open(io.BytesIO(data), label, EXTENSIONS.keys())
+    _check_size(picture, label, max_pixels)
+    try:
+        picture.load()
+    except Exception as error:  # as above
+        raise ImageError(f"{label} is damaged or cut off ({error}); save or download it again") from error
+    return picture, "JPEG" if picture.format == "MPO" else picture.format or ""
+
+
+def _open(file: BinaryIO, label: str, formats: Collection[str]) -> Image.Image:
     """Read the header."""
     try:
         Image.init()
         with _without_pillow_limit():
-            return Image.open(file, formats=sorted(READABLE & Image.OPEN.keys()))
+            return Image.open(file, formats=sorted(set(formats) & Image.OPEN.keys()))
     except Exception as error:  # as above: the header parsers, too, raise nearly anything
         raise ImageError(
             f"{label} is not an image that can be read; use JPEG, PNG, WebP, GIF, BMP or TIFF "

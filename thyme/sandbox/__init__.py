@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from thyme.config.sandbox import SandboxConfig
-from thyme.sandbox.base import Sandbox, Session
 from thyme.sandbox.broker import Broker, open_sandbox
+from thyme.sandbox.facade import Sandbox, SandboxSession
 from thyme.sandbox.levels import LevelReport, SandboxReport
 from thyme.sandbox.report import check
 
@@ -14,7 +14,7 @@ __all__ = [
     "Sandbox",
     "SandboxConfig",
     "SandboxReport",
-    "Session",
+    "SandboxSession",
     "check",
     "open_sandbox",
 ]
