@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import sys
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,15 +14,21 @@ import typer
 
 from thyme.cli import options
 from thyme.cli.sandbox_bench import bench_command
-from thyme.config.sandbox import ALL_REPAIRS, SandboxConfig
+from thyme.config.sandbox import SandboxConfig
 from thyme.errors import IsolationError, UsageError
 from thyme.images import load_image
-from thyme.sandbox import SandboxReport, check, open_sandbox
+from thyme.sandbox import SandboxReport, base, check
+from thyme.sandbox.facade import MAX_INPUT_PIXELS, code_text, made_config, opened
 from thyme.types import Execution, ImageRecord
 from thyme.view.terminal import clean
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Run code as a model's code is run.")
 app.command("bench")(bench_command)
+
+_MOST_BYTES = 16 << 20
+"""Of a file of code; what is too long to run is said by the sandbox, but /dev/zero has no end."""
+_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
+"""How files begin that are no code."""
 
 
 @app.command("check")
@@ -46,14 +53,18 @@ def describe(report: SandboxReport) -> str:
         else:
             lines += [f"  {level.level:<11} no: {level.reason}"]
     lines.append(f"taken by default: {report.best or 'nothing; no code is run below landlock'}")
-    lines.append(f"importable: the standard library, {', '.join(report.importable)}")
+    found = [f"{name} {version}" for name, version in report.libraries.items() if version]
+    lines.append(f"code may import: the standard library, {', '.join(found)}, and what they require")
+    missing = [name for name, version in report.libraries.items() if not version and not name.startswith("opencv-")]
+    if missing:
+        lines.append(f"not installed: {', '.join(missing)}; to get what code may use: pip install 'thyme-vl[sandbox]'")
     return "\n".join(lines)
 
 
 @app.command("run")
 def run_command(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Code; several files are rounds of one session.")
+        list[str], typer.Argument(metavar="FILE...", help="Code; several files are rounds of one session. - is stdin.")
     ],
     image: Annotated[list[Path] | None, typer.Option(metavar="IMG", help="Input image; may be repeated.")] = None,
     isolation: options.Isolation = "best",
@@ -62,75 +73,85 @@ def run_command(
     seed: options.Seed = 0,
     save: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the images there, as PNG.")] = None,
     as_json: options.Json = False,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest image that is read, pixels.")] = MAX_INPUT_PIXELS,
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Run on a server: http://HOST:PORT, https://..., or unix:PATH.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(help="The server's token; better in the environment, as THYME_SANDBOX_TOKEN.")
+    ] = None,
 ) -> None:
     """Run files of code one after the other in one session, and show what the model would be shown.
 
-    Code that fails is a result: the exit code is 0. With --json one line a round.
+    Code that fails is a result: the exit code is 0. With --json one line a round; an image's path is the one that the
+    code saved it under, its file (with --save) where it lies now.
+
+    Example: thyme sandbox run crop.py --image photo.jpg --save out
     """
-    config = SandboxConfig(isolation=isolation, timeout_s=timeout, repairs=chosen_repairs(repairs))
-    codes = [read_code(file) for file in files]
-    images = [load_image(path) for path in image or []]
-    asyncio.run(_run(config, codes, images, seed, save, as_json))
+    config = made_config(isolation=isolation, timeout_s=timeout, repairs=repairs)
+    codes = read_codes(files)
+    images = [load_image(path, max_pixels=max_pixels) for path in image or []]
+    if save is not None:
+        options.make_folder(save, "--save")
+    asyncio.run(_run(opened(config, url, token), codes, images, seed, save, as_json))
 
 
-def chosen_repairs(text: str) -> tuple[Any, ...]:
-    """Names of repairs out of ``all``, ``none`` or a list with commas.
+def read_codes(files: list[str]) -> list[str]:
+    """The text of each file.
 
     Raises:
-        UsageError: There is no such repair.
+        UsageError: One cannot be read, or is no code.
     """
-    if text in {"all", "none"}:
-        return ALL_REPAIRS if text == "all" else ()
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    unknown = [name for name in names if name not in ALL_REPAIRS]
-    if unknown:
-        raise UsageError(f"there is no repair {', '.join(unknown)}; there are {', '.join(ALL_REPAIRS)}, all and none")
-    return names
+    if files.count("-") > 1:
+        raise UsageError("stdin (-) holds one round; name files for the others")
+    return [_read_code(file) for file in files]
 
 
-def read_code(file: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        UsageError: It cannot be read, or is not UTF-8.
-    """
+def _read_code(file: str) -> str:
     try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from error
+        if file == "-":
+            data = sys.stdin.buffer.read(_MOST_BYTES + 1)
+        else:
+            with open(file, "rb") as stream:
+                data = stream.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{file} cannot be read: {reason}; name a file of Python, or - for stdin") from error
+    if data.startswith(_PICTURES):
+        raise UsageError(f"{file} is a picture, not code; give it as --image {file}")
+    if len(data) > _MOST_BYTES:
+        raise UsageError(f"{file} holds more than {_MOST_BYTES >> 20} MiB, too much for code")
+    return code_text(data, "stdin" if file == "-" else file)
 
 
 async def _run(
-    config: SandboxConfig, codes: list[str], images: list[ImageRecord], seed: int, save: Path | None, as_json: bool
+    opening: AbstractAsyncContextManager[base.Sandbox],
+    codes: list[str],
+    images: list[ImageRecord],
+    seed: int,
+    save: Path | None,
+    as_json: bool,
 ) -> None:
-    number = 0
-    async for execution in _executions(config, codes, images, seed):
-        number += 1
-        files = _save(execution, number, save)
-        if as_json:
-            typer.echo(json.dumps(as_record(execution, files)))
-        else:
-            typer.echo(as_text(execution, number, len(codes), files))
-
-
-async def _executions(
-    config: SandboxConfig, codes: list[str], images: list[ImageRecord], seed: int
-) -> AsyncIterator[Execution]:
-    async with open_sandbox(config) as broker, broker.session(images, seed) as session:
-        for code in codes:
-            yield await session.run(code)
+    async with opening as sandbox, sandbox.session(images, seed) as session:
+        for number, code in enumerate(codes, start=1):
+            execution = await session.run(code)
+            files = _save(execution, number, save)
+            if as_json:
+                typer.echo(json.dumps(as_record(execution, files)))
+            else:
+                typer.echo(as_text(execution, number, len(codes), files))
 
 
 def _save(execution: Execution, number: int, folder: Path | None) -> list[Path]:
     """Write the images under names of our own; where they lie."""
     if folder is None:
         return []
-    folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"round_{number}_image_{index + 1}.png" for index in range(len(execution.images))]
     for image, file in zip(execution.images, files, strict=True):
-        image.image.save(file)
+        try:
+            image.image.save(file)
+        except OSError as error:
+            raise UsageError(f"{file} cannot be written ({error.strerror}); name another folder with --save") from error
     return files
 
 

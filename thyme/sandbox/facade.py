@@ -66,8 +66,9 @@ class Sandbox:
 
         Args:
             config: Isolation, limits, repairs; the default of each where there is none.
-            url: ``http://HOST:PORT``, ``https://…`` or ``unix:/PATH`` of a server. Its settings are in force then.
-            token: What that server asks for.
+            url: ``http://HOST:PORT``, ``https://…`` or ``unix:/PATH`` of a server. Settings that are given are asked of
+                it; the others are its own.
+            token: What that server asks for; else the environment's THYME_SANDBOX_TOKEN.
             max_pixels: Largest input image, pixels.
             settings: Fields of `SandboxConfig`, in place of `config`: ``timeout_s=30``, ``repairs="none"``, …
 
@@ -78,8 +79,9 @@ class Sandbox:
             SandboxError: The server cannot be reached.
         """
         self._max_pixels = max_pixels
-        context = _local(config, settings, token) if url is None else _remote(url, token, config, settings)
-        self._background = Background(context)
+        if config is not None and settings:
+            raise UsageError(f"give a SandboxConfig or settings ({', '.join(settings)}), not both")
+        self._background = Background(opened(config or made_config(**settings), url, token))
         self._finalizer = weakref.finalize(self, self._background.end)
 
     @property
@@ -237,27 +239,32 @@ def chosen_repairs(text: str) -> tuple[RepairName, ...]:
     return tuple(name for name in ALL_REPAIRS if name in names)
 
 
-def _local(
-    config: SandboxConfig | None, settings: dict[str, Any], token: str | None
-) -> AbstractAsyncContextManager[base.Sandbox]:
-    if token is not None:
-        raise UsageError("token= belongs to a server; say which one with url=")
-    if config is not None and settings:
-        raise UsageError(f"give a SandboxConfig or settings ({', '.join(settings)}), not both")
+def made_config(**settings: Any) -> SandboxConfig:
+    """A config of single settings, ``repairs`` also in words.
+
+    Raises:
+        ConfigError: There is no such setting, or not with that value.
+        UsageError: There is no such repair.
+    """
     if isinstance(repairs := settings.get("repairs"), str):
-        settings = settings | {"repairs": chosen_repairs(repairs)}
+        settings |= {"repairs": chosen_repairs(repairs)}
     try:
-        return open_sandbox(config or SandboxConfig(**settings))
+        return SandboxConfig(**settings)
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        faults = [f"{'.'.join(map(str, fault['loc'])) or 'all together'}: {fault['msg']}" for fault in error.errors()]
         raise ConfigError(f"settings of the sandbox: {'; '.join(faults)}") from None
 
 
-def _remote(
-    url: str, token: str | None, config: SandboxConfig | None, settings: dict[str, Any]
-) -> AbstractAsyncContextManager[base.Sandbox]:
-    if config is not None or settings:
-        raise UsageError("a server has settings of its own; give them to 'thyme sandbox serve', not beside url=")
-    from thyme.sandbox.remote import open_remote
+def opened(config: SandboxConfig, url: str | None, token: str | None) -> AbstractAsyncContextManager[base.Sandbox]:
+    """The asynchronous sandbox, here or on a server.
 
-    return open_remote(url, token)
+    Raises:
+        UsageError: There is a token and no server.
+    """
+    if url is None:
+        if token is not None:
+            raise UsageError("a token belongs to a server; say which one (url= in Python, --url)")
+        return open_sandbox(config)
+    from thyme.sandbox.remote import open_remote  # not before it is asked for: it needs an HTTP client
+
+    return open_remote(url, token, config=config)

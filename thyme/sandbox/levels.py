@@ -54,7 +54,9 @@ class SandboxReport:
     levels: tuple[LevelReport, ...]
     """Strongest first."""
     importable: tuple[str, ...]
-    """Modules that code can import beside the standard library."""
+    """Modules that code can import beside the standard library, requirements of the libraries among them."""
+    libraries: dict[str, str | None]
+    """Version of each library that code may import; None where it is not installed."""
 
     @property
     def best(self) -> str | None:

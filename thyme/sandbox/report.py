@@ -12,7 +12,7 @@ from thyme.errors import IsolationError, SandboxError
 from thyme.sandbox.broker import open_sandbox
 from thyme.sandbox.jail import landlock
 from thyme.sandbox.levels import LEVELS, LevelReport, SandboxReport, advice
-from thyme.sandbox.runtime import runtime_for
+from thyme.sandbox.runtime import runtime_for, versions_of
 
 _DEFAULT = SandboxConfig()
 
@@ -29,6 +29,7 @@ def check(config: SandboxConfig = _DEFAULT) -> SandboxReport:
         landlock=landlock.version(),
         levels=levels,
         importable=tuple(sorted(name for name in packages if name.isidentifier())),
+        libraries=versions_of(config.importable),
     )
 
 

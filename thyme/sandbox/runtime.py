@@ -14,7 +14,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,18 @@ def _runtime_for(names: tuple[str, ...]) -> Runtime:
         links=tuple((path, os.readlink(path)) for path in SYSTEM_LIBRARIES if os.path.islink(path)),
         packages=tuple(sorted(_site_entries(names).items())),
     )
+
+
+def versions_of(names: Iterable[str]) -> dict[str, str | None]:
+    """Installed version of each distribution; None where it is missing."""
+    return {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _interpreter() -> str:
