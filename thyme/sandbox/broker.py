@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from thyme.config.sandbox import SandboxConfig
 from thyme.errors import IsolationError, SandboxDiedError, SandboxError
-from thyme.sandbox import wire
 from thyme.sandbox.inputs import InputFiles
 from thyme.sandbox.levels import LEVELS, advice
-from thyme.sandbox.process import Order, SessionProcess
+from thyme.sandbox.pool import Pool
+from thyme.sandbox.process import InputFile, Order, Pixels, SessionProcess
 from thyme.sandbox.session import BrokerSession
 from thyme.sandbox.zygote import ZygoteProcess
 from thyme.types import ImageRecord
 
 _DEFAULT = SandboxConfig()
+_ATTEMPTS = 5
+"""Sessions that may die one after the other at their start before that is an error."""
 MOST_INPUTS = 200
 """Input images of a session; the kernel passes on at most 253 descriptors at once."""
 
@@ -42,12 +43,20 @@ class Broker:
 
     def __init__(self, config: SandboxConfig, zygote: ZygoteProcess) -> None:
         """Take over a running zygote; use `open_sandbox`."""
-        self._config, self._zygote, self._level = config, zygote, zygote.level
-        self._inputs = InputFiles()
+        self._config, self._level = config, zygote.level
+        self._inputs = InputFiles(config.inputs_mb << 20)
         self._replacing = asyncio.Lock()
         self._places = asyncio.Semaphore(config.max_sessions)
         self._sessions: set[BrokerSession] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+        self._repair: asyncio.Task[None] | None = None
         self._closed = False
+        self._take_over(zygote)
+
+    def _take_over(self, zygote: ZygoteProcess) -> None:
+        self._pool = Pool(zygote, self._config)
+        zygote.on_death = self._repair_soon
+        self._pool.fill()
 
     @classmethod
     async def start(cls, config: SandboxConfig) -> Broker:
@@ -73,7 +82,7 @@ class Broker:
     @property
     def zygote_pid(self) -> int:
         """Process id of the zygote that is alive now."""
-        return self._zygote.pid
+        return self._pool.zygote.pid
 
     def session(self, images: Sequence[ImageRecord] = (), seed: int = 0) -> AbstractAsyncContextManager[BrokerSession]:
         """Open a session; see `thyme.sandbox.base.Sandbox.session`."""
@@ -81,46 +90,91 @@ class Broker:
 
     @contextlib.asynccontextmanager
     async def _session(self, images: tuple[ImageRecord, ...], seed: int) -> AsyncIterator[BrokerSession]:
-        async with self._places:
-            session = BrokerSession(self._order(images, seed), self._level, self._fork)
-            self._sessions.add(session)
-            try:
-                await session.open()
-                yield session
-            finally:
-                self._sessions.discard(session)
-                await asyncio.shield(session.aclose())
+        await self._places.acquire()
+        try:
+            session = BrokerSession(await self._order(images, seed), self._level, self._start_session)
+        except BaseException:
+            self._places.release()
+            raise
+        self._sessions.add(session)
+        try:
+            await session.open()
+            yield session
+        finally:
+            self._end_soon(session)
 
-    def _order(self, images: tuple[ImageRecord, ...], seed: int) -> Order:
+    def _end_soon(self, session: BrokerSession) -> None:
+        """End a session without anybody waiting for it; its place is free when nothing of it is left."""
+        ending = asyncio.ensure_future(session.aclose())
+        self._ending.add(ending)
+        self._sessions.discard(session)
+        ending.add_done_callback(self._ended)
+
+    def _ended(self, ending: asyncio.Task[None]) -> None:
+        self._ending.discard(ending)
+        self._places.release()
+
+    async def settle(self) -> None:
+        """Wait until nothing is left of sessions that have ended, and the pool is full."""
+        while self._ending:
+            await asyncio.wait(self._ending)
+        if self._repair:
+            await asyncio.wait({self._repair})
+        await self._pool.settle()
+
+    async def _order(self, images: tuple[ImageRecord, ...], seed: int) -> Order:
         if len(images) > MOST_INPUTS:
             raise SandboxError(f"{len(images)} input images; a session takes at most {MOST_INPUTS}")
-        inputs: list[tuple[str, int]] = []
+        inputs = [await self._input(index, image) for index, image in enumerate(images)]
+        return Order(tuple(inputs), seed, self._config, lambda: self._pixels(images))
+
+    async def _input(self, index: int, image: ImageRecord) -> InputFile:
+        path, data = await self._inputs.file(index, image)
+        kind = "PNG" if path.endswith(".png") else image.format
+        description = {"path": path, "format": kind, "mode": image.mode, "width": image.width, "height": image.height}
+        return InputFile(path, data, description)
+
+    async def _pixels(self, images: tuple[ImageRecord, ...]) -> Pixels:
+        """The pixels of as many images as a session has room for; it decodes the others by itself."""
+        pixels, room = Pixels(), (self._config.memory_mb << 20) // 4
         try:
-            for index, image in enumerate(images):
-                path, data = self._inputs.file(index, image)
-                inputs.append((path, wire.sealed_file(data)))
+            for index, image in enumerate(images[: self._config.open_files // 4]):
+                room -= image.width * image.height * 4
+                descriptor = await self._inputs.pixels(image) if room >= 0 else None
+                if descriptor is not None:
+                    pixels.add(index, descriptor)
+        except OSError:  # no memory, or no descriptors, for more
+            return pixels
         except BaseException:
-            for _, descriptor in inputs:
-                os.close(descriptor)
+            pixels.close()
             raise
-        return Order(tuple(inputs), seed, self._config)
+        return pixels
 
-    async def _fork(self, order: Order) -> SessionProcess:
-        """Start a session process; a zygote that died is replaced once."""
-        zygote = self._zygote
-        try:
+    async def _start_session(self, order: Order) -> SessionProcess:
+        """Take a session from the pool; one that died there is forgotten, and a zygote that died is replaced."""
+        for _ in range(_ATTEMPTS):
             self._require_open()
-            return await SessionProcess.start(zygote, order)
-        except SandboxDiedError:
-            await self._replace(zygote)
-            return await SessionProcess.start(self._zygote, order)
+            pool = self._pool
+            try:
+                return await pool.take(order)
+            except SandboxDiedError as error:
+                failure = error
+                if pool.zygote.dead:
+                    await self._replace(pool)
+        raise failure
 
-    async def _replace(self, dead: ZygoteProcess) -> None:
+    def _repair_soon(self) -> None:
+        """Replace a zygote that was found dead, before anybody asks for a session."""
+        if not self._closed:
+            self._repair = asyncio.ensure_future(self._replace(self._pool))
+            self._repair.add_done_callback(_forget_failure)  # whoever asks next tries again, and is told
+
+    async def _replace(self, dead: Pool) -> None:
         async with self._replacing:
             self._require_open()
-            if self._zygote is dead:
+            if self._pool is dead:
                 await dead.aclose()
-                self._zygote = await ZygoteProcess.start(self._config, self._level)
+                self._take_over(await ZygoteProcess.start(self._config, self._level))
 
     def _require_open(self) -> None:
         if self._closed:
@@ -130,6 +184,10 @@ class Broker:
         """End every session and the zygote."""
         self._closed = True
         async with self._replacing:
-            for session in list(self._sessions):
-                await session.aclose()
-            await self._zygote.aclose()
+            await asyncio.gather(*(session.aclose() for session in self._sessions), *self._ending)
+            await self._pool.aclose()
+
+
+def _forget_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import mmap
 import os
 import signal
 import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from thyme.config.sandbox import SandboxConfig
 from thyme.errors import SandboxDiedError, SandboxError
 from thyme.sandbox import wire
+from thyme.sandbox.channel import Channel
 from thyme.sandbox.files import Usage, remove_tree
 from thyme.sandbox.zygote import ZygoteProcess, ended, has_ended, new_name
 
 _WATCH_S = 0.02
 """Seconds between two looks at what a session wrote, where no mount limits it."""
-_READY = b'{"ready": true}'
+_PAUSE_AFTER_S = 0.005
+"""Seconds after an answer in which a session is not yet stopped: the next block may come at once."""
 
 
 class OverQuotaError(Exception):
@@ -31,146 +37,233 @@ class OverQuotaError(Exception):
 
 
 @dataclass(frozen=True)
-class Order:
-    """What a session is made of."""
+class InputFile:
+    """An input image of a session."""
 
-    inputs: tuple[tuple[str, int], ...]
-    """Virtual path of each input, and a sealed memory file with its bytes."""
-    seed: int
-    config: SandboxConfig
+    path: str
+    """Virtual."""
+    data: bytes
+    """The file's."""
+    description: dict[str, Any]
+    """For `thyme.sandbox.jail.pictures.Input`."""
+
+
+class Pixels:
+    """Descriptors of the decoded pixels of some inputs."""
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self.positions: list[int] = []
+        """Of the inputs, among all of the session."""
+        self.descriptors: list[int] = []
+
+    def add(self, position: int, descriptor: int) -> None:
+        """Own one more."""
+        self.positions.append(position)
+        self.descriptors.append(descriptor)
+
+    def close(self) -> None:
+        """Close them."""
+        while self.descriptors:
+            os.close(self.descriptors.pop())
+        self.positions.clear()
 
 
 @dataclass(frozen=True)
+class Order:
+    """What a session is made of."""
+
+    inputs: tuple[InputFile, ...]
+    seed: int
+    config: SandboxConfig
+    pixels: Callable[[], Awaitable[Pixels]]
+    """Gives the decoded pixels of the inputs, for the caller to close."""
+
+
 class SessionProcess:
     """A session that is alive, or was."""
 
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    handle: int
-    """Descriptor of the process."""
-    memory: mmap.mmap
-    usage: Usage | None
-    """What it writes, where no mount limits it."""
+    def __init__(self, name: str, channel: Channel, handle: int, memory: mmap.mmap, usage: Usage | None) -> None:
+        """Take over a process; use `start`.
+
+        Args:
+            name: Of its folder.
+            channel: The stream to it.
+            handle: Descriptor of the process.
+            memory: Shared with it, for the pictures that come back.
+            usage: What it writes, where no mount limits it.
+        """
+        self.name, self.memory = name, memory
+        self._channel, self._handle, self._usage = channel, handle, usage
+        self._loop = asyncio.get_running_loop()
+        self._pausing: asyncio.TimerHandle | None = None
+        self._paused = False
 
     @classmethod
-    async def start(cls, zygote: ZygoteProcess, order: Order) -> SessionProcess:
-        """Fork a session and wait until it is locked down.
+    async def start(cls, zygote: ZygoteProcess, config: SandboxConfig) -> SessionProcess:
+        """Fork a session, which locks itself down and waits for `bind`.
 
         Raises:
-            SandboxDiedError: The zygote, or the session at its start, went away.
-            SandboxError: The session could not be set up.
+            SandboxDiedError: The zygote went away.
+            SandboxError: The session could not be started.
         """
-        name, timeout_s = new_name(), order.config.start_timeout_s
-        try:
-            ours, handle, memory = await _fork(zygote, name, order)
-        except OSError as error:
-            raise SandboxError(f"a session could not be started: {error}") from error
-        try:
-            reader, writer = await asyncio.open_unix_connection(sock=ours)
-        except BaseException:  # without its stream the session ends by itself
-            ours.close()
-            os.close(handle)
-            memory.close()
-            raise
-        usage = Usage(zygote.folder / "sessions" / name, handle, order.config) if zygote.folder else None
-        process = cls(reader, writer, handle, memory, usage)
-        try:
-            await process._await_ready(timeout_s)
-        except BaseException:
-            await process.kill()
-            raise
-        process.pause()
+        name = new_name()
+        with contextlib.ExitStack() as undo:
+            try:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+                undo.callback(ours.close)
+                with theirs:
+                    pixels = wire.shared_memory(wire.shared_bytes(config))
+                    try:
+                        memory = mmap.mmap(pixels, 0)
+                        undo.callback(memory.close)
+                        handle = await zygote.fork(name, (theirs.fileno(), pixels), config.start_timeout_s)
+                    finally:
+                        os.close(pixels)
+            except OSError as error:
+                raise SandboxError(f"a session could not be started: {error}") from error
+            undo.callback(os.close, handle)
+            usage = Usage(zygote.folder / "sessions" / name, handle, config) if zygote.folder else None
+            process = cls(name, Channel(ours), handle, memory, usage)
+            undo.pop_all()
         return process
-
-    async def _await_ready(self, timeout_s: float) -> None:
-        try:
-            async with asyncio.timeout(timeout_s):
-                message = await wire.receive(self.reader, 1 << 16)
-        except (TimeoutError, OSError, wire.ProtocolError, asyncio.IncompleteReadError) as error:
-            raise SandboxDiedError(f"a session did not start: {type(error).__name__}") from None
-        if message != _READY:
-            raise SandboxError(f"a session could not be set up: {message[:500].decode(errors='replace')}")
-
-    def pause(self) -> None:
-        """Stop every thread of it: between two runs a session takes no CPU."""
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        self._signal(signal.SIGCONT)
 
     @property
     def ended(self) -> bool:
         """Whether the process is gone."""
-        return has_ended(self.handle)
+        return has_ended(self._handle)
 
-    async def ask(self, message: dict[str, str], most_bytes: int) -> bytes:
-        """Send a message and wait for the answer; the caller sets the time limit.
+    async def send_bind(self, seed: int, inputs: Sequence[dict[str, Any]]) -> None:
+        """Tell it its seed and its inputs; `await_ready` waits for it to have understood.
 
         Raises:
+            SandboxDiedError: It ended.
+        """
+        try:
+            await self._channel.send(wire.pack({"bind": {"seed": seed, "inputs": list(inputs)}}))
+        except OSError as error:
+            raise SandboxDiedError(f"a session did not start: {error}") from None
+
+    def copy_in(self, files: Iterable[tuple[str, bytes]]) -> None:
+        """Give it its input files, where no mount shows them: virtual path and bytes of each.
+
+        Raises:
+            SandboxError: There is no room for them.
+        """
+        assert self._usage is not None
+        try:
+            for path, data in files:
+                _write(Path(f"{self._usage.folder}{path}"), data)
+        except OSError as error:
+            raise SandboxError(f"the input files could not be written: {error}") from error
+
+    async def await_ready(self, timeout_s: float) -> None:
+        """Wait until it is locked down and bound.
+
+        Raises:
+            SandboxDiedError: It ended, or took longer than `timeout_s`.
+            SandboxError: It could not be set up; the message is its own.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                message = await self._channel.receive(1 << 16)
+        except (TimeoutError, OSError, wire.ProtocolError) as error:
+            raise SandboxDiedError(f"a session did not start: {type(error).__name__}") from None
+        if json.loads(message) != {"ready": True}:  # it has not seen any code yet
+            raise SandboxError(f"a session could not be set up: {message[:500].decode(errors='replace')}")
+
+    async def ask(
+        self, message: dict[str, Any], most_bytes: int, timeout_s: float, descriptors: Sequence[int] = ()
+    ) -> bytes:
+        """Let it run, and wait for the answer; then it is stopped until the next time.
+
+        Args:
+            message: The request.
+            most_bytes: That the answer may have.
+            timeout_s: Seconds it may take.
+            descriptors: Go with the request; the caller keeps its own copies.
+
+        Raises:
+            TimeoutError: It took longer.
             OverQuotaError: The session took more than it may.
             wire.ProtocolError: The answer is too long.
-            asyncio.IncompleteReadError: The session ended.
+            OSError: The session ended.
         """
-        self.writer.write(wire.pack(message))
-        await self.writer.drain()
-        if self.usage is None:
-            return await wire.receive(self.reader, most_bytes)
-        answer = asyncio.ensure_future(wire.receive(self.reader, most_bytes))
+        self._resume()
+        watch = _Watch(self._usage, self._channel) if self._usage else None
         try:
-            while not (await asyncio.wait({answer}, timeout=_WATCH_S))[0]:
-                _check(self.usage)
-            _check(self.usage)
-            return answer.result()
+            async with asyncio.timeout(timeout_s):
+                await self._channel.send(wire.pack(message), descriptors)
+                answer = await self._channel.receive(most_bytes)
+            if watch:
+                watch.last_look()
         finally:
-            answer.cancel()
-            await asyncio.wait({answer})
-            if not answer.cancelled():
-                answer.exception()  # so that nobody hears of it twice
+            if watch:
+                watch.stop()
+        self._pausing = self._loop.call_later(_PAUSE_AFTER_S, self._pause)
+        return answer
 
-    async def kill(self) -> None:
-        """End the process and remove everything that belonged to it."""
-        self._signal(signal.SIGKILL)
-        self.writer.transport.abort()
-        await ended(self.handle)
-        os.close(self.handle)
-        self.memory.close()
-        if self.usage:
-            remove_tree(self.usage.folder)
+    def _pause(self) -> None:
+        """Stop every thread of it: between two runs a session takes no CPU."""
+        self._signal(signal.SIGSTOP)
+        self._paused = True
+
+    def _resume(self) -> None:
+        if self._pausing:
+            self._pausing.cancel()
+        if self._paused:
+            self._signal(signal.SIGCONT)
+            self._paused = False
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.handle, number)
+            signal.pidfd_send_signal(self._handle, number)
+
+    async def kill(self) -> None:
+        """End the process and remove everything that belonged to it."""
+        if self._pausing:
+            self._pausing.cancel()
+        self._signal(signal.SIGKILL)
+        self._channel.close()
+        await ended(self._handle)
+        os.close(self._handle)
+        self.memory.close()
+        if self._usage:
+            await asyncio.to_thread(remove_tree, self._usage.folder)
 
 
-async def _fork(zygote: ZygoteProcess, name: str, order: Order) -> tuple[socket.socket, int, mmap.mmap]:
-    """Our end of the stream, the process, and the memory that pictures come back through."""
-    config = order.config
-    request = {
-        "name": name,
-        "seed": order.seed,
-        "inputs": [path for path, _ in order.inputs],
-        "repairs": list(config.repairs),
-        "limits": config.model_dump(exclude={"isolation", "repairs", "importable"}),
-    }
-    with contextlib.ExitStack() as undo:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        undo.callback(ours.close)
-        with theirs:
-            pixels = wire.shared_memory(wire.shared_bytes(config))
-            try:
-                memory = mmap.mmap(pixels, 0)
-                undo.callback(memory.close)
-                descriptors = [theirs.fileno(), pixels, *(descriptor for _, descriptor in order.inputs)]
-                handle = await zygote.fork(request, descriptors, config.start_timeout_s)
-            finally:
-                os.close(pixels)
-        undo.pop_all()
-    return ours, handle, memory
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)  # the session makes it too, at its start
+    with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o444), "wb") as file:
+        file.write(data)
 
 
-def _check(usage: Usage) -> None:
+class _Watch:
+    """Looks at what a session takes while its code runs, and lets the wait for its answer fail where it is too much."""
+
+    def __init__(self, usage: Usage, channel: Channel) -> None:
+        self._usage, self._channel = usage, channel
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(_WATCH_S, self._look)
+
+    def _look(self) -> None:
+        if excess := _excess(self._usage):
+            self._channel.fail(excess)
+        self._timer = self._loop.call_later(_WATCH_S, self._look)
+
+    def last_look(self) -> None:
+        """Look once more, now that it has answered."""
+        if excess := _excess(self._usage):
+            raise excess
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+
+
+def _excess(usage: Usage) -> OverQuotaError | None:
     if threads := usage.excess_threads():
-        raise OverQuotaError("ThreadLimit", f"the code started {threads} and was stopped")
+        return OverQuotaError("ThreadLimit", f"the code started {threads} and was stopped")
     if excess := usage.excess():
-        raise OverQuotaError("DiskLimit", f"the code wrote {excess} and was stopped")
+        return OverQuotaError("DiskLimit", f"the code wrote {excess} and was stopped")
+    return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -11,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from thyme.config.sandbox import SandboxConfig
 from thyme.errors import SandboxError
 from thyme.sandbox import wire
-from thyme.sandbox.process import Order, OverQuotaError, SessionProcess
+from thyme.sandbox.process import Order, OverQuotaError, Pixels, SessionProcess
 from thyme.types import Execution, ExecutionError
 
 LOST = "variables and files of earlier blocks are gone"
@@ -26,12 +25,14 @@ class BrokerSession:
         """Prepare; nothing is started before `open`.
 
         Args:
-            order: What the process is made of; its inputs are owned by this session.
+            order: What the process is made of.
             isolation: Level in force.
             fork: Starts a process.
         """
         self._order, self._isolation, self._fork = order, isolation, fork
         self._process: SessionProcess | None = None
+        self._pixels: asyncio.Future[Pixels] | None = None
+        """On their way to the process that is alive now, which gets them with the first code."""
         self._replaced = False
         self._turn = asyncio.Lock()
         self._closed = False
@@ -42,7 +43,13 @@ class BrokerSession:
 
     async def open(self) -> None:
         """Start the process."""
+        await self._start_process()
+
+    async def _start_process(self) -> SessionProcess:
         self._process = await self._fork(self._order)
+        if self._order.inputs:
+            self._pixels = asyncio.ensure_future(self._order.pixels())
+        return self._process
 
     async def run(self, code: str) -> Execution:
         """Run one code block; see `thyme.sandbox.base.Session.run`."""
@@ -57,7 +64,6 @@ class BrokerSession:
                 answer = await self._exchange(process, code)
                 duration_s = time.perf_counter() - started
                 if not isinstance(answer, ExecutionError):
-                    process.pause()
                     return await self._finished(code, process, answer, duration_s, unnoticed)
             except BaseException:  # cancelled, most likely: what the process does now, nobody knows
                 await self._end_process()
@@ -70,18 +76,19 @@ class BrokerSession:
         unnoticed = self._process is not None and self._process.ended
         if unnoticed:
             await self._end_process()
-        if self._process is None:
-            self._process = await self._fork(self._order)
-            self._replaced = True
-        return self._process, unnoticed
+        if self._process is not None:
+            return self._process, False
+        self._replaced = True
+        return await self._start_process(), unnoticed
 
     async def _exchange(self, process: SessionProcess, code: str) -> wire.Reply | ExecutionError:
         """Send the code and wait for the answer, or for what ends the session instead."""
         config, request_id = self._config, secrets.token_hex(16)
-        process.resume()
+        pixels = await self._pixels if self._pixels else Pixels()
+        self._pixels = None
+        request = {"id": request_id, "code": code, "pixels": pixels.positions}
         try:
-            async with asyncio.timeout(config.timeout_s):
-                data = await process.ask({"id": request_id, "code": code}, config.message_bytes)
+            data = await process.ask(request, config.message_bytes, config.timeout_s, pixels.descriptors)
             return wire.read_reply(data, request_id, config)
         except TimeoutError:
             message = f"the code ran longer than {config.timeout_s:g} s and was stopped"
@@ -90,8 +97,10 @@ class BrokerSession:
             return ExecutionError(type=excess.limit, message=str(excess))
         except wire.ProtocolError as fault:
             return ExecutionError(type="Killed", message=f"the session was stopped: {fault}")
-        except (asyncio.IncompleteReadError, OSError):
+        except OSError:
             return ExecutionError(type="Killed", message="the process of the code ended before the code did")
+        finally:
+            pixels.close()
 
     async def _finished(
         self, code: str, process: SessionProcess, reply: wire.Reply, duration_s: float, unnoticed: bool
@@ -132,14 +141,13 @@ class BrokerSession:
 
     async def _end_process(self) -> None:
         process, self._process = self._process, None
+        pixels, self._pixels = self._pixels, None
+        if pixels is not None and not pixels.cancel() and not pixels.cancelled():
+            pixels.result().close()
         if process is not None:
             await asyncio.shield(process.kill())
 
     async def aclose(self) -> None:
-        """End the process and forget the inputs."""
-        if self._closed:
-            return
+        """End the process."""
         self._closed = True
         await self._end_process()
-        for _, descriptor in self._order.inputs:
-            os.close(descriptor)

@@ -12,12 +12,13 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from thyme.config.sandbox import SandboxConfig
-from thyme.errors import IsolationError, SandboxDiedError
+from thyme.errors import IsolationError, SandboxDiedError, SandboxError
 from thyme.sandbox.files import remove_tree
 from thyme.sandbox.runtime import Runtime, runtime_for
 
@@ -42,20 +43,26 @@ _ENVIRONMENT = {
     # Huge pages where they are to be had: page faults are most of what a session's first steps cost.
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=2",
 }
+_NONE = -1
+"""In the place of a descriptor, in an answer that brings none."""
 
 
 class ZygoteProcess:
-    """A running zygote. Requests are answered in order."""
+    """A running zygote. Requests go out at once and are answered in their order."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], control: socket.socket, level: str, folder: Path | None
     ) -> None:
-        """Take over a process that said it is ready; use `start`."""
+        """Take over a process that was started; use `start`."""
         self._process, self._control, self.level, self.folder = process, control, level, folder
+        self._number = control.fileno()
+        self._loop = asyncio.get_running_loop()
         self._handles: list[int] = []
         """Descriptor of the process that forks, once it is ready."""
-        self._turn = asyncio.Lock()
+        self._waiting: deque[asyncio.Future[int]] = deque()
         self.dead = False
+        self.on_death: Callable[[], None] = _nothing
+        """Called once, when it is found dead before `aclose`."""
 
     @property
     def pid(self) -> int:
@@ -84,22 +91,29 @@ class ZygoteProcess:
         ours.setblocking(False)
         zygote = cls(process, ours, level, folder)
         try:
-            await zygote._order(runtime, config.start_timeout_s)
+            await zygote._order(runtime, config)
         except BaseException:
-            await zygote.aclose()
+            await asyncio.shield(zygote.aclose())
             raise
+        zygote._loop.add_reader(zygote._number, zygote._answered)
         return zygote
 
-    async def _order(self, runtime: Runtime, timeout_s: float) -> None:
-        order = {"level": self.level, "runtime": runtime.to_json(), "folder": str(self.folder or "")}
+    async def _order(self, runtime: Runtime, config: SandboxConfig) -> None:
+        order = {
+            "level": self.level,
+            "runtime": runtime.to_json(),
+            "folder": str(self.folder or ""),
+            "repairs": list(config.repairs),
+            "limits": config.model_dump(exclude={"isolation", "repairs", "importable"}),
+        }
         self._control.send(json.dumps(order).encode())
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(config.start_timeout_s):
                 await _readable(self._control)
             answer, handles, _, _ = socket.recv_fds(self._control, 1 << 16, 1)
             self._handles += handles
         except TimeoutError:
-            raise IsolationError(f"the zygote did not start within {timeout_s:g} s") from None
+            raise IsolationError(f"the zygote did not start within {config.start_timeout_s:g} s") from None
         except OSError:
             answer = b""
         if not answer:
@@ -108,12 +122,12 @@ class ZygoteProcess:
         if failed:
             raise IsolationError(str(failed))
 
-    async def fork(self, request: dict[str, Any], descriptors: Sequence[int], timeout_s: float) -> int:
+    async def fork(self, name: str, descriptors: Sequence[int], timeout_s: float) -> int:
         """Fork a session.
 
         Args:
-            request: For `thyme.sandbox.jail.session.serve`.
-            descriptors: Its end of the stream, the pixel memory, the inputs; the caller keeps its own copies.
+            name: Of its folder.
+            descriptors: Its end of the stream, and the pixel memory; the caller keeps its own copies.
             timeout_s: Seconds it may take.
 
         Returns:
@@ -121,54 +135,109 @@ class ZygoteProcess:
 
         Raises:
             SandboxDiedError: The zygote went away.
+            SandboxError: It could not fork.
         """
-        await self._turn.acquire()
-        try:
-            if self.dead:
-                raise SandboxDiedError("the zygote has ended")
-            socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
-        except BaseException as error:
-            self._turn.release()
-            if isinstance(error, OSError):
-                self.dead = True
-                raise SandboxDiedError(f"the zygote does not answer: {error}") from None
-            raise
-        answer = asyncio.ensure_future(self._answer(timeout_s))
-        try:
-            return await asyncio.shield(answer)
-        except asyncio.CancelledError:  # the answer still comes, and must not be taken for that to the next request
-            answer.add_done_callback(_close_unwanted)
-            raise
+        return await self._request({"fork": name}, descriptors, timeout_s)
 
-    async def _answer(self, timeout_s: float) -> int:
-        """The answer to the request that was just sent; then it is the next one's turn."""
+    async def link(
+        self,
+        name: str,
+        files: Sequence[tuple[int, str]],
+        new: Sequence[tuple[int, int]],
+        old: Sequence[int],
+        timeout_s: float,
+    ) -> None:
+        """Show a session its input files; only at the level ``namespaces``.
+
+        Args:
+            name: Of the session.
+            files: Number in the store, and name in the session's input folder.
+            new: Number and descriptor of files that are to be put into the store before.
+            old: Numbers of files that are to be removed from the store after.
+            timeout_s: Seconds it may take.
+
+        Raises:
+            SandboxDiedError: The zygote went away.
+            SandboxError: There is no room for the files.
+        """
+        request = {"link": name, "files": files, "new": [number for number, _ in new], "old": old}
+        await self._request(request, [descriptor for _, descriptor in new], timeout_s)
+
+    async def _request(self, request: dict[str, Any], descriptors: Sequence[int], timeout_s: float) -> int:
+        await self._send(json.dumps(request).encode(), descriptors)
+        answer: asyncio.Future[int] = self._loop.create_future()
+        self._waiting.append(answer)
         try:
             async with asyncio.timeout(timeout_s):
-                await _readable(self._control)
-            message, handles, _, _ = socket.recv_fds(self._control, 64, 1)
-            if not message or not handles:
-                raise ConnectionResetError("it has ended")
-            return handles[0]
-        except (OSError, TimeoutError) as error:
-            self.dead = True
-            raise SandboxDiedError(f"the zygote does not answer: {error or type(error).__name__}") from None
-        finally:
-            self._turn.release()
+                return await answer
+        except TimeoutError:
+            _let_go(answer)
+            self._die(f"no answer within {timeout_s:g} s")
+            raise SandboxDiedError(f"the zygote does not answer: no answer within {timeout_s:g} s") from None
+        except BaseException:
+            _let_go(answer)  # it still comes, and is not taken for that to the next request
+            raise
+
+    async def _send(self, message: bytes, descriptors: Sequence[int]) -> None:
+        while not self.dead:
+            try:
+                socket.send_fds(self._control, [message], list(descriptors))
+                return
+            except BlockingIOError:
+                await _writable(self._control)
+            except OSError as error:
+                self._die(str(error))
+        raise SandboxDiedError("the zygote has ended")
+
+    def _answered(self) -> None:
+        try:
+            message, handles, _, _ = socket.recv_fds(self._control, 1 << 12, 1)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._die(str(error))
+            return
+        if not message or not self._waiting:
+            self._die("it has ended")
+            return
+        answer, handle = self._waiting.popleft(), handles[0] if handles else _NONE
+        if answer.done():
+            _close(handle)
+        elif failed := json.loads(message).get("failed"):
+            answer.set_exception(SandboxError(f"a session could not be set up: {failed}"))
+        else:
+            answer.set_result(handle)
+
+    def _die(self, reason: str) -> None:
+        """Nothing more comes from it: tell everybody who waits."""
+        if self.dead:
+            return
+        self.dead = True
+        self._loop.remove_reader(self._number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, signal.SIGKILL)
+        for answer in self._waiting:
+            if not answer.done():
+                answer.set_exception(SandboxDiedError(f"the zygote does not answer: {reason}"))
+        self._waiting.clear()
+        self.on_death()
 
     async def aclose(self) -> None:
         """End the zygote and every session forked from it, and remove their files."""
-        self.dead = True
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._process.pid, signal.SIGKILL)
-        await asyncio.shield(loop.run_in_executor(None, self._process.wait))
+        self.on_death = _nothing
+        self._die("it was ended")
+        await asyncio.shield(self._loop.run_in_executor(None, self._process.wait))
         self._control.close()
         for handle in self._handles:
             await ended(handle)
             os.close(handle)
         self._handles.clear()
         if self.folder:
-            remove_tree(self.folder)
+            await asyncio.to_thread(remove_tree, self.folder)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _spawn(runtime: Runtime, control: socket.socket) -> subprocess.Popen[bytes]:
@@ -208,27 +277,35 @@ def has_ended(handle: int) -> bool:
 
 async def ended(handle: int) -> None:
     """Wait until the process behind a descriptor, that was killed, is gone: a matter of milliseconds."""
-    while not has_ended(handle):
-        await asyncio.sleep(0.0005)
+    if not has_ended(handle):
+        await _ready(handle, asyncio.get_running_loop().add_reader, asyncio.get_running_loop().remove_reader)
 
 
-def _close_unwanted(answer: asyncio.Future[int]) -> None:
-    """Let go of a session that nobody waits for any more; without its stream it ends by itself."""
-    if not answer.cancelled() and answer.exception() is None:
-        os.close(answer.result())
+def _let_go(answer: asyncio.Future[int]) -> None:
+    """Nobody waits for this answer any more: a session that it brings ends by itself, without its stream."""
+    if not answer.cancel() and not answer.cancelled() and answer.exception() is None:
+        _close(answer.result())
+
+
+def _close(handle: int) -> None:
+    if handle != _NONE:
+        os.close(handle)
 
 
 async def _readable(connection: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
+    await _ready(connection.fileno(), loop.add_reader, loop.remove_reader)
 
-    def wake() -> None:
-        if not ready.done():
-            ready.set_result(None)
 
-    descriptor = connection.fileno()  # asked once: it may be closed meanwhile
-    loop.add_reader(descriptor, wake)
+async def _writable(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    await _ready(connection.fileno(), loop.add_writer, loop.remove_writer)
+
+
+async def _ready(descriptor: int, add: Callable[..., object], remove: Callable[[int], object]) -> None:
+    ready = asyncio.Event()
+    add(descriptor, ready.set)
     try:
-        await ready
+        await ready.wait()
     finally:
-        loop.remove_reader(descriptor)
+        remove(descriptor)

@@ -26,6 +26,8 @@ class Place:
 
     prefix: str
     """Put before a virtual path it gives the real one; empty at the level ``namespaces``."""
+    inputs: str
+    """Folder that is shown as `INPUT`, at the level ``namespaces``."""
     readable: tuple[str, ...]
     """What the session's own Landlock layer lets it read."""
 
@@ -34,36 +36,26 @@ class Place:
         return self.prefix + path
 
 
-def make_folders(place: Place, limits: dict[str, Any], inputs: list[tuple[str, int]]) -> None:
-    """Make the session's folders and put its inputs there.
+def make_folders(place: Place, limits: dict[str, Any]) -> None:
+    """Make the session's folders.
 
     Args:
         place: Where.
         limits: The limits of `SandboxConfig`.
-        inputs: Virtual path of each input image, and a sealed memory file with its bytes.
     """
+    inputs = -1
     if not place.prefix:
         kernel.unshare(kernel.CLONE_NEWNS)
+        inputs = kernel.open_tree(place.inputs)
         size = f"size={limits['disk_mb'] * _MIB},nr_inodes={limits['inodes']},mode=755"
-        kernel.mount("tmpfs", root.DATA, "tmpfs", _TMPFS, size)
+        kernel.mount("tmpfs", root.DATA, "tmpfs", _TMPFS, size)  # hides the store, of which it keeps its own folder
     for folder in (INPUT, OUTPUT, SCRATCH):
-        os.makedirs(place.real(folder), mode=0o755)
-    if not place.prefix and inputs:
-        total = sum((os.fstat(descriptor).st_size + 8191) & ~4095 for _, descriptor in inputs)
-        kernel.mount("tmpfs", INPUT, "tmpfs", _TMPFS, f"size={total},nr_inodes={len(inputs) + 8},mode=755")
-    for path, descriptor in inputs:
-        _copy_in(descriptor, place.real(path))
-    if not place.prefix and inputs:
-        kernel.mount(None, INPUT, None, kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | _TMPFS)
-
-
-def _copy_in(source: int, path: str) -> None:
-    target = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o444)
-    offset, left = 0, os.fstat(source).st_size
-    while left:
-        sent = os.sendfile(target, source, offset, left)
-        offset, left = offset + sent, left - sent
-    os.close(target)
+        os.makedirs(place.real(folder), mode=0o755, exist_ok=True)
+    if inputs >= 0:
+        kernel.attach_tree(inputs, INPUT)
+        os.close(inputs)
+        read_only = kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | kernel.MS_NOATIME | _TMPFS
+        kernel.mount(None, INPUT, None, read_only)
 
 
 def keep_descriptors(control: int) -> None:

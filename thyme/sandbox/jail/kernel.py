@@ -15,11 +15,11 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_NOATIME = 1, 2, 4, 8, 32, 1024
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 MNT_DETACH = 2
 
-_PROT_READ_AND_WRITE, _MAP_SHARED = 3, 1
+_PROT_READ, _PROT_WRITE, _MAP_SHARED, _MAP_PRIVATE = 1, 2, 1, 2
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 24, 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
@@ -102,7 +102,19 @@ def die_with_parent() -> None:
 
 def map_shared(descriptor: int, size: int) -> memoryview:
     """Map a file for good, to be read and written. Unlike `mmap.mmap`, this keeps no descriptor of the file."""
-    address = _libc.mmap(None, size, _PROT_READ_AND_WRITE, _MAP_SHARED, descriptor, 0)
+    return _map(descriptor, size, _PROT_READ | _PROT_WRITE, _MAP_SHARED)
+
+
+def map_sealed(descriptor: int) -> memoryview:
+    """Map a file for good, to be read, and close its descriptor."""
+    try:
+        return _map(descriptor, os.fstat(descriptor).st_size, _PROT_READ, _MAP_PRIVATE).toreadonly()
+    finally:
+        os.close(descriptor)
+
+
+def _map(descriptor: int, size: int, protection: int, flags: int) -> memoryview:
+    address = _libc.mmap(None, size, protection, flags, descriptor, 0)
     if address == ctypes.c_void_p(-1).value:
         _check(-1, "mmap")
     return memoryview((ctypes.c_char * size).from_address(address)).cast("B")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import struct
 import sys
 import warnings
@@ -16,6 +17,7 @@ from .paths import Paths
 from .pictures import Input
 
 _LENGTH = struct.Struct("<I")
+_PART, _MOST_DESCRIPTORS = 1 << 16, 253
 
 
 @dataclass(frozen=True)
@@ -24,61 +26,71 @@ class Start:
 
     place: confine.Place
     """Where the session's files lie."""
+    limits: dict[str, Any]
+    """Of `SandboxConfig`."""
+    repairs: list[str]
+    """Names of those that are on."""
     base_bytes: int
     """Address space that the zygote takes."""
     system_calls: seccomp.Filter
 
 
-def serve(request: dict[str, Any], descriptors: list[int], start: Start) -> None:
+def serve(descriptors: list[int], start: Start) -> None:
     """Become a session and answer until the broker goes away.
 
     Args:
-        request: ``inputs`` (virtual paths), ``seed``, ``repairs`` and ``limits``.
-        descriptors: Control stream, pixel memory, then one memory file for each input.
+        descriptors: Control stream, pixel memory.
         start: The rest.
     """
-    limits, place = request["limits"], start.place
-    control, pixels, *inputs = descriptors
+    control, pixels = descriptors
+    shared = kernel.map_shared(pixels, os.fstat(pixels).st_size)
+    confine.keep_descriptors(control)
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=confine.CONTROL)
     try:
-        confine.reset_signals()
-        confine.make_folders(place, limits, list(zip(request["inputs"], inputs, strict=True)))
-        os.chdir(place.real(confine.OUTPUT))
-        shared = kernel.map_shared(pixels, os.fstat(pixels).st_size)
-        confine.keep_descriptors(control)
-        control = confine.CONTROL
-        interpreter = Interpreter(Paths(place.prefix, (), request["repairs"]), limits, shared)
-        interpreter.bind([Input(path, "", "", 0, 0) for path in request["inputs"]], request["seed"])
-        confine.set_limits(limits, start.base_bytes + len(shared))
-        confine.lock(place, limits, start.system_calls)
+        interpreter = _locked_down(shared, start)
+        order = _receive(stream)[0]["bind"]
+        interpreter.bind([Input(**item) for item in order["inputs"]], order["seed"])
     except BaseException as error:  # whatever it is, the broker is to be told why there is no session
-        _send(control, {"fatal": f"{type(error).__name__}: {error}"})
+        _send(stream, {"fatal": f"{type(error).__name__}: {error}"})
         os._exit(1)
-    warnings.simplefilter("ignore")
-    _send(control, {"ready": True})
+    _send(stream, {"ready": True})
     while True:
-        request = json.loads(_receive(control))
+        request, given = _receive(stream)
+        for index, descriptor in zip(request.get("pixels", ()), given, strict=True):
+            interpreter.pictures.give(index, kernel.map_sealed(descriptor))
         reply = interpreter.run(request["code"])
         sys.stdout = sys.stderr = None  # threads that live on have nowhere to print
-        _send(control, {"id": request["id"], **reply})
+        _send(stream, {"id": request["id"], **reply})
 
 
-def _send(control: int, message: dict[str, Any]) -> None:
+def _locked_down(shared: memoryview, start: Start) -> Interpreter:
+    """The interpreter of this process, which nothing gets out of any more."""
+    limits, place = start.limits, start.place
+    confine.reset_signals()
+    confine.make_folders(place, limits)
+    os.chdir(place.real(confine.OUTPUT))
+    interpreter = Interpreter(Paths(place.prefix, (), start.repairs), limits, shared)
+    warnings.simplefilter("ignore")
+    confine.set_limits(limits, start.base_bytes + len(shared))
+    confine.lock(place, limits, start.system_calls)
+    return interpreter
+
+
+def _send(stream: socket.socket, message: dict[str, Any]) -> None:
     data = json.dumps(message).encode()
     view = memoryview(_LENGTH.pack(len(data)) + data)
     while view:
-        view = view[os.write(control, view) :]
+        view = view[os.write(stream.fileno(), view) :]
 
 
-def _receive(control: int) -> bytes:
-    (length,) = _LENGTH.unpack(_exactly(control, _LENGTH.size))
-    return _exactly(control, length)
-
-
-def _exactly(control: int, length: int) -> bytes:
-    data = bytearray()
-    while len(data) < length:
-        part = os.read(control, length - len(data))
-        if not part:
-            os._exit(0)
+def _receive(stream: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """The broker's next message, and the descriptors that came with it."""
+    part, given, _, _ = socket.recv_fds(stream, _PART, _MOST_DESCRIPTORS)
+    data = bytearray(part)
+    while part and (len(data) < _LENGTH.size or len(data) < _LENGTH.size + _LENGTH.unpack_from(data)[0]):
+        part = os.read(stream.fileno(), _PART)
         data += part
-    return bytes(data)
+    if not part:
+        os._exit(0)
+    message: dict[str, Any] = json.loads(data[_LENGTH.size :])
+    return message, given

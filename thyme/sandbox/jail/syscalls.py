@@ -17,7 +17,7 @@ def _names(text: str) -> frozenset[str]:
 
 ALLOWED = _names(
     # files that are already open, and the ones that Landlock and the mounts let be opened
-    "read write readv writev pread64 pwrite64 preadv pwritev close close_range lseek dup dup2 dup3 pipe pipe2 "
+    "read write recvmsg readv writev pread64 pwrite64 preadv pwritev close close_range lseek dup dup2 dup3 pipe pipe2 "
     "open openat access faccessat faccessat2 stat fstat lstat newfstatat statx statfs fstatfs readlink readlinkat "
     "getdents64 getcwd chdir fchdir mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 "
     "ftruncate fsync fdatasync fallocate fadvise64 copy_file_range sendfile "
@@ -48,7 +48,7 @@ X86_64 = _table(
     "read=0 write=1 open=2 close=3 stat=4 fstat=5 lstat=6 poll=7 lseek=8 mmap=9 mprotect=10 munmap=11 brk=12 "
     "rt_sigaction=13 rt_sigprocmask=14 rt_sigreturn=15 ioctl=16 pread64=17 pwrite64=18 readv=19 writev=20 "
     "access=21 pipe=22 select=23 sched_yield=24 mremap=25 msync=26 madvise=28 dup=32 dup2=33 pause=34 "
-    "nanosleep=35 getitimer=36 alarm=37 setitimer=38 getpid=39 sendfile=40 socket=41 connect=42 sendto=44 "
+    "nanosleep=35 getitimer=36 alarm=37 setitimer=38 getpid=39 sendfile=40 socket=41 connect=42 sendto=44 recvmsg=47 "
     "socketpair=53 clone=56 fork=57 vfork=58 execve=59 exit=60 wait4=61 kill=62 uname=63 shmget=29 fcntl=72 "
     "fsync=74 fdatasync=75 truncate=76 ftruncate=77 getcwd=79 chdir=80 fchdir=81 rename=82 mkdir=83 rmdir=84 "
     "link=86 unlink=87 symlink=88 readlink=89 chmod=90 fchmod=91 chown=92 umask=95 gettimeofday=96 "
@@ -80,7 +80,7 @@ AARCH64 = _table(
     "tgkill=131 sigaltstack=132 rt_sigaction=134 rt_sigprocmask=135 rt_sigreturn=139 times=153 getgroups=158 "
     "uname=160 getrusage=165 umask=166 prctl=167 getcpu=168 gettimeofday=169 getpid=172 getppid=173 "
     "getuid=174 geteuid=175 getgid=176 getegid=177 gettid=178 sysinfo=179 shmget=194 socket=198 "
-    "socketpair=199 connect=203 sendto=206 brk=214 munmap=215 mremap=216 add_key=217 request_key=218 "
+    "socketpair=199 connect=203 sendto=206 recvmsg=212 brk=214 munmap=215 mremap=216 add_key=217 request_key=218 "
     "keyctl=219 clone=220 execve=221 mmap=222 fadvise64=223 mprotect=226 msync=227 madvise=233 "
     "perf_event_open=241 wait4=260 prlimit64=261 open_by_handle_at=265 setns=268 process_vm_readv=270 "
     "process_vm_writev=271 renameat2=276 seccomp=277 getrandom=278 memfd_create=279 bpf=280 execveat=281 "

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from . import confine, kernel, landlock, root, seccomp, session
+from . import confine, inputs, kernel, landlock, root, seccomp, session
 
 WARM = """
     array ast base64 bisect builtins calendar cmath collections copy csv dataclasses datetime decimal dis enum
@@ -59,16 +59,20 @@ class Zygote:
         """Enter the level that is ordered, and warm up.
 
         Args:
-            order: ``level``, ``runtime`` (see `thyme.sandbox.runtime`), and ``folder``, a private folder at the level
-                ``landlock``.
+            order: ``level``, ``runtime`` (see `thyme.sandbox.runtime`), ``limits`` and ``repairs`` of `SandboxConfig`,
+                and ``folder``, a private folder at the level ``landlock``.
         """
         runtime = order["runtime"]
-        self._level, self._folder, self._count = order["level"], order["folder"], 0
+        self._level, self._folder = order["level"], order["folder"]
+        self._limits, self._repairs = order["limits"], order["repairs"]
+        self._children: dict[int, str] = {}
+        """Process id of each session, and its name."""
         self._pid_namespace = -1
         _raise_oom_score()
         self._system_calls = seccomp.Filter()  # an architecture without a table fails here, not in the first session
         if self._level == "namespaces":
             self._pid_namespace, statistics = root.enter(runtime)
+            inputs.mount()
             search, self._readable = [*runtime["standard_library"], root.SITE], _EVERYTHING
         else:
             statistics = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
@@ -100,31 +104,52 @@ class Zygote:
         return link_folder(f"{self._folder}/{name}", {os.path.basename(path): path for path in parts})
 
     def serve(self, control: socket.socket) -> None:
-        """Fork a session for each request, until the broker goes away."""
+        """Do what is asked for, one after the other, until the broker goes away."""
         while True:
             ready = select.select([control], [], [], _IDLE_S)[0]
-            _reap()
+            self._reap()
             if not ready:
                 continue
             message, descriptors, _, _ = socket.recv_fds(control, 1 << 20, _MOST_DESCRIPTORS)
             if not message:
                 return
-            self._fork(control, json.loads(message), descriptors)
+            answer, handles = self._answer(json.loads(message), descriptors)
+            socket.send_fds(control, [json.dumps(answer).encode()], handles)
+            for descriptor in (*handles, *descriptors):
+                os.close(descriptor)
 
-    def _fork(self, control: socket.socket, request: dict[str, Any], descriptors: list[int]) -> None:
-        self._count += 1
-        prefix = f"{self._folder}/sessions/{request['name']}" if self._folder else ""
-        place = confine.Place(prefix, self._readable)
+    def _answer(self, request: dict[str, Any], descriptors: list[int]) -> tuple[dict[str, str], list[int]]:
+        try:
+            if "fork" in request:
+                return {}, [self._fork(request["fork"], descriptors)]
+            inputs.link(request, descriptors)
+        except OSError as error:
+            return {"failed": str(error)}, []
+        return {}, []
+
+    def _fork(self, name: str, descriptors: list[int]) -> int:
+        """Fork a session; descriptor of its process."""
+        prefix = f"{self._folder}/sessions/{name}" if self._folder else ""
+        place = confine.Place(prefix, "" if prefix else inputs.make_folder(name), self._readable)
         with self._own_pid_namespace():
             child = os.fork()
         if child == 0:
-            if self._level == "landlock":
-                kernel.die_with_parent()
-            session.serve(request, descriptors, session.Start(place, self._base_bytes, self._system_calls))
-        handle = os.pidfd_open(child)
-        socket.send_fds(control, [b"1"], [handle])
-        for descriptor in (handle, *descriptors):
-            os.close(descriptor)
+            try:
+                if self._level == "landlock":
+                    kernel.die_with_parent()
+                start = session.Start(place, self._limits, self._repairs, self._base_bytes, self._system_calls)
+                session.serve(descriptors, start)
+            finally:
+                os._exit(1)  # whatever happens, there is only one zygote
+        self._children[child] = name
+        return os.pidfd_open(child)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while child := os.waitpid(-1, os.WNOHANG)[0]:
+                name = self._children.pop(child, None)
+                if name is not None and self._level == "namespaces":
+                    inputs.remove_folder(name)
 
     @contextlib.contextmanager
     def _own_pid_namespace(self) -> Iterator[None]:
@@ -184,9 +209,3 @@ def _raise_oom_score() -> None:
     """Let the kernel end sessions first when memory runs out."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
-
-
-def _reap() -> None:
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass

@@ -1,0 +1,96 @@
+"""Sessions that wait, started and locked down, for the next trajectory; and what all sessions of one zygote share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+
+from thyme.config.sandbox import SandboxConfig
+from thyme.errors import SandboxDiedError, SandboxError
+from thyme.sandbox.process import Order, SessionProcess
+from thyme.sandbox.store import InputStore
+from thyme.sandbox.zygote import ZygoteProcess
+
+
+class Pool:
+    """The sessions of one zygote that nobody has asked for yet."""
+
+    def __init__(self, zygote: ZygoteProcess, config: SandboxConfig) -> None:
+        """Own a zygote; `fill` starts the first sessions."""
+        self.zygote, self._config = zygote, config
+        store = InputStore(zygote, config.inputs_mb << 20, config.start_timeout_s)
+        self._store = store if zygote.level == "namespaces" else None
+        self._waiting: deque[SessionProcess] = deque()
+        self._filling: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def fill(self) -> None:
+        """See to it in the background that enough sessions wait."""
+        if self._filling is None and self._missing():
+            self._filling = asyncio.ensure_future(self._fill())
+            self._filling.add_done_callback(self._filled)
+
+    def _missing(self) -> bool:
+        return not self._closed and not self.zygote.dead and len(self._waiting) < self._config.pool
+
+    async def _fill(self) -> None:
+        while self._missing():
+            self._waiting.append(await SessionProcess.start(self.zygote, self._config))
+
+    def _filled(self, task: asyncio.Task[None]) -> None:
+        self._filling = None
+        if not task.cancelled():
+            task.exception()  # whoever asks for a session next meets the same, and is told
+
+    async def take(self, order: Order) -> SessionProcess:
+        """A session bound to its inputs.
+
+        Raises:
+            SandboxDiedError: The zygote, or the session, went away.
+            SandboxError: There can be no session.
+        """
+        process = await self._started()
+        try:
+            await process.send_bind(order.seed, [item.description for item in order.inputs])
+            await self._show(process, order)
+            await process.await_ready(self._config.start_timeout_s)
+        except BaseException:
+            await asyncio.shield(process.kill())
+            raise
+        self.fill()
+        return process
+
+    async def _started(self) -> SessionProcess:
+        while self._waiting:
+            process = self._waiting.popleft()
+            if not process.ended:
+                return process
+            await asyncio.shield(process.kill())
+        return await SessionProcess.start(self.zygote, self._config)
+
+    async def _show(self, process: SessionProcess, order: Order) -> None:
+        """Put the input files where the session sees them."""
+        if not order.inputs:
+            return
+        if self._store:
+            await self._store.link(process.name, [(item.path, item.data) for item in order.inputs])
+        else:
+            await asyncio.to_thread(process.copy_in, [(item.path, item.data) for item in order.inputs])
+
+    async def settle(self) -> None:
+        """Wait until as many sessions wait as should, or there can be none."""
+        self.fill()
+        if self._filling:
+            await asyncio.wait({self._filling})
+
+    async def aclose(self) -> None:
+        """End the zygote and every session of it, those in use as well."""
+        self._closed = True
+        if self._filling:
+            self._filling.cancel()
+            with contextlib.suppress(asyncio.CancelledError, SandboxError, SandboxDiedError):
+                await self._filling
+        while self._waiting:
+            await self._waiting.popleft().kill()
+        await self.zygote.aclose()

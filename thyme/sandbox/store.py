@@ -1,0 +1,64 @@
+"""Which input files the zygote holds, so that each is sent once; the last ones used are kept."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from thyme.sandbox import wire
+from thyme.sandbox.zygote import ZygoteProcess
+
+
+class InputStore:
+    """The files of one zygote at the level ``namespaces``, by their content."""
+
+    def __init__(self, zygote: ZygoteProcess, most_bytes: int, timeout_s: float) -> None:
+        """Keep up to `most_bytes` of files beside those that sessions still have; a request may take `timeout_s`."""
+        self._zygote, self._most_bytes, self._timeout_s = zygote, most_bytes, timeout_s
+        self._known: OrderedDict[bytes, int] = OrderedDict()
+        self._bytes, self._count = 0, 0
+
+    async def link(self, session: str, files: Iterable[tuple[str, bytes]]) -> None:
+        """Show files to a session.
+
+        Args:
+            session: Its name.
+            files: Virtual path and bytes of each.
+
+        Raises:
+            SandboxDiedError: The zygote went away.
+            SandboxError: There is no room for the files.
+        """
+        new: list[tuple[int, int]] = []
+        places = []
+        try:
+            for path, data in files:
+                places.append((self._number(data, new), posixpath.basename(path)))
+            old = self._forgotten(len({number for number, _ in places}))
+            # Nothing is awaited between the look at what is known and the request: requests are answered in order.
+            await self._zygote.link(session, places, new, old, self._timeout_s)
+        finally:
+            for _, descriptor in new:
+                os.close(descriptor)
+
+    def _number(self, data: bytes, new: list[tuple[int, int]]) -> int:
+        """Number of a file; one that is not known is added to `new`, with a descriptor."""
+        number = self._known.get(data)
+        if number is None:
+            self._count += 1
+            number = self._known[data] = self._count
+            self._bytes += len(data)
+            new.append((number, wire.sealed_file(data)))
+        self._known.move_to_end(data)
+        return number
+
+    def _forgotten(self, used: int) -> list[int]:
+        """Numbers of the files that are to go, least recently used first; the last `used` ones stay."""
+        old: list[int] = []
+        while self._bytes > self._most_bytes and len(self._known) > used:
+            data, number = self._known.popitem(last=False)
+            self._bytes -= len(data)
+            old.append(number)
+        return old
