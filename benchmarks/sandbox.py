@@ -20,7 +20,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from rich.console import Console
-from sandbox_peers import PEERS, Peer
+from sandbox_peers import PEERS
+from sandbox_peers.base import Peer
 from sandbox_peers.latency import take_turns
 from sandbox_peers.ours import ISOLATION
 from sandbox_peers.report import REFERENCE, Measured, plot, show
@@ -46,7 +47,7 @@ async def run(arguments: argparse.Namespace, progress: Callable[[str], None]) ->
         known = Picture.make(Path(folder), 0)
         async with AsyncExitStack() as stack:
             peers = {name: await stack.enter_async_context(PEERS[name]()) for name in names}
-            samples, disturbed = await take_turns(peers, Path(folder), arguments.n, progress)
+            rounds = await take_turns(peers, Path(folder), arguments.n, progress)
             progress("memory")
             memories = {name: found for name in names if (found := await memory(peers[name], known, arguments.open))}
         rates = measure_rates(names, known, arguments, progress)
@@ -54,7 +55,7 @@ async def run(arguments: argparse.Namespace, progress: Callable[[str], None]) ->
     # The pool is no session's memory; those of a broker without one are the same sessions.
     memories[REFERENCE] = memories.pop("cold", {})
     memories = {name: memories[name] for name in names if memories.get(name)}
-    return Measured(own, samples, rates, memories, read_back, arguments.n, disturbed, missing)
+    return Measured(own, rounds, rates, memories, read_back, missing)
 
 
 async def memory(peer: Peer, picture: Picture, count: int) -> dict[str, Memory]:

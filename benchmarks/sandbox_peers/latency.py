@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,9 +29,19 @@ TIMES = {
 T = TypeVar("T")
 
 
-async def take_turns(
-    peers: dict[str, Peer], folder: Path, rounds: int, progress: Callable[[str], None]
-) -> tuple[Samples, int]:
+@dataclass(frozen=True)
+class Rounds:
+    """What the rounds gave that count."""
+
+    samples: Samples
+    count: int
+    repeated: int
+    """Rounds that were thrown away and measured again, because something else disturbed them."""
+    disturbed: int
+    """Rounds that count although they were disturbed: there were no better ones."""
+
+
+async def take_turns(peers: dict[str, Peer], folder: Path, rounds: int, progress: Callable[[str], None]) -> Rounds:
     """Let every peer do the same, one after the other, round after round.
 
     Args:
@@ -38,13 +49,14 @@ async def take_turns(
         folder: For images.
         rounds: How many count. A round that something else disturbed is measured again, up to half as many times.
         progress: Told what goes on.
-
-    Returns:
-        What counts, and how many rounds of it were disturbed all the same.
     """
-    quiet, kept, disturbed = Quiet(), [], []
+    quiet = Quiet()
+    kept: list[Samples] = []
+    disturbed: list[Samples] = []
     known = Picture.make(folder, 0)
-    await _round(peers, known, Picture.make(folder, 1), 0)  # warms up
+    if rounds > 1:
+        progress("warm-up")
+        await _round(peers, known, Picture.make(folder, 1), 0)
     most = rounds + rounds // 2
     for index in range(most):
         if len(kept) == rounds:
@@ -55,7 +67,8 @@ async def take_turns(
         samples = await _round(peers, known, new, index)
         (disturbed if before or quiet.disturbed() else kept).append(samples)
     missing = rounds - len(kept)
-    return _merge(kept + disturbed[len(disturbed) - missing :] if missing else kept), missing
+    counted = kept + disturbed[len(disturbed) - missing :]
+    return Rounds(_merge(counted), rounds, len(disturbed) - missing, missing)
 
 
 async def _round(peers: dict[str, Peer], known: Picture, new: Picture, index: int) -> Samples:

@@ -46,7 +46,7 @@ class Pooled(Peer):
 
     async def __aenter__(self) -> Peer:
         await super().__aenter__()
-        config = SandboxConfig(isolation=os.environ.get(ISOLATION, "best"), **self.settings)  # type: ignore[arg-type]
+        config = SandboxConfig(isolation=os.environ.get(ISOLATION, "best"), **self.settings)
         self._broker = await self._open.enter_async_context(open_sandbox(config))
         return self
 
@@ -94,7 +94,7 @@ class Remote(Peer):
         socket = Path(self._open.enter_context(tempfile.TemporaryDirectory())) / "sandbox.sock"
         command = "from thyme.cli import main; main()"
         level = os.environ.get(ISOLATION, "best")
-        arguments = ["sandbox", "serve", "--uds", str(socket), "--isolation", level]
+        arguments = ["sandbox", "serve", "--unix", str(socket), "--isolation", level]
         self._server = await asyncio.create_subprocess_exec(
             sys.executable, "-c", command, *arguments, stdout=asyncio.subprocess.DEVNULL
         )

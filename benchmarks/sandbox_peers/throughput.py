@@ -19,7 +19,8 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sandbox_peers import PEERS, Peer
+from sandbox_peers import PEERS
+from sandbox_peers.base import Peer
 from sandbox_peers.work import CALC, CROPS, Picture, Snippet, check
 
 RATES = {"crop_per_minute": "crops a minute", "calc_per_minute": "calculations a minute"}
