@@ -51,11 +51,16 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
-def image_id(image: Image.Image) -> str:
+_STRIP_PIXELS = 1 << 21
+"""Pixels that are hashed at once."""
+
+
+def image_id(image: Image.Image, pixels: bytes | memoryview | None = None) -> str:
     """Name of an image by what it shows: a hash of mode, size and decoded pixels.
 
     Args:
         image: A loaded image of any mode. A palette is part of the pixels.
+        pixels: What ``image.tobytes()`` gives, where it is at hand; packing it anew costs as much as the hash.
 
     Returns:
         32 hexadecimal digits.
@@ -64,7 +69,7 @@ def image_id(image: Image.Image) -> str:
     digest.update(f"{image.mode} {image.width} {image.height} ".encode())
     if image.mode in {"P", "PA"}:
         digest.update(bytes(image.getpalette() or ()))
-    digest.update(image.tobytes())
+    digest.update(image.tobytes() if pixels is None else pixels)
     return digest.hexdigest()
 
 
@@ -89,7 +94,13 @@ class ImageRecord(Record):
 
     @classmethod
     def of(
-        cls, image: Image.Image, *, name: str = "", format: str = "PNG", encoded: bytes | None = None
+        cls,
+        image: Image.Image,
+        *,
+        name: str = "",
+        format: str = "PNG",
+        encoded: bytes | None = None,
+        pixels: bytes | memoryview | None = None,
     ) -> ImageRecord:
         """Make a record of a loaded image.
 
@@ -98,9 +109,15 @@ class ImageRecord(Record):
             name: What it is called; see the field.
             format: Encoding of `encoded`, or the one it is to be stored in.
             encoded: The bytes it was decoded from, where they still show exactly these pixels.
+            pixels: What ``image.tobytes()`` gives, where it is at hand; not kept.
         """
         record = cls(
-            id=image_id(image), width=image.width, height=image.height, mode=image.mode, format=format, name=name
+            id=image_id(image, pixels),
+            width=image.width,
+            height=image.height,
+            mode=image.mode,
+            format=format,
+            name=name,
         )
         record._image, record._encoded = image, encoded
         return record

@@ -14,6 +14,7 @@ import typer
 
 from thyme.cli import options
 from thyme.cli.sandbox_bench import bench_command
+from thyme.cli.sandbox_serve import serve_command
 from thyme.config.sandbox import SandboxConfig
 from thyme.errors import IsolationError, UsageError
 from thyme.images import load_image
@@ -24,6 +25,7 @@ from thyme.view.terminal import clean
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Run code as a model's code is run.")
 app.command("bench")(bench_command)
+app.command("serve")(serve_command)
 
 _MOST_BYTES = 16 << 20
 """Of a file of code; what is too long to run is said by the sandbox, but /dev/zero has no end."""

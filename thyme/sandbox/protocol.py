@@ -7,10 +7,11 @@ from a session. Both directions are read strictly: known fields of known types o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from PIL import Image
@@ -44,11 +45,13 @@ class MalformedError(ValueError):
     """The other side said something that the protocol does not know."""
 
 
-class _Message(BaseModel):
+class Message(BaseModel):
+    """Base of all of them: read strictly."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Hello(_Message):
+class Hello(Message):
     """What a server says about itself."""
 
     protocol: int
@@ -59,7 +62,7 @@ class Hello(_Message):
     """Bytes of one request."""
 
 
-class NewImage(_Message):
+class NewImage(Message):
     """One input: its digest alone where the server has seen it, else with its bytes."""
 
     format: Format | None = None
@@ -72,7 +75,7 @@ class NewImage(_Message):
     """The bytes in Base64, where the request is plain JSON."""
 
 
-class NewSession(_Message):
+class NewSession(Message):
     """A session that is asked for."""
 
     key: Key | None = None
@@ -83,7 +86,7 @@ class NewSession(_Message):
     """Fields of `SandboxConfig` that differ from the server's, out of `SETTINGS`."""
 
 
-class Opened(_Message):
+class Opened(Message):
     """A session that is open."""
 
     session: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
@@ -91,7 +94,7 @@ class Opened(_Message):
     timeout_s: Annotated[float, Field(gt=0, le=1e6)]
 
 
-class NewRun(_Message):
+class NewRun(Message):
     """Code to run."""
 
     code: str
@@ -99,7 +102,7 @@ class NewRun(_Message):
     """Made up by the client; asked for again, the same run is meant, and never runs twice."""
 
 
-class Fault(_Message):
+class Fault(Message):
     """Why a request was refused."""
 
     code: Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
@@ -108,13 +111,13 @@ class Fault(_Message):
     """Inputs, from 0, whose bytes the server wants to see."""
 
 
-class Refused(_Message):
+class Refused(Message):
     """The body of every answer that is no success."""
 
     error: Fault
 
 
-class _Picture(_Message):
+class _Picture(Message):
     name: Annotated[str, Field(max_length=4096, pattern=r"^/mnt/data/[^\x00-\x1f\x7f]+$")]
     mode: Literal["L", "RGB", "RGBA"]
     width: Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
@@ -129,19 +132,19 @@ class _Picture(_Message):
         return self.pixels * CHANNELS[self.mode]
 
 
-class _Error(_Message):
+class _Error(Message):
     type: Annotated[str, Field(min_length=1, max_length=200)]
     message: Annotated[str, Field(max_length=8000)]
     line: Annotated[int, Field(ge=0, le=10**9)] | None
 
 
-class _Repair(_Message):
+class _Repair(Message):
     name: Annotated[str, Field(max_length=40, pattern=r"^[a-z_]+$")]
     note: Annotated[str, Field(max_length=4000)]
     count: Annotated[int, Field(ge=1, le=10**9)]
 
 
-class Answer(_Message):
+class Answer(Message):
     """What a run came to; the pixels of its images follow in order."""
 
     request: Key
@@ -157,7 +160,12 @@ class Answer(_Message):
     isolation: Literal["namespaces", "landlock"]
 
 
-M = TypeVar("M", bound=_Message)
+M = TypeVar("M", bound=Message)
+
+
+def digest(data: bytes) -> str:
+    """Name of a file by its bytes."""
+    return hashlib.blake2b(data, digest_size=32).hexdigest()
 
 
 def read(kind: type[M], data: bytes | bytearray | memoryview) -> M:
@@ -198,14 +206,26 @@ def unpack(frame: bytes | bytearray, most_head: int = _MOST_HEAD_BYTES) -> tuple
     return view[_LENGTH.size : end], view[end:]
 
 
-def pack_answer(request: str, execution: Execution) -> bytes:
-    """The frame that carries an execution; its code, which the client knows, is left out."""
-    head = {**outcome(execution), "request": request}
-    head["images"] = [
-        {"name": image.name, "mode": image.mode, "width": image.width, "height": image.height}
-        for image in execution.images
-    ]
-    return pack(head, [image.image.tobytes() for image in execution.images])
+def answer_head(request: str, execution: Execution) -> bytes:
+    """The beginning of the frame that carries an execution: `pixel_chunks` of its images follow.
+
+    The code, which the client knows, is left out.
+    """
+    images = [{"name": i.name, "mode": i.mode, "width": i.width, "height": i.height} for i in execution.images]
+    return pack({**outcome(execution), "request": request, "images": images})
+
+
+def pixel_bytes(image: ImageRecord) -> int:
+    """Bytes of an image that a session saved, as it travels."""
+    return image.width * image.height * CHANNELS[image.mode]
+
+
+def pixel_chunks(image: ImageRecord, chunk_bytes: int = 1 << 18) -> Iterator[bytes]:
+    """The pixels of an image that a session saved, rows from the top, in pieces: none of it is held twice."""
+    rows = max(1, chunk_bytes // (image.width * CHANNELS[image.mode]))
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(image.height, top + rows))
+        yield image.image.crop(box).tobytes()
 
 
 def outcome(execution: Execution) -> dict[str, Any]:
@@ -268,5 +288,5 @@ def _take_images(pictures: Sequence[_Picture], body: memoryview) -> tuple[ImageR
         data = body[start : start + picture.size_bytes]
         start += picture.size_bytes
         image = Image.frombytes(picture.mode, (picture.width, picture.height), data)
-        records.append(ImageRecord.of(image, name=picture.name))
+        records.append(ImageRecord.of(image, name=picture.name, pixels=data))
     return tuple(records)

@@ -191,7 +191,7 @@ def take_images(memory: mmap.mmap, images: Sequence[WireImage]) -> tuple[ImageRe
     for image in images:
         data = memory[image.offset : image.offset + image.size_bytes]
         picture = Image.frombytes(image.mode, (image.width, image.height), data)
-        records.append(ImageRecord.of(picture, name=image.name))
+        records.append(ImageRecord.of(picture, name=image.name, pixels=data))
     if images:
         memory.madvise(mmap.MADV_REMOVE)
     return tuple(records)
