@@ -139,7 +139,7 @@ async def measure(config: SandboxConfig | None = None, n: int = 100) -> BenchRep
 
     Args:
         config: What to measure. Its pool is as large as it says, and at least 1.
-        n: Starts of each kind, and calculations; crops are a third of it.
+        n: Starts of each kind, at least 3; there are three times as many calculations, and a third as many crops.
 
     Raises:
         IsolationError: The level asked for is not to be had here.
@@ -184,20 +184,21 @@ async def _take_turns(
     samples: dict[str, list[float]] = {}
     async with pooled.session([image]) as session:
         turns: dict[str, Callable[[], Awaitable[float]]] = {
-            "session_pooled": lambda: _start(pooled, image),
             "calculation": lambda: _run(session, CALCULATION),
-            "session_cold": lambda: _start(cold, image),
             "calculation_bare": lambda: bare.run(CALCULATION),
             "crop": lambda: _run(session, CROP_INPUT),
             "crop_bare": lambda: bare.run(CROP_DECODED),
+            "session_cold": lambda: _start(cold, image),
+            "session_pooled": lambda: _start(pooled, image),
         }
-        for measurement in turns.values():  # the first of each warms up
-            await measurement()
-        for turn in range(n):
+        for turn in range(n + 1):
             for name, measurement in turns.items():
-                if turn % 3 == 0 or not name.startswith("crop"):
-                    samples.setdefault(name, []).append(await measurement())
-            await asyncio.sleep(0.01)  # for the pool, which refills behind a trajectory's back
+                if "crop" in name and turn % 3:
+                    continue
+                seconds = [await measurement() for _ in range(3 if "calculation" in name else 1)]
+                if turn > 0:  # the first one warms up
+                    samples.setdefault(name, []).extend(seconds)
+            await asyncio.sleep(0.02)  # in which the pool is filled again, as it is while a model writes
     return samples
 
 
