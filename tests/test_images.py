@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from thyme import images, types
 from thyme.errors import ImageError, UsageError
 from thyme.images import MAX_PIXELS, load_image
 from thyme.types import ImageRecord, image_id
@@ -325,3 +326,24 @@ def test_other_formats_are_encoded_anew_as_png(format: str) -> None:
 def test_image_error_is_a_usage_error() -> None:
     """So that commands end with exit code 2."""
     assert issubclass(ImageError, UsageError)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "I;16", "F"])
+def test_an_image_is_named_alike_in_strips_and_whole(mode: str, monkeypatch: pytest.MonkeyPatch):
+    grey = Image.effect_noise((37, 23), 60)
+    image = grey.convert("I").convert(mode) if mode == "I;16" else grey.convert(mode)
+    whole = image_id(image)
+    monkeypatch.setattr(types, "_STRIP_PIXELS", 100)
+    assert image_id(image) == whole
+    assert whole == image_id(image, image.tobytes())
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_deep_grey_is_scaled_alike_in_strips_and_whole(dtype: type, monkeypatch: pytest.MonkeyPatch):
+    values = np.linspace(0, 60_000, 37 * 23).reshape(23, 37).astype(dtype)
+    image = Image.fromarray(values)
+    whole = np.asarray(images.to_rgb(image))
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 100)
+    np.testing.assert_array_equal(np.asarray(images.to_rgb(image)), whole)
+    assert whole.max() in {255, round(60_000 / 65_535 * 255)}
+    assert len(np.unique(whole)) > 200

@@ -39,6 +39,7 @@ READABLE = frozenset({
 })  # fmt: skip
 """Pillow plugins that may touch a stranger's bytes. EPS is left out: it would start another program."""
 
+_STRIP_PIXELS = 1 << 21
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -252,11 +253,27 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _scale_to_8_bits(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """Grey of more than 8 bits as (height, width) uint8."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
+    values = np.asarray(image)
+    low, high = _span(image.mode, values)
+    grey = np.empty(values.shape, np.uint8)
+    rows = max(1, _STRIP_PIXELS // image.width)  # in strips: eight bytes a pixel of a large picture would be gigabytes
+    for top in range(0, image.height, rows):
+        strip = _finite(values[top : top + rows])
+        grey[top : top + rows] = np.rint((strip - low) / ((high - low) or 1.0) * 255)
+    return grey
+
+
+def _span(mode: str, values: NDArray[Any]) -> tuple[float, float]:
+    """What is to become black and white: the declared range where the values lie in one, else their own."""
+    if mode == "F":
+        values = _finite(values)
     low, high = float(values.min()), float(values.max())
-    if image.mode.startswith("I") and low >= 0 and high <= 65535:
-        low, high = 0.0, 65535.0
-    elif image.mode == "F" and low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    span = high - low or 1.0
-    return np.rint((values - low) / span * 255).astype(np.uint8)
+    if mode.startswith("I") and low >= 0 and high <= 65535:
+        return 0.0, 65535.0
+    if mode == "F" and low >= 0 and high <= 1:
+        return 0.0, 1.0
+    return low, high
+
+
+def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.nan_to_num(values.astype(np.float64), copy=False, posinf=0.0, neginf=0.0)

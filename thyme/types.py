@@ -10,6 +10,7 @@ This module imports nothing of ours.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -69,8 +70,19 @@ def image_id(image: Image.Image, pixels: bytes | memoryview | None = None) -> st
     digest.update(f"{image.mode} {image.width} {image.height} ".encode())
     if image.mode in {"P", "PA"}:
         digest.update(bytes(image.getpalette() or ()))
-    digest.update(image.tobytes() if pixels is None else pixels)
+    for strip in _strips(image) if pixels is None else [pixels]:
+        digest.update(strip)
     return digest.hexdigest()
+
+
+def _strips(image: Image.Image) -> Iterator[bytes]:
+    """What ``image.tobytes()`` gives, of a large picture in parts, so that it is never in memory a second time."""
+    rows = max(1, _STRIP_PIXELS // max(1, image.width))
+    if rows >= image.height:
+        yield image.tobytes()
+        return
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(top + rows, image.height))).tobytes()
 
 
 class ImageRecord(Record):
