@@ -65,7 +65,7 @@ __all__ = [
     "violations",
 ]
 
-MAX_ERROR_CHARS = 300
+MAX_ERROR_CHARS = 600
 """Longest error message that the model reads, characters; the record keeps the whole one."""
 
 

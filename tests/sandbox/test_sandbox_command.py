@@ -77,7 +77,7 @@ def test_files_are_rounds_of_one_session(tmp_path: Path) -> None:
     assert [repair["name"] for repair in first["repairs"]] == ["boundary"]
     assert first["isolation"] in {"namespaces", "landlock"}
     assert second["stdout"] == "3\n"
-    assert second["error"] == {"type": "ZeroDivisionError", "message": "division by zero", "line": 2}
+    assert second["error"] == {"type": "ZeroDivisionError", "message": "division by zero in `1 / 0`", "line": 2}
     text = thyme(*arguments, "--repairs", "none").stdout
     assert "round 1 of 2" in text
     assert "repaired" not in text

@@ -209,7 +209,7 @@ async def test_saved_files_are_real(broker: Broker) -> None:
         ("x = 1\ny = x / 0", "ZeroDivisionError", "division by zero", 2),
         ("def f():\n    return [][1]\n\nf()", "IndexError", "list index out of range", 2),
         ("import json\njson.loads('{')", "JSONDecodeError", "Expecting property name", 2),
-        ("x = = 1", "SyntaxError", "invalid syntax: x = = 1", 1),
+        ("x = = 1", "SyntaxError", "invalid syntax in `x = = 1`", 1),
         ("raise SystemExit(3)", "SystemExit", "3", 1),
         ("import thyme", "ModuleNotFoundError", "No module named 'thyme'", 1),
         ("undefined_name", "NameError", "undefined_name", 1),

@@ -10,6 +10,7 @@ import os
 import random
 import re
 import sys
+import tempfile
 import types
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -68,7 +69,7 @@ class Interpreter:
             pixels: Memory shared with the broker.
         """
         self.pictures = pictures.Pictures()
-        hooks.install(paths)
+        self._hooks = hooks.Hooks(paths)
         pictures.install(paths)
         saves.install(paths)
         self._paths, self._limits, self._pixels = paths, limits, pixels
@@ -76,6 +77,16 @@ class Interpreter:
         module = types.ModuleType("__main__")
         sys.modules["__main__"] = module
         self.namespace = module.__dict__
+
+    def move_in(self, prefix: str, shared: memoryview) -> None:
+        """Say where the session's files and its shared memory are: a forked process is a session from here on.
+
+        Args:
+            prefix: Of `Paths`.
+            shared: Memory shared with the broker.
+        """
+        self._paths.prefix, self._pixels = prefix, shared
+        tempfile.tempdir = self._paths.real(SCRATCH)  # it keeps functions of `os` from before they were hooked
 
     def bind(self, inputs: Sequence[pictures.Input], seed: int) -> None:
         """Seed the generators and define the inputs. Call once, before the first `run`.
@@ -99,7 +110,7 @@ class Interpreter:
     def run(self, code: str) -> dict[str, Any]:
         """Run one block; the reply for the broker, without its id."""
         self._round += 1
-        self._paths.notes.clear()
+        self._paths.start_run()
         before = dict(self._files())
         named_before = self.namespace.get("processed_path")
         printed = Printed(max(_KEPT_PRINTED, 4 * self._limits["stdout_chars"]))
@@ -110,7 +121,8 @@ class Interpreter:
         cut = False
         try:
             changed = {path for path, state in self._files() if before.get(path) != state}
-            images, cut = self._collect(self._named(text, named_before, changed))
+            named = self._named(text, named_before, changed)
+            images, cut = self._collect([*named, *(path for path in self._hooks.finish() if path not in named)])
         except BaseException as failure:  # what the code left behind can still raise, e.g. out of `processed_path`
             error = error or self._describe(failure, "")
         shown, shortened = shorten(text, self._limits["stdout_chars"])
@@ -134,9 +146,7 @@ class Interpreter:
         streams = sys.stdout, sys.stderr
         sys.stdout = sys.stderr = printed.stream
         try:
-            compiled = compile(code, filename, "exec", dont_inherit=True)
-            hooks.define_missing(compiled, self.namespace, self._paths)
-            exec(compiled, self.namespace)
+            exec(self._hooks.prepare(code, filename, self.namespace), self.namespace)
         except SystemExit as end:
             return None if end.code in {None, 0} else self._describe(end, filename)
         except BaseException as error:  # whatever the code raised is a result
@@ -148,16 +158,16 @@ class Interpreter:
     def _describe(self, error: BaseException, filename: str) -> dict[str, Any]:
         """Type, message and line, short enough to be read by a model."""
         if isinstance(error, SyntaxError) and error.filename == filename:
-            line, message = error.lineno, f"{error.msg}: {(error.text or '').strip()}".rstrip(": ")
+            line, message, source = error.lineno, str(error.msg), error.text or ""
         else:
             line, message = _last_line(error, filename), _message(error)
+            source = linecache.getline(filename, line) if line else ""
         kind = "cv2.error" if type(error).__module__ == "cv2" else type(error).__name__
         if isinstance(error, MemoryError) or (kind == "cv2.error" and "Insufficient memory" in message):
             kind, message = "MemoryLimit", message or f"more than {self._limits['memory_mb']} MiB were asked for"
-        message = clean(self._paths.virtual(message[: 4 * _MESSAGE_CHARS])).strip()
-        if len(message) > _MESSAGE_CHARS:
-            message = message[:_MESSAGE_CHARS] + " …"
-        return {"type": clean(kind)[:100] or "Error", "message": message, "line": line}
+        message = self._paths.virtual(clean(message[: 4 * _MESSAGE_CHARS]))
+        message = clean(self._hooks.explain(error, message, clean(source), self.namespace)).strip()
+        return {"type": clean(kind)[:100] or "Error", "message": message[:_MESSAGE_CHARS], "line": line}
 
     def _files(self) -> Iterator[tuple[str, tuple[int, int, int]]]:
         """Virtual path and state of every file the session holds, at most as many as it may hold."""

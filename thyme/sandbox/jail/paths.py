@@ -22,7 +22,9 @@ from .root import DATA
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 
-_real_stat, _real_makedirs, _real_getcwd = os.stat, os.makedirs, os.getcwd
+_MOST_REMEMBERED = 64
+
+_real_stat, _real_makedirs, _real_getcwd, _real_scandir = os.stat, os.makedirs, os.getcwd, os.scandir
 
 
 class Paths:
@@ -48,6 +50,7 @@ class Paths:
         """Know that a picture is being saved in this run."""
         with contextlib.suppress(TypeError):  # it cannot be referred to; then it is asked for in vain
             self._saved.append(weakref.ref(picture))
+        del self._saved[:-_MOST_REMEMBERED]
 
     def was_saved(self, picture: Any) -> bool:
         """Whether that very picture was saved in this run."""
@@ -90,19 +93,39 @@ class Paths:
         return self.real(text) if self.prefix else path
 
     def read(self, path: Any) -> Any:
-        """The real path to read from; a missing picture is the input where that repair is on."""
+        """The real path to read from; a missing picture is another one where that repair is on."""
         found = self.look(path)
         text = _text(path)
-        if text is None or "input_path" not in self.enabled or not self.inputs:
+        if text is None or "input_path" not in self.enabled or exists(found):
             return found
-        if not is_picture(text) or exists(found):
+        known = self._meant(text)
+        if known is None:
             return found
-        absolute = self.absolute(text)
-        if text.startswith("/") and is_ours(absolute) and not _same_name(absolute, self.inputs):
-            return found  # something the code meant to have saved: the error says more than a wrong picture
-        known = _same_name(absolute, self.inputs) or self.inputs[0]
-        self.note("input_path", f"{text[:200]} does not exist; read {known}")
+        self.note("input_path", f"{text[:200]} does not exist; read {known[:200]}")
         return self.real(known)
+
+    def _meant(self, text: str) -> str | None:
+        """The picture, or for any other file the path, that code means by a path at which there is nothing."""
+        plain = plain_path(text)
+        if plain != text and exists(self.look(plain)):
+            return plain
+        if not is_picture(plain):
+            return None
+        absolute = self.absolute(plain)
+        known = same_name(absolute, self.inputs) or self._saved_as(posixpath.basename(absolute))
+        if known is not None or (plain.startswith("/") and is_ours(absolute)) or not self.inputs:
+            return known  # what the code meant to have saved itself: the error says more than a wrong picture
+        return self.inputs[0]
+
+    def _saved_as(self, name: str) -> str | None:
+        """The picture of that name in the working folder or right below it; None where there is none, or several."""
+        found = [f"{folder}/{name}" for folder in (OUTPUT, *self._folders()) if exists(self.real(f"{folder}/{name}"))]
+        return found[0] if len(found) == 1 else None
+
+    def _folders(self) -> list[str]:
+        with contextlib.suppress(OSError):
+            return [f"{OUTPUT}/{entry.name}" for entry in _real_scandir(self.real(OUTPUT)) if entry.is_dir()][:20]
+        return []
 
     def write(self, path: Any) -> Any:
         """The real path to write to; folders are made and foreign ones moved where that repair is on."""
@@ -189,7 +212,7 @@ def exists(path: Any) -> bool:
     return True
 
 
-def _same_name(path: str, inputs: Collection[str]) -> str | None:
+def same_name(path: str, inputs: Collection[str]) -> str | None:
     """The input that has the same name as `path`, whatever the ending."""
     stem = posixpath.splitext(posixpath.basename(path))[0]
     return next((known for known in inputs if posixpath.splitext(posixpath.basename(known))[0] == stem), None)
