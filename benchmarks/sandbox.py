@@ -1,6 +1,6 @@
 """How fast model-written code runs in the sandbox, and how fast elsewhere: the same blocks at everybody, in one run.
 
-    python benchmarks/sandbox.py [--n 15] [--quick] [--json FILE] [--plot FILE.png] [--isolation LEVEL]
+    python benchmarks/sandbox.py [--n 12] [--quick] [--json FILE] [--plot FILE.png] [--isolation LEVEL]
 
 Peers that are not installed are left out, and it says what to install. Every picture and every text that comes back is
 compared with what must come back. Takes about three minutes; docs/benchmarks.md says how it is measured.
@@ -93,9 +93,9 @@ def measure_rates(
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--n", type=int, default=15, help="rounds in which everybody has a turn")
+    parser.add_argument("--n", type=int, default=12, help="rounds in which everybody has a turn")
     parser.add_argument("--own", type=int, default=150, help="measurements of ours alone")
-    parser.add_argument("--stretches", type=int, default=5, help="times that executions a minute are counted")
+    parser.add_argument("--stretches", type=int, default=3, help="times that executions a minute are counted")
     parser.add_argument("--stretch", type=float, default=1.0, help="seconds of each")
     parser.add_argument("--open", type=int, default=4, help="sessions at once whose memory is looked at")
     parser.add_argument("--quick", action="store_true", help="a run of seconds, to see that it works")

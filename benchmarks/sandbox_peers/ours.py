@@ -59,15 +59,15 @@ class Pooled(Peer):
         context = self._broker.session([picture.record])
         return OurSession(context, await context.__aenter__())
 
-    def processes(self) -> set[int]:
-        return set(descendants(self._broker.zygote_pid))
-
 
 class Cold(Pooled):
     """Each session is forked when it is asked for."""
 
     name, label = "cold", "thyme, pool=0"
     settings: ClassVar[dict[str, Any]] = {"pool": 0}
+
+    def processes(self) -> set[int]:  # here only: sessions that wait in a pool are nobody's yet
+        return set(descendants(self._broker.zygote_pid))
 
 
 class RoundTrip(Pooled):
@@ -91,23 +91,21 @@ class Remote(Peer):
         await super().__aenter__()
         from thyme.sandbox.remote import open_remote
 
-        socket = Path(self._open.enter_context(tempfile.TemporaryDirectory())) / "sandbox.sock"
-        command = "from thyme.cli import main; main()"
-        level = os.environ.get(ISOLATION, "best")
-        arguments = ["sandbox", "serve", "--unix", str(socket), "--isolation", level]
-        self._server = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", command, *arguments, stdout=asyncio.subprocess.DEVNULL
-        )
+        folder = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
+        command = [sys.executable, "-c", "from thyme.cli import main; main()", "sandbox", "serve"]
+        command += ["--unix", str(folder / "socket"), "--isolation", os.environ.get(ISOLATION, "best")]
+        with (folder / "log").open("wb") as log:
+            self._server = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
         self._open.push_async_callback(self._end)
-        await self._listening(socket)
-        self._remote = await self._open.enter_async_context(open_remote(f"unix:{socket}"))
+        await self._listening(folder)
+        self._remote = await self._open.enter_async_context(open_remote(f"unix:{folder / 'socket'}"))
         return self
 
-    async def _listening(self, socket: Path) -> None:
+    async def _listening(self, folder: Path) -> None:
         async with asyncio.timeout(60):
-            while not socket.exists():
+            while not (folder / "socket").exists():
                 if self._server.returncode is not None:
-                    raise RuntimeError("the server ended while it started; its own message is above")
+                    raise RuntimeError(f"the server did not start: {(folder / 'log').read_text()}")
                 await asyncio.sleep(0.05)
 
     async def _end(self) -> None:
