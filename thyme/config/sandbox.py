@@ -115,6 +115,11 @@ class SandboxConfig(Config):
     start_timeout_s: float = Field(60.0, gt=0)
     """Seconds the sandbox, or one session of it, may take to start."""
 
+    @property
+    def visible(self) -> tuple[str, ...]:
+        """Distributions that lie in the jail: those that code may import, and autopep8 for its repair."""
+        return (*self.importable, "autopep8") if "whitespace" in self.repairs else self.importable
+
     @model_validator(mode="after")
     def _messages_hold_what_they_may(self) -> SandboxConfig:
         needed = 6 * (self.stdout_chars + self.code_chars) + (1 << 16)  # JSON writes a character in up to six

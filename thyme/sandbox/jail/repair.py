@@ -23,6 +23,12 @@ _QUOTES = str.maketrans({
     "−": "-", "–": "-", "，": ",", "（": "(", "）": ")", "：": ":",
     "\u200b": None, "\ufeff": None,
 })  # fmt: skip
+_MAGIC = re.compile(r"^([ \t]*)(?:%%?|!)[ \t]*[A-Za-z][^\n]*", re.MULTILINE)
+_LINE_END = "after line continuation character"
+_WHITESPACE_CODES = ("E101", "E11", "W191", "W291", "W293")
+"""Mixed tabs and spaces, indentation, spaces at the end of a line; autopep8 leaves strings alone."""
+_MOST_CHARS = 20_000
+"""Longest code that autopep8 is tried on; it takes about 0.3 s for that."""
 _MOST_STEPS = 64
 """Lines that the repair of indentation may move before it gives up."""
 
@@ -65,6 +71,14 @@ def repair_syntax(code: str, enabled: Collection[str]) -> Repaired:
     if compiles(code):
         return Repaired(code)
     usable = [name for name in SYNTAX_REPAIRS if name in enabled]
+    repaired = _fewest(code, usable)
+    if repaired is None and "whitespace" in enabled:
+        repaired = _last_resort(code, usable)
+    return repaired or Repaired(code)
+
+
+def _fewest(code: str, usable: list[str]) -> Repaired | None:
+    """The code after the fewest repairs that make it compile; None where nothing helps."""
     for count in range(1, len(usable) + 1):
         for chosen in itertools.combinations(usable, count):
             candidate = code
@@ -72,7 +86,23 @@ def repair_syntax(code: str, enabled: Collection[str]) -> Repaired:
                 candidate = SYNTAX_REPAIRS[name][0](candidate)
             if candidate != code and compiles(candidate):
                 return Repaired(candidate, tuple((name, SYNTAX_REPAIRS[name][1]) for name in chosen))
-    return Repaired(code)
+    return None
+
+
+def _last_resort(code: str, usable: list[str]) -> Repaired | None:
+    """The code after `fix_whitespace`, alone or after all that changes something; None where nothing helps."""
+    steps: list[tuple[str, str]] = []
+    prepared = code
+    for name in usable:
+        changed = SYNTAX_REPAIRS[name][0](prepared)
+        if changed != prepared and name != "indentation":  # it is what this takes the place of
+            steps.append((name, SYNTAX_REPAIRS[name][1]))
+            prepared = changed
+    for made, candidate in {(): code, tuple(steps): prepared}.items():
+        fixed = fix_whitespace(candidate)
+        if fixed != candidate and compiles(fixed):
+            return Repaired(fixed, (*made, ("whitespace", "moved spaces and line ends to where Python takes them")))
+    return None
 
 
 def strip_fences(code: str) -> str:
@@ -90,6 +120,26 @@ def strip_fences(code: str) -> str:
 def straighten_quotes(code: str) -> str:
     """Replace typographic quotes, dashes and spaces by those that Python reads."""
     return code.translate(_QUOTES)
+
+
+def silence_magics(code: str) -> str:
+    """Put ``pass`` in the place of orders to a notebook (``%matplotlib inline``, ``!pip install``), line by line."""
+    return _MAGIC.sub(r"\1pass", code)
+
+
+def fix_whitespace(code: str) -> str:
+    """Let autopep8 fix whitespace, and nothing else; the code as it is where that cannot be what is wrong."""
+    error = compile_error(code)
+    is_near = isinstance(error, IndentationError) or _LINE_END in str(error)
+    if not is_near or len(code) > _MOST_CHARS:
+        return code
+    try:
+        import autopep8  # here, because it is seldom needed and costs more than most blocks take
+
+        fixed: str = autopep8.fix_code(code, options={"select": _WHITESPACE_CODES, "ignore": []})
+    except Exception:  # it reads broken code, and is not there at all where the repair is off
+        return code
+    return fixed
 
 
 def fix_indentation(code: str) -> str:
@@ -145,6 +195,7 @@ def _indent(line: str) -> int:
 SYNTAX_REPAIRS: dict[str, tuple[Callable[[str], str], str]] = {
     "fences": (strip_fences, "took the code out of its Markdown fence"),
     "quotes": (straighten_quotes, "replaced typographic quotes, dashes and spaces"),
+    "magics": (silence_magics, "left out orders to a notebook"),
     "indentation": (fix_indentation, "lined up the indentation"),
 }
-"""Repairs of syntax by name, in the order in which they are applied."""
+"""Repairs of syntax by name, in the order in which they are applied; `fix_whitespace` comes after all of them."""
