@@ -17,9 +17,8 @@ from thyme.cli.sandbox_bench import bench_command
 from thyme.cli.sandbox_serve import serve_command
 from thyme.config.sandbox import SandboxConfig
 from thyme.errors import IsolationError, UsageError
-from thyme.images import load_image
 from thyme.sandbox import SandboxReport, base, check
-from thyme.sandbox.facade import MAX_INPUT_PIXELS, code_text, made_config, opened
+from thyme.sandbox.facade import MAX_INPUT_PIXELS, code_text, made_config, opened, read_images
 from thyme.types import Execution, ImageRecord
 from thyme.view.terminal import clean
 
@@ -92,7 +91,7 @@ def run_command(
     """
     config = made_config(isolation=isolation, timeout_s=timeout, repairs=repairs)
     codes = read_codes(files)
-    images = [load_image(path, max_pixels=max_pixels) for path in image or []]
+    images = read_images(image or [], max_pixels)
     if save is not None:
         options.make_folder(save, "--save")
     asyncio.run(_run(opened(config, url, token), codes, images, seed, save, as_json))

@@ -30,7 +30,7 @@ from thyme.errors import ConfigError, SandboxError, UsageError
 from thyme.images import ImageSource, to_record
 from thyme.sandbox import base
 from thyme.sandbox.background import Background
-from thyme.sandbox.broker import open_sandbox
+from thyme.sandbox.broker import MOST_INPUTS, open_sandbox
 from thyme.types import Execution, ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Sandbox:
             ImageError: A picture cannot be used.
             SandboxError: The sandbox is closed, or failed.
         """
-        records = [to_record(picture, max_pixels=self._max_pixels) for picture in _several(images)]
+        records = read_images(images, self._max_pixels)
         self._background.require_open()
         return SandboxSession(self, self._background, self._background.sandbox.session(records, seed))
 
@@ -193,6 +193,19 @@ class SandboxSession:
     ) -> None:
         """Close."""
         self.close()
+
+
+def read_images(images: Images, max_pixels: int = MAX_INPUT_PIXELS) -> list[ImageRecord]:
+    """Input images as records; see `Sandbox.session`.
+
+    Raises:
+        UsageError: There are more than a session takes.
+        ImageError: One cannot be used.
+    """
+    pictures = list(_several(images))
+    if len(pictures) > MOST_INPUTS:  # before any is decoded
+        raise UsageError(f"{len(pictures)} input images; a session takes at most {MOST_INPUTS}")
+    return [to_record(picture, max_pixels=max_pixels) for picture in pictures]
 
 
 def _several(images: Images) -> Iterable[ImageSource]:

@@ -56,8 +56,8 @@ class BrokerSession:
         async with self._turn:
             if self._closed:
                 raise SandboxError("the session is closed")
-            if len(code) > self._config.code_chars:
-                return self._too_long(code)
+            if fault := fault_of(code, self._config.code_chars):
+                return self._refused(code, fault)
             process, unnoticed = await self._living()
             started = time.perf_counter()
             try:
@@ -134,10 +134,9 @@ class BrokerSession:
             isolation=self._isolation,
         )
 
-    def _too_long(self, code: str) -> Execution:
-        message = f"{len(code)} characters of code; at most {self._config.code_chars} may run"
-        error = ExecutionError(type="CodeTooLong", message=message)
-        return Execution(code=code[: self._config.code_chars], error=error, isolation=self._isolation)
+    def _refused(self, code: str, fault: ExecutionError) -> Execution:
+        kept = code[: self._config.code_chars].encode("utf-8", "replace").decode()
+        return Execution(code=kept, error=fault, isolation=self._isolation)
 
     async def _end_process(self) -> None:
         process, self._process = self._process, None
@@ -147,7 +146,27 @@ class BrokerSession:
         if process is not None:
             await asyncio.shield(process.kill())
 
+    def refuse(self) -> None:
+        """Take no more code from now on; `aclose` is to follow."""
+        self._closed = True
+
     async def aclose(self) -> None:
         """End the process."""
         self._closed = True
         await self._end_process()
+
+
+def fault_of(code: str, most_chars: int) -> ExecutionError | None:
+    """Why a block can neither be sent nor stored; None where it can."""
+    if len(code) > most_chars:
+        return ExecutionError(
+            type="CodeTooLong", message=f"{len(code)} characters of code; at most {most_chars} may run"
+        )
+    if code.isascii():
+        return None
+    try:
+        code.encode()
+    except UnicodeEncodeError as error:
+        message = f"U+{ord(code[error.start]):04X} is a lone surrogate, not a character"
+        return ExecutionError(type="SyntaxError", message=message, line=code.count("\n", 0, error.start) + 1)
+    return None
