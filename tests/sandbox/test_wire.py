@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thyme.sandbox import SandboxConfig, wire
+from thyme.types import image_id
 
 CONFIG = SandboxConfig(max_images=2, max_image_pixels=10_000, max_total_pixels=12_000, stdout_chars=100)
 ID = "ab" * 16
@@ -136,12 +137,16 @@ def test_input_file_cannot_be_changed() -> None:
 
 
 def test_pictures_are_copied_out_and_their_pages_given_back() -> None:
-    descriptor = wire.shared_memory(1 << 20)
+    descriptor = wire.shared_memory(wire.KEPT_BYTES + (1 << 20))
+    pixels = bytes(range(200)) * 3
     with mmap.mmap(descriptor, 0) as memory:
-        memory[:600] = bytes(range(200)) * 3
-        image = wire.WireImage(name="/mnt/data/a.png", mode="RGB", width=10, height=20, offset=0)
-        (record,) = wire.take_images(memory, [image])
-        assert record.image.tobytes() == bytes(range(200)) * 3
-        assert (record.size, record.name) == ((10, 20), "/mnt/data/a.png")
-        assert os.fstat(descriptor).st_blocks == 0
+        for offset in (0, wire.KEPT_BYTES):
+            memory[offset : offset + 600] = pixels
+            image = wire.WireImage(name="/mnt/data/a.png", mode="RGB", width=10, height=20, offset=offset)
+            (record,) = wire.take_images(memory, [image])
+            assert record.image.tobytes() == pixels
+            assert record.id == image_id(record.image)
+            assert (record.size, record.name) == ((10, 20), "/mnt/data/a.png")
+        assert memory[:600] == pixels  # the session's own
+        assert os.fstat(descriptor).st_blocks * 512 == mmap.PAGESIZE
     os.close(descriptor)

@@ -26,6 +26,9 @@ from thyme.types import ExecutionError, ImageRecord, Repair
 LENGTH = struct.Struct("<I")
 CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 LONGEST_SIDE = 65_535
+KEPT_BYTES = 64 << 20
+"""First part of the shared memory, a session's own as long as it lives: pictures wait there whose files are still to be
+written. The pages behind it are given back after every run."""
 _MOST_VALUES = 10_000
 """Values in a reply, nested ones included; an honest one has fewer, and to name the faults of a million takes long."""
 
@@ -161,8 +164,8 @@ def pack(message: dict[str, Any]) -> bytes:
 
 
 def shared_bytes(config: SandboxConfig) -> int:
-    """Size of the memory that pictures come back through."""
-    return max(mmap.PAGESIZE, config.max_total_pixels * max(CHANNELS.values()))
+    """Size of the memory that pictures come back through: `KEPT_BYTES`, and what may come back from one run."""
+    return KEPT_BYTES + max(mmap.PAGESIZE, config.max_total_pixels * max(CHANNELS.values()))
 
 
 def shared_memory(size: int) -> int:
@@ -186,12 +189,12 @@ def sealed_file(data: bytes) -> int:
 
 
 def take_images(memory: mmap.mmap, images: Sequence[WireImage]) -> tuple[ImageRecord, ...]:
-    """Copy pictures out of the shared memory and give its pages back."""
+    """Copy pictures out of the shared memory, and give back its pages behind `KEPT_BYTES`."""
     records = []
     for image in images:
         data = memory[image.offset : image.offset + image.size_bytes]
         picture = Image.frombytes(image.mode, (image.width, image.height), data)
         records.append(ImageRecord.of(picture, name=image.name, pixels=data))
-    if images:
-        memory.madvise(mmap.MADV_REMOVE)
+    if any(image.offset + image.size_bytes > KEPT_BYTES for image in images):
+        memory.madvise(mmap.MADV_REMOVE, KEPT_BYTES)
     return tuple(records)

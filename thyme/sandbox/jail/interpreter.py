@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import io
 import linecache
@@ -13,14 +12,13 @@ import sys
 import tempfile
 import types
 from collections.abc import Iterator, Sequence
+from mmap import PAGESIZE
 from typing import Any
 
-from . import hooks, pictures, repair, saves
+from . import hooks, pictures, repair, returns, savers, saves
 from .confine import OUTPUT, SCRATCH
 from .paths import Paths
-
-CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
-"""Modes in which pictures go back, and bytes a pixel of each."""
+from .shelf import CHANNELS, Shelf
 
 _KEPT_PRINTED = 1 << 20
 """Bytes of printed text that are kept to look for paths in, at least."""
@@ -28,7 +26,7 @@ _MESSAGE_CHARS = 600
 _MOST_NOTES = 50
 _PATH_LETTER = re.compile(r"[\w./\\-]")
 
-_scandir, _stat, _open = os.scandir, os.stat, builtins.open
+_scandir = os.scandir
 
 
 class Printed(io.RawIOBase):
@@ -60,19 +58,21 @@ class Printed(io.RawIOBase):
 class Interpreter:
     """Globals that live on from one run to the next, and the limits on what goes back."""
 
-    def __init__(self, paths: Paths, limits: dict[str, Any], pixels: memoryview) -> None:
+    def __init__(self, paths: Paths, limits: dict[str, Any]) -> None:
         """Put the hooks in place, before anything of the code's trajectory is known.
 
         Args:
             paths: Of this session.
             limits: Of `SandboxConfig`.
-            pixels: Memory shared with the broker.
         """
-        self.pictures = pictures.Pictures()
+        self._shelf = Shelf(max(PAGESIZE, limits["max_total_pixels"] * max(CHANNELS.values())))
+        self._saves = saves.Saves(paths, self._shelf, limits)
+        self._returns = returns.Returns(paths, self._saves, self._shelf, limits)
+        self.pictures = pictures.Pictures(paths)
+        savers.install(paths, self._saves)
+        pictures.install(paths, self.pictures)
         self._hooks = hooks.Hooks(paths)
-        pictures.install(paths)
-        saves.install(paths)
-        self._paths, self._limits, self._pixels = paths, limits, pixels
+        self._paths, self._limits = paths, limits
         self._round = 0
         module = types.ModuleType("__main__")
         sys.modules["__main__"] = module
@@ -85,7 +85,8 @@ class Interpreter:
             prefix: Of `Paths`.
             shared: Memory shared with the broker.
         """
-        self._paths.prefix, self._pixels = prefix, shared
+        self._paths.prefix = prefix
+        self._shelf.move_in(shared)
         tempfile.tempdir = self._paths.real(SCRATCH)  # it keeps functions of `os` from before they were hooked
 
     def bind(self, inputs: Sequence[pictures.Input], seed: int) -> None:
@@ -111,7 +112,9 @@ class Interpreter:
         """Run one block; the reply for the broker, without its id."""
         self._round += 1
         self._paths.start_run()
-        before = dict(self._files())
+        self._saves.start_run()
+        with self._saves.trusted():
+            before = dict(self._files())
         named_before = self.namespace.get("processed_path")
         printed = Printed(max(_KEPT_PRINTED, 4 * self._limits["stdout_chars"]))
         repaired = repair.repair_syntax(code, self._paths.enabled)
@@ -120,9 +123,10 @@ class Interpreter:
         images: list[dict[str, Any]] = []
         cut = False
         try:
-            changed = {path for path, state in self._files() if before.get(path) != state}
-            named = self._named(text, named_before, changed)
-            images, cut = self._collect([*named, *(path for path in self._hooks.finish() if path not in named)])
+            with self._saves.trusted():
+                named = self._named(text, named_before, before)
+                named += [path for path in self._hooks.finish() if path not in named]
+                images, cut = self._returns.collect(named)
         except BaseException as failure:  # what the code left behind can still raise, e.g. out of `processed_path`
             error = error or self._describe(failure, "")
         shown, shortened = shorten(text, self._limits["stdout_chars"])
@@ -169,7 +173,7 @@ class Interpreter:
         message = clean(self._hooks.explain(error, message, clean(source), self.namespace)).strip()
         return {"type": clean(kind)[:100] or "Error", "message": message[:_MESSAGE_CHARS], "line": line}
 
-    def _files(self) -> Iterator[tuple[str, tuple[int, int, int]]]:
+    def _files(self) -> Iterator[tuple[str, saves.State]]:
         """Virtual path and state of every file the session holds, at most as many as it may hold."""
         folders, count = [OUTPUT, SCRATCH], 0
         while folders and count < self._limits["inodes"]:
@@ -184,13 +188,12 @@ class Interpreter:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(path)
                 elif entry.is_file(follow_symlinks=False):
-                    found = entry.stat(follow_symlinks=False)
-                    yield path, (found.st_ino, found.st_size, found.st_mtime_ns)
+                    yield path, saves.state(entry.stat(follow_symlinks=False))
 
-    def _named(self, text: str, named_before: Any, changed: set[str]) -> list[str]:
+    def _named(self, text: str, named_before: Any, before: dict[str, saves.State]) -> list[str]:
         """Files whose paths were printed, in that order, then those in ``processed_path``."""
         found: list[tuple[int, str]] = []
-        present = [path for path, _ in self._files() if path.isprintable()]
+        present = {path: state for path, state in self._files() if path.isprintable()}
         for path in present:
             places = [place for name in self._names_of(path) if (place := find_path(text, name)) >= 0]
             if places:
@@ -201,7 +204,9 @@ class Interpreter:
             if not isinstance(item, str | os.PathLike):
                 continue
             path = self._paths.absolute(self._paths.virtual(str(self._paths.look(os.fsdecode(item)))))
-            if path in present and path not in result and (path in changed or named is not named_before):
+            if path not in present or path in result:
+                continue
+            if named is not named_before or self._saves.is_new(self._paths.real(path), before.get(path), present[path]):
                 result.append(path)
         return result
 
@@ -214,37 +219,6 @@ class Interpreter:
         for foreign, ours in self._paths.moved.items():
             if path.startswith(ours + "/"):
                 yield foreign.rstrip("/") + path[len(ours) :]
-
-    def _collect(self, named: list[str]) -> tuple[list[dict[str, Any]], bool]:
-        """Decode the named files into the shared memory; what they are, and whether some were left out."""
-        images: list[dict[str, Any]] = []
-        offset, total, cut = 0, 0, False
-        for path in named:
-            try:
-                picture = _decode(self._paths.real(path), self._limits["max_image_pixels"])
-            except _TooLargeError:
-                cut = True
-                continue
-            if picture is None:
-                continue
-            total += picture.width * picture.height
-            data = picture.tobytes()
-            too_many = len(images) >= self._limits["max_images"] or total > self._limits["max_total_pixels"]
-            if too_many or offset + len(data) > len(self._pixels):
-                cut = True
-                break
-            self._pixels[offset : offset + len(data)] = data
-            images.append(
-                {
-                    "name": clean(path),
-                    "mode": picture.mode,
-                    "width": picture.width,
-                    "height": picture.height,
-                    "offset": offset,
-                }
-            )
-            offset += len(data)
-        return images, cut
 
 
 def _last_line(error: BaseException, filename: str) -> int | None:
@@ -262,38 +236,6 @@ def _message(error: BaseException) -> str:
         return str(error)
     except BaseException as failure:  # an exception of the code's own making
         return f"its message cannot be read: {type(failure).__name__}"
-
-
-class _TooLargeError(Exception):
-    """A picture has more pixels than may come back."""
-
-
-def _decode(path: str, most_pixels: int) -> Any:
-    """The picture in a file, in a mode that goes back; None where there is none."""
-    from PIL import Image
-
-    try:
-        with _open(path, "rb") as file, Image.open(file) as picture:
-            if picture.width * picture.height > most_pixels:
-                raise _TooLargeError
-            picture.load()
-            return _plain(picture)
-    except _TooLargeError:
-        raise
-    except Exception:  # any decoder may fail in any way on a damaged file; then it is no picture
-        return None
-
-
-def _plain(picture: Any) -> Any:
-    """The picture as L, RGB or RGBA."""
-    if picture.mode in CHANNELS:
-        return picture.copy()
-    if picture.mode.startswith("I;16"):
-        return picture.point(lambda value: value / 256).convert("L")
-    if picture.mode in {"1", "I", "F"}:
-        return picture.convert("L")
-    transparent = picture.mode in {"LA", "PA", "La", "RGBa"} or "transparency" in picture.info
-    return picture.convert("RGBA" if transparent else "RGB")
 
 
 def find_path(text: str, path: str) -> int:
