@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 from PIL import Image
 
+import thyme
 from thyme.types import Execution
 
 ATTACKS: dict[str, dict[str, str]] = {
@@ -27,6 +28,7 @@ ATTACKS: dict[str, dict[str, str]] = {
 }
 """Name to ``code`` and ``criterion``: what shows that the attack succeeded, besides 'ESC' in what it printed."""
 
+PACKAGE = Path(thyme.__file__).parent
 SECRET_COLOUR = (250, 1, 137)
 
 
@@ -43,9 +45,14 @@ class Range:
 
     def code(self, attack: str) -> str:
         """The attack's code with its aims filled in."""
-        aims = f"PORT={self.port}; VPID={self.victim.pid}; OUTDIR='/mnt/data/temp_processed_images/'\n"
-        body = ATTACKS[attack]["code"]
-        return aims + body.replace("{VICTIM}", str(self.folder)).replace("{ABSTRACT_NAME}", self.abstract)
+        return self.aim(ATTACKS[attack]["code"])
+
+    def aim(self, code: str, folder: str = "/mnt/data/temp_processed_images/") -> str:
+        """Code with its aims filled in; `folder` is where it works."""
+        aims = {"VICTIM": self.folder, "ABSTRACT_NAME": self.abstract, "HOST_PID": os.getpid(), "PACKAGE": PACKAGE}
+        for name, value in aims.items():
+            code = code.replace("{" + name + "}", str(value))
+        return f"PORT={self.port}; VPID={self.victim.pid}; OUTDIR={folder!r}\n{code}"
 
     @property
     def port(self) -> int:
@@ -63,6 +70,22 @@ class Range:
         if kind in {"exists", "late"} and (self.folder / name).exists():
             found.append(f"{name} was written")
         return "; ".join(found)
+
+    def achieved(self, criterion: str, execution: Execution) -> list[str]:
+        """What one attack achieved by itself, whatever else is going on."""
+        found = [f"it printed {execution.stdout[:300]}"] if "ESC" in execution.stdout else []
+        kind, _, name = criterion.partition(":")
+        if kind == "exists" and (written := list(self.folder.glob(name))):
+            found.append(f"{[path.name for path in written]} was written")
+        if kind == "bomb" and any(i.width * i.height > 50_000_000 for i in execution.images):
+            found.append("a bomb came back")
+        if kind == "many_pictures" and len(execution.images) > 16:
+            found.append(f"{len(execution.images)} pictures came back")
+        if any(_shows_secret(image.image) for image in execution.images):
+            found.append("a foreign picture came back")
+        if any("forged" in image.name for image in execution.images):
+            found.append("a forged picture came back")
+        return found
 
     def _hits(self, execution: Execution) -> Iterator[tuple[str, bool]]:
         yield "a datagram arrived", self._datagram()
