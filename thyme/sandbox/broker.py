@@ -105,6 +105,7 @@ class Broker:
 
     def _end_soon(self, session: BrokerSession) -> None:
         """End a session without anybody waiting for it; its place is free when nothing of it is left."""
+        session.refuse()  # at once, and not when the task comes to it
         ending = asyncio.ensure_future(session.aclose())
         self._ending.add(ending)
         self._sessions.discard(session)

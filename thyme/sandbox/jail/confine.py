@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import resource
-import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ CONTROL = 3
 
 _MIB = 1 << 20
 _MOST_DESCRIPTORS = 4096
+_mkdir, _open = os.mkdir, os.open  # as they are before the hooks
 _TMPFS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 
 
@@ -49,8 +50,10 @@ def make_folders(place: Place, limits: dict[str, Any]) -> None:
         inputs = kernel.open_tree(place.inputs)
         size = f"size={limits['disk_mb'] * _MIB},nr_inodes={limits['inodes']},mode=755"
         kernel.mount("tmpfs", root.DATA, "tmpfs", _TMPFS, size)  # hides the store, of which it keeps its own folder
-    for folder in (INPUT, OUTPUT, SCRATCH):
-        os.makedirs(place.real(folder), mode=0o755, exist_ok=True)
+    parents = ("", os.path.dirname(root.DATA), root.DATA) if place.prefix else ()
+    for folder in (*parents, INPUT, OUTPUT, SCRATCH):
+        with contextlib.suppress(FileExistsError):  # the broker makes them too, to put inputs there
+            _mkdir(place.real(folder), 0o755)
     if inputs >= 0:
         kernel.attach_tree(inputs, INPUT)
         os.close(inputs)
@@ -64,7 +67,7 @@ def keep_descriptors(control: int) -> None:
     The pixel memory, mapped already, is not left open: it could be mapped a second time, to be executed.
     """
     saved = fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, CONTROL + 1)
-    null = os.open("/dev/null", os.O_RDWR)
+    null = _open("/dev/null", os.O_RDWR)
     for standard in range(3):
         os.dup2(null, standard)
     os.dup2(saved, CONTROL)
@@ -105,9 +108,3 @@ def lock(place: Place, limits: dict[str, Any], system_calls: seccomp.Filter) -> 
         rules.restrict()
         os.close(rules.descriptor)
     system_calls.install()
-
-
-def reset_signals() -> None:
-    """Default actions, nothing blocked."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -12,20 +12,21 @@ from typing import Any
 from . import kernel, root
 
 _FILES, _SESSIONS = f"{root.DATA}/files", f"{root.DATA}/sessions"
+_listdir, _mkdir, _open, _rmdir, _unlink = os.listdir, os.mkdir, os.open, os.rmdir, os.unlink  # before the hooks
 _FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | kernel.MS_NOATIME
 
 
 def mount() -> None:
     """Make the store; how much is in it is up to the broker."""
     kernel.mount("tmpfs", root.DATA, "tmpfs", _FLAGS, "size=0,nr_inodes=0,mode=755")
-    os.mkdir(_FILES)
-    os.mkdir(_SESSIONS)
+    _mkdir(_FILES)
+    _mkdir(_SESSIONS)
 
 
 def make_folder(name: str) -> str:
     """Make the folder of a session; its path."""
     folder = f"{_SESSIONS}/{name}"
-    os.mkdir(folder)
+    _mkdir(folder)
     return folder
 
 
@@ -42,11 +43,11 @@ def link(request: dict[str, Any], descriptors: list[int]) -> None:
     for number, name in request["files"]:
         os.link(f"{_FILES}/{number}", f"{_SESSIONS}/{request['link']}/{name}")
     for number in request["old"]:
-        os.unlink(f"{_FILES}/{number}")
+        _unlink(f"{_FILES}/{number}")
 
 
 def _copy(source: int, path: str) -> None:
-    target = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o444)
+    target = _open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o444)
     try:
         offset, left = 0, os.fstat(source).st_size
         while left:
@@ -59,6 +60,6 @@ def _copy(source: int, path: str) -> None:
 def remove_folder(name: str) -> None:
     """Remove the folder of a session that has ended."""
     folder = f"{_SESSIONS}/{name}"
-    for entry in os.listdir(folder):
-        os.unlink(f"{folder}/{entry}")
-    os.rmdir(folder)
+    for entry in _listdir(folder):
+        _unlink(f"{folder}/{entry}")
+    _rmdir(folder)

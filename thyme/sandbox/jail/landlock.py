@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from . import kernel
 
+_open = os.open  # as it is before the hooks
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _CREATE_VERSION, _RULE_PATH_BENEATH = 1, 1
 
@@ -61,7 +62,7 @@ class Ruleset:
     def allow(self, path: str, rights: int) -> None:
         """Allow `rights` on a file, or on everything below a folder."""
         try:
-            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            descriptor = _open(path, os.O_PATH | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return
         try:

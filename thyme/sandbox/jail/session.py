@@ -7,16 +7,15 @@ import os
 import socket
 import struct
 import sys
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 from . import confine, kernel, seccomp
 from .interpreter import Interpreter
-from .paths import Paths
 from .pictures import Input
 
 _LENGTH = struct.Struct("<I")
+_chdir = os.chdir  # as it is before the hooks
 _PART, _MOST_DESCRIPTORS = 1 << 16, 253
 
 
@@ -28,8 +27,8 @@ class Start:
     """Where the session's files lie."""
     limits: dict[str, Any]
     """Of `SandboxConfig`."""
-    repairs: list[str]
-    """Names of those that are on."""
+    interpreter: Interpreter
+    """Its hooks are in place, its files and its shared memory are not known yet."""
     base_bytes: int
     """Address space that the zygote takes."""
     system_calls: seccomp.Filter
@@ -43,11 +42,12 @@ def serve(descriptors: list[int], start: Start) -> None:
         start: The rest.
     """
     control, pixels = descriptors
+    interpreter = start.interpreter
     shared = kernel.map_shared(pixels, os.fstat(pixels).st_size)
     confine.keep_descriptors(control)
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=confine.CONTROL)
     try:
-        interpreter = _locked_down(shared, start)
+        _lock_down(shared, start)
         order = _receive(stream)[0]["bind"]
         interpreter.bind([Input(**item) for item in order["inputs"]], order["seed"])
     except BaseException as error:  # whatever it is, the broker is to be told why there is no session
@@ -63,17 +63,14 @@ def serve(descriptors: list[int], start: Start) -> None:
         _send(stream, {"id": request["id"], **reply})
 
 
-def _locked_down(shared: memoryview, start: Start) -> Interpreter:
-    """The interpreter of this process, which nothing gets out of any more."""
+def _lock_down(shared: memoryview, start: Start) -> None:
+    """Shut this process in; nothing gets out of it any more."""
     limits, place = start.limits, start.place
-    confine.reset_signals()
     confine.make_folders(place, limits)
-    os.chdir(place.real(confine.OUTPUT))
-    interpreter = Interpreter(Paths(place.prefix, (), start.repairs), limits, shared)
-    warnings.simplefilter("ignore")
+    _chdir(place.real(confine.OUTPUT))
+    start.interpreter.move_in(place.prefix, shared)
     confine.set_limits(limits, start.base_bytes + len(shared))
     confine.lock(place, limits, start.system_calls)
-    return interpreter
 
 
 def _send(stream: socket.socket, message: dict[str, Any]) -> None:

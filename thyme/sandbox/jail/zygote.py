@@ -11,10 +11,13 @@ import select
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from . import confine, inputs, kernel, landlock, root, seccomp, session
+from .interpreter import Interpreter
+from .paths import Paths
 
 WARM = """
     array ast base64 bisect builtins calendar cmath collections copy csv dataclasses datetime decimal dis enum
@@ -40,6 +43,7 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     order = json.loads(control.recv(1 << 20))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     kernel.die_with_parent()
     try:
         zygote = Zygote(order)
@@ -64,7 +68,7 @@ class Zygote:
         """
         runtime = order["runtime"]
         self._level, self._folder = order["level"], order["folder"]
-        self._limits, self._repairs = order["limits"], order["repairs"]
+        self._limits = order["limits"]
         self._children: dict[int, str] = {}
         """Process id of each session, and its name."""
         self._pid_namespace = -1
@@ -80,6 +84,10 @@ class Zygote:
         sys.path[:] = search
         sys.path_importer_cache.clear()
         warm_up()
+        # Its hooks stay out of the way of what this process does itself, which keeps the functions from before them.
+        self._interpreter = Interpreter(Paths("", (), order["repairs"]), self._limits)
+        gc.collect()
+        gc.freeze()
         self._base_bytes = int(os.read(statistics, 200).split()[0]) * resource.getpagesize()
         os.close(statistics)
 
@@ -137,7 +145,7 @@ class Zygote:
             try:
                 if self._level == "landlock":
                     kernel.die_with_parent()
-                start = session.Start(place, self._limits, self._repairs, self._base_bytes, self._system_calls)
+                start = session.Start(place, self._limits, self._interpreter, self._base_bytes, self._system_calls)
                 session.serve(descriptors, start)
             finally:
                 os._exit(1)  # whatever happens, there is only one zygote
@@ -201,8 +209,7 @@ def warm_up() -> None:
     Image.ID[:] = [name for name in Image.ID if name in DECODERS]
     Image.MAX_IMAGE_PIXELS = None  # memory is limited by the kernel, pictures that go back by the broker
     site.setquit()
-    gc.collect()
-    gc.freeze()
+    warnings.simplefilter("ignore")
 
 
 def _raise_oom_score() -> None:
