@@ -102,7 +102,8 @@ class Interpreter:
         random.seed(seed)
         np.random.seed(seed % 2**32)
         cv2.setRNGSeed(seed % 2**31)
-        self.pictures.bind(tuple(inputs))
+        self._saves.bind()
+        self.pictures.bind(inputs)
         self._paths.inputs = tuple(item.path for item in inputs)
         self.namespace["image_paths"] = list(self._paths.inputs)
         if inputs:

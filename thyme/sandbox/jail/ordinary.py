@@ -43,6 +43,13 @@ _OPTIONS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "WEBP": {"quality": _between(0, 100), "lossless": _flag, "method": _between(0, 6)},
 }  # fmt: skip
 
+_IGNORED = {
+    "JPEG": {"compress_level", "lossless", "method"},
+    "PNG": {"quality", "progressive", "subsampling", "lossless", "method"},
+    "WEBP": {"optimize", "progressive", "compress_level", "dpi"},
+}
+"""Options of other formats, which code passes all the same and Pillow does not look at."""
+
 _ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 _ARRAY_MODES = {
     "JPEG": {1: "L", 3: "RGB"},
@@ -63,7 +70,7 @@ def is_ordinary(image: Any, format: str, options: dict[str, Any]) -> bool:
         checks is not None
         and image.mode in _MODES[format]
         and 0 < min(image.size) <= max(image.size) <= _LONGEST_SIDE[format]
-        and all(name in checks and checks[name](value) for name, value in options.items())
+        and all(checks[name](value) if name in checks else name in _IGNORED[format] for name, value in options.items())
         and not getattr(image, "encoderinfo", None)
         and _is_plain(image.info)
     )

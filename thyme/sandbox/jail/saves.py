@@ -65,13 +65,17 @@ class Saves:
         """Start with none; with ``round_trip`` among the limits of `SandboxConfig` there never are any."""
         self._paths, self._shelf = paths, shelf
         self._most_bytes = min(limits["file_mb"], limits["disk_mb"]) << 20
-        self._off = bool(limits["round_trip"])
+        self._round_trip, self._off = limits["round_trip"], True
         self._waiting: dict[str, Waiting] = {}
         self._written: dict[str, State] = {}
         self._saved: set[str] = set()
         self._lock = threading.RLock()
         self._trusted: set[int] = set()
         """Threads whose looks at files do not count."""
+
+    def bind(self) -> None:
+        """Begin: only code of the session's own calls foreign functions from here on."""
+        self._off = self._round_trip
 
     def start_run(self) -> None:
         """Forget what happened in the run before."""
