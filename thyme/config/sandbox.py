@@ -72,6 +72,9 @@ class SandboxConfig(Config):
     """``released`` runs code as the released Thyme sandbox would have, where parity with old data is wanted."""
     importable: tuple[str, ...] = IMPORTABLE
     """Distributions that code may import."""
+    preload: tuple[str, ...] = ()
+    """Modules that code may import, such as ``matplotlib.pyplot``, imported before the first session starts: code does
+    not wait for them, but each costs start time and memory once."""
     round_trip: bool = False
     """False: an image comes back as it was drawn, its pixels taken when it was saved. True: it is decoded from the file
     that was saved, so that a JPEG has gone through JPEG."""

@@ -18,6 +18,8 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution,
 from pathlib import Path
 from typing import Any
 
+from thyme.errors import ConfigError
+
 SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib64")
 SYSTEM_FILES = ("/etc/ld.so.cache", "/usr/share/zoneinfo", "/usr/share/fonts")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
@@ -69,6 +71,20 @@ def _runtime_for(names: tuple[str, ...]) -> Runtime:
         links=tuple((path, os.readlink(path)) for path in SYSTEM_LIBRARIES if os.path.islink(path)),
         packages=tuple(sorted(_site_entries(names).items())),
     )
+
+
+def require_importable(modules: Iterable[str], runtime: Runtime) -> None:
+    """Refuse modules that code could not import.
+
+    Raises:
+        ConfigError: One belongs neither to the standard library nor to an importable distribution.
+    """
+    found = sys.stdlib_module_names | {name.split(".")[0] for name, _ in runtime.packages}
+    if missing := [module for module in modules if module.split(".")[0] not in found]:
+        raise ConfigError(
+            f"preload: code may not import {', '.join(missing)}; install it, name its distribution in importable, or "
+            "leave it out"
+        )
 
 
 def versions_of(names: Iterable[str]) -> dict[str, str | None]:

@@ -20,7 +20,7 @@ from typing import Any
 from thyme.config.sandbox import SandboxConfig
 from thyme.errors import IsolationError, SandboxDiedError, SandboxError
 from thyme.sandbox.files import remove_tree
-from thyme.sandbox.runtime import Runtime, runtime_for
+from thyme.sandbox.runtime import Runtime, require_importable, runtime_for
 
 # What modules want done after a fork costs each session a millisecond of page faults, and is not needed: the zygote has
 # one thread, holds no lock, and a session is seeded.
@@ -77,8 +77,10 @@ class ZygoteProcess:
 
         Raises:
             IsolationError: This machine does not offer the level; the message is the zygote's own.
+            ConfigError: What is to be imported beforehand is not importable.
         """
         runtime = runtime_for(config.visible)
+        require_importable(config.preload, runtime)
         folder = _private_folder() if level == "landlock" else None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import resource
@@ -85,7 +86,14 @@ class Zygote:
         sys.path_importer_cache.clear()
         warm_up()
         # Its hooks stay out of the way of what this process does itself, which keeps the functions from before them.
-        self._interpreter = Interpreter(Paths("", (), order["repairs"]), self._limits)
+        paths = Paths("", (), order["repairs"])
+        scratch = f"{self._folder}/sessions/preload" if self._folder else ""  # matplotlib does not start without
+        os.makedirs(scratch + confine.SCRATCH, exist_ok=True)
+        self._interpreter = Interpreter(paths, self._limits)
+        paths.prefix = scratch
+        for name in self._limits["preload"]:  # now that the hooks are there which wait for some of them
+            importlib.import_module(name)
+        paths.prefix = ""
         gc.collect()
         gc.freeze()
         self._base_bytes = int(os.read(statistics, 200).split()[0]) * resource.getpagesize()
