@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import AsyncIterator
+from typing import Any
 
+import numpy as np
 import pytest
 import pytest_asyncio
 from hypothesis import assume, given
@@ -12,7 +15,7 @@ from PIL import Image
 
 from thyme.config.sandbox import ALL_REPAIRS
 from thyme.sandbox import Broker, SandboxConfig, open_sandbox
-from thyme.sandbox.jail.boxes import are_fractions, fit_box
+from thyme.sandbox.jail.boxes import are_fractions, fit_box, fit_slices, looks_for_empty
 from thyme.sandbox.jail.interpreter import find_path, shorten
 from thyme.sandbox.jail.names import expected_names
 from thyme.types import Execution, ImageRecord
@@ -57,6 +60,65 @@ def test_fitted_box_lies_inside_and_has_area(
 def test_right_box_is_not_touched(left: int, wide: int, upper: int, high: int) -> None:
     box = (left, upper, min(left + wide, 100), min(upper + high, 50))
     assert fit_box(box, 100, 50) is None
+
+
+BOUNDS = st.none() | st.integers(-120, 120)
+
+
+@given(BOUNDS, BOUNDS, BOUNDS, BOUNDS)
+def test_fitted_slice_has_area_and_leaves_other_axes_alone(
+    top: int | None, bottom: int | None, left: int | None, right: int | None
+) -> None:
+    array = np.zeros((40, 60, 3), np.uint8)
+    key = (slice(top, bottom), slice(left, right))
+    fitted = fit_slices(key, array.shape)
+    if array[key].size or fitted is None:
+        assert fitted is None or fitted == key
+        return
+    assert array[fitted].size
+    for before, after, length in zip(key, fitted, array.shape, strict=False):
+        if range(*before.indices(length)):
+            assert after == before
+        else:
+            assert 0 <= after.start < after.stop <= length
+    assert fit_slices(fitted, array.shape) == fitted
+
+
+@pytest.mark.parametrize(
+    ("key", "fitted"),
+    [
+        (np.s_[30:10, 5:9], np.s_[10:30, 5:9]),
+        (np.s_[-5:9, 5:9], np.s_[0:9, 5:9]),
+        (np.s_[50:70, 5:9], np.s_[39:40, 5:9]),
+        (np.s_[10:-35, 5:9], np.s_[5:10, 5:9]),
+        (np.s_[-10:-20, 5:9], np.s_[20:30, 5:9]),
+        (np.s_[50:, 5:9], np.s_[39:40, 5:9]),
+        (np.s_[30:10, 50:40, 0], np.s_[10:30, 40:50, 0]),
+        (np.s_[5:5, 0:9], None),
+        (np.s_[:0, 0:9], None),
+        (np.s_[30:10:2, 0:9], None),
+        (np.s_[..., 30:10], None),
+    ],
+)
+def test_slices(key: tuple[Any, ...], fitted: tuple[Any, ...] | None) -> None:
+    assert fit_slices(key, (40, 60, 3)) == fitted
+
+
+@pytest.mark.parametrize(
+    ("code", "looks"),
+    [
+        ("if crop.size == 0: pass", True),
+        ("if not crop.size: pass", True),
+        ("ok = crop.size and crop.mean()", True),
+        ("while crop.shape[0] < 1: pass", True),
+        ("x = len(crop) > 0", True),
+        ("w, h = image.size", False),
+        ("if image.size == (3, 4): pass", False),
+        ("if n == 0: pass", False),
+    ],
+)
+def test_code_that_looks_for_empty_pictures_is_known(code: str, looks: bool) -> None:
+    assert looks_for_empty(ast.parse(code)) is looks
 
 
 @pytest.mark.parametrize(
@@ -187,7 +249,9 @@ async def test_one_repair_alone_makes_no_other(name: str) -> None:
         for expected, _, code in REPAIRED:
             execution = await run(broker, code)
             assert set(counted(execution)) <= {name}
-            assert bool(execution.repairs) == (expected == name)
+            assert bool(execution.repairs) == (
+                name in {expected, "whitespace" if expected == "indentation" else expected}
+            )
 
 
 RIGHT = [

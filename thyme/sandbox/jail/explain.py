@@ -184,6 +184,7 @@ _OPENCV_SIGNS = (
     ("blockSize % 2 == 1", "The size of the block must be odd"),
     ("Bad number of channels", "Grey pictures have no channels to convert, colour pictures three"),
     ("scn", "Grey pictures have no channels to convert, colour pictures three"),
+    ("neither 'array op array'", "Both pictures must have the same size and channels; use cv2.resize"),
     ("Sizes of input arguments do not match", "Both pictures must have the same size and channels; use cv2.resize"),
     ("src[i].rows == src[0].rows", "All pictures must have the same height; use cv2.resize"),
     ("src[i].cols == src[0].cols", "All pictures must have the same width; use cv2.resize"),

@@ -146,5 +146,5 @@ def _differences(call: Call, changed: Call) -> str:
 
 def _show(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return "(" + ", ".join(f"{item:g}" for item in value) + ")"
-    return f"{value:g}" if _is_number(value) else "an array"
+        return "(" + ", ".join(f"{float(item):.6}" for item in value) + ")"
+    return f"{float(value):.6}" if _is_number(value) else "an array"

@@ -54,7 +54,7 @@ class Screen:
         if self._paths.was_saved(thing) or len(self._shown) >= _MOST_SHOWN:
             return True
         picture = _picture_of(thing)
-        if picture is not None:
+        if picture is not None and not (self._shown and self._shown[-1].picture == picture):
             self._shown.append(_Shown(thing, picture))
         return picture is not None
 
