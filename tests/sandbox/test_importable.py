@@ -310,5 +310,5 @@ def test_preloaded_modules_are_there_at_once(level: str) -> None:
 
 
 def test_what_may_not_be_imported_cannot_be_preloaded() -> None:
-    with pytest.raises(ConfigError, match="preload: code may not import thyme, torch.nn; install it, name its"):
+    with pytest.raises(ConfigError, match=r"preload: code may not import thyme, torch\.nn; install it, name its"):
         Sandbox(preload=("numpy", "thyme", "torch.nn"))
