@@ -148,8 +148,10 @@ class Answer(Message):
     """What a run came to; the pixels of its images follow in order."""
 
     request: Key
+    code: str | None
+    """None: as it was sent; else what of it may be stored."""
     ran: str | None
-    """None: the code as it was sent."""
+    """None: the same as `code`."""
     stdout: str
     error: _Error | None
     images: Annotated[list[_Picture], Field(max_length=1000)]
@@ -206,13 +208,17 @@ def unpack(frame: bytes | bytearray, most_head: int = _MOST_HEAD_BYTES) -> tuple
     return view[_LENGTH.size : end], view[end:]
 
 
-def answer_head(request: str, execution: Execution) -> bytes:
+def answer_head(request: str, sent: str, execution: Execution) -> bytes:
     """The beginning of the frame that carries an execution: `pixel_chunks` of its images follow.
 
-    The code, which the client knows, is left out.
+    Args:
+        request: What it is the answer to.
+        sent: The code as the client sent it, which need not travel back.
+        execution: What it came to.
     """
     images = [{"name": i.name, "mode": i.mode, "width": i.width, "height": i.height} for i in execution.images]
-    return pack({**outcome(execution), "request": request, "images": images})
+    code = None if execution.code == sent else execution.code
+    return pack({**outcome(execution), "request": request, "code": code, "images": images})
 
 
 def pixel_bytes(image: ImageRecord) -> int:
@@ -272,6 +278,7 @@ def read_answer(frame: bytes | bytearray, request: str, code: str, config: Sandb
         raise MalformedError("the pictures are not as long as they are said to be")
     if not math.isfinite(answer.duration_s):
         raise MalformedError("a duration that is no number")
+    code = code if answer.code is None else answer.code
     return Execution(
         code=code,
         ran=code if answer.ran is None else answer.ran,

@@ -33,6 +33,7 @@ from thyme.types import EXTENSIONS, Execution, ImageRecord
 
 _ENCODED_BYTES = 128 << 20
 _MOST_KNOWN = 100_000
+_GREETING_S = 15.0
 _END_S = 5.0
 _SOON_READ_BYTES = 1 << 18
 """Longer answers are read in a thread, so that nobody else waits for them."""
@@ -143,7 +144,7 @@ class _Server:
 
     async def greet(self) -> None:
         """See who is there."""
-        reply = await self.connection.ask("GET", "/v1/server", seconds=self._grace_s)
+        reply = await self.connection.ask("GET", "/v1/server", seconds=_GREETING_S)
         if reply.status != 200:
             raise self.connection.refused(reply.status, self.connection.fault(reply))
         self._require_protocol(reply)

@@ -96,13 +96,13 @@ class Service:
         key = new.request or secrets.token_hex(16)
         execution = await self.sessions.run(session, key, new.code)
         if request.headers.get("accept") == protocol.FRAME:
-            return _framed(key, execution)
+            return _framed(key, new.code, execution)
         return JSONResponse(await asyncio.to_thread(as_json, key, execution))
 
 
-def _framed(request: str, execution: Execution) -> Response:
+def _framed(request: str, sent: str, execution: Execution) -> Response:
     """An execution as a frame; pixels are packed as fast as the client takes them."""
-    head = protocol.answer_head(request, execution)
+    head = protocol.answer_head(request, sent, execution)
     if not execution.images:
         return Response(head, media_type=protocol.FRAME)
 

@@ -137,7 +137,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _configured(app: Guard) -> _Server:
+def uvicorn_for(app: Guard) -> uvicorn.Server:
+    """The server of an application; it ends when its `should_exit` is set, and by no signal."""
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -175,7 +176,7 @@ async def serve(
         async with Service.start(config, limits) as service:
             only_loopback = address.unix is None and address.is_private
             app = Guard(make_app(service), token=token, only_loopback=only_loopback, metrics=service.metrics)
-            server = _configured(app)
+            server = uvicorn_for(app)
             async with _drained_by_signals(service, server, limits.drain_s):
                 serving = asyncio.create_task(server.serve(sockets=[opened]))
                 while not server.started and not serving.done():

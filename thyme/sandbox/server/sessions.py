@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,8 @@ from thyme.sandbox.server.refusal import Refusal
 from thyme.types import Execution, ImageRecord
 
 _RETRY_AFTER_S = 1.0
+_REMEMBERED = 1000
+"""Runs of a session that are known by name, so that none is begun again."""
 
 
 @dataclass
@@ -34,6 +37,8 @@ class OpenSession:
     used: float = field(default_factory=time.monotonic)
     request: str = ""
     """The last run that was asked for."""
+    earlier: deque[str] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    """Runs before it."""
     task: asyncio.Task[Execution] | None = None
     """That run, while it goes on."""
 
@@ -153,15 +158,8 @@ class Sessions:
             SandboxError: The sandbox failed.
         """
         if request == session.request and session.task is None:
-            answer = self._answers.get(session.key)
-            if answer is None:
-                raise Refusal(409, "answer_gone", "that code has run, and its answer is no longer kept")
-            return answer
-        if request != session.request:
-            if session.task is not None:
-                raise Refusal(409, "busy", "the session runs other code; wait for it, or end the session")
-            session.request, session.task = request, asyncio.create_task(self._run(session, code))
-        task = session.task
+            return self._answer(session)
+        task = session.task if request == session.request else self._begin(session, request, code)
         assert task is not None
         try:
             return await asyncio.shield(task)
@@ -169,6 +167,21 @@ class Sessions:
             if task.cancelled():
                 raise Refusal(404, "session_ended", "the session was ended while the code ran") from None
             raise
+
+    def _answer(self, session: OpenSession) -> Execution:
+        answer = self._answers.get(session.key)
+        if answer is None:
+            raise Refusal(409, "answer_gone", "that code has run, and its answer is no longer kept")
+        return answer
+
+    def _begin(self, session: OpenSession, request: str, code: str) -> asyncio.Task[Execution]:
+        if session.task is not None:
+            raise Refusal(409, "busy", "the session runs other code; wait for it, or end the session")
+        if request in session.earlier:
+            raise Refusal(409, "answer_gone", "that code has run before, and its answer is no longer kept")
+        session.earlier.append(session.request)
+        session.request, session.task = request, asyncio.create_task(self._run(session, code))
+        return session.task
 
     async def _run(self, session: OpenSession, code: str) -> Execution:
         self._answers.drop(session.key)
