@@ -92,12 +92,17 @@ class Range:
         yield "a signal arrived", bool(self.signals)
         yield "the victim is dead or stopped", psutil.Process(self.victim.pid).status() not in {"sleeping", "running"}
         yield "a file is gone", not (self.folder / "deleteme").exists()
-        yield "a file was changed", (self.folder / "secret.txt").read_text() != "TOPSECRET"
+        yield "a file was changed", not self._untouched()
         yield "a mode was changed", (self.folder / "secret.txt").stat().st_mode & 0o777 != 0o666
         yield "a foreign picture came back", any(_shows_secret(i.image) for i in execution.images)
         yield "too much text came back", len(execution.stdout) > 5_000_000
         yield "a bomb came back", any(i.width * i.height > 100_000_000 for i in execution.images)
         yield "a forged picture came back", any(i.name.endswith("forged.png") for i in execution.images)
+
+    def _untouched(self) -> bool:
+        with contextlib.suppress(OSError):  # it may be something else by now
+            return (self.folder / "secret.txt").read_text() == "TOPSECRET"
+        return False
 
     def _datagram(self) -> bool:
         with contextlib.suppress(BlockingIOError):

@@ -24,9 +24,11 @@ from thyme.sandbox.runtime import Runtime, require_importable, runtime_for
 
 # What modules want done after a fork costs each session a millisecond of page faults, and is not needed: the zygote has
 # one thread, holds no lock, and a session is seeded.
+# The package is reached through a descriptor, so that no module and no traceback shows where it lies on the host.
 _START = (
     "import os, sys; os.register_at_fork = lambda **hooks: None; folder = sys.argv.pop(2); "
-    "sys.path.insert(0, folder); from jail.zygote import main; sys.path.remove(folder); main()"
+    "sys.path.insert(0, f'/proc/self/fd/{folder}'); from jail.zygote import main; del sys.path[0]; "
+    "os.close(int(folder)); main()"
 )
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
@@ -248,17 +250,20 @@ def _spawn(runtime: Runtime, control: socket.socket) -> subprocess.Popen[bytes]:
     # Not -I: it would ignore PYTHONHASHSEED, and sets would be ordered otherwise in each zygote. The environment is
     # ours entirely, -S keeps site folders and their .pth files out, -P the folder of the script.
     options = ["-S", "-s", "-P", "-B"]
-    package = str(Path(__file__).parent)
-    return subprocess.Popen(
-        [runtime.python, *options, "-c", _START, str(control.fileno()), package],
-        pass_fds=[control.fileno()],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=_ENVIRONMENT,
-        cwd="/",
-        start_new_session=True,
-    )
+    package = os.open(Path(__file__).parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return subprocess.Popen(
+            [runtime.python, *options, "-c", _START, str(control.fileno()), str(package)],
+            pass_fds=[control.fileno(), package],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=_ENVIRONMENT,
+            cwd="/",
+            start_new_session=True,
+        )
+    finally:
+        os.close(package)
 
 
 def _private_folder() -> Path:
