@@ -80,6 +80,11 @@ class Broker:
         return self._level
 
     @property
+    def pooled(self) -> int:
+        """Sessions that wait, started and locked down, for the next trajectory."""
+        return len(self._pool)
+
+    @property
     def zygote_pid(self) -> int:
         """Process id of the zygote that is alive now."""
         return self._pool.zygote.pid

@@ -25,6 +25,10 @@ class Pool:
         self._filling: asyncio.Task[None] | None = None
         self._closed = False
 
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
     def fill(self) -> None:
         """See to it in the background that enough sessions wait."""
         if self._filling is None and self._missing():

@@ -58,7 +58,7 @@ class Sessions:
         metrics.watch(lambda: len(self._open), lambda: self._waiting, self._pooled)
 
     def _pooled(self) -> int:
-        return sum(getattr(broker, "pooled", 0) for broker in self._brokers.all())
+        return sum(broker.pooled for broker in self._brokers.all())
 
     def __len__(self) -> int:
         """How many are open."""
