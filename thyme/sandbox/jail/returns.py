@@ -50,11 +50,11 @@ class Returns:
 
     def _place(self, path: str, count: int, pixels: int) -> dict[str, Any] | None:
         real = self._paths.real(path)
-        waiting = self._saves.waiting(real)
-        if waiting is not None:
-            self._check(waiting.size)
-            self._require_room(waiting.size, count, pixels)
-            return _found(path, waiting.mode, waiting.size, waiting.offset)
+        drawn = self._saves.drawn(real)
+        if drawn is not None:
+            self._check(drawn.size)
+            self._require_room(drawn.size, count, pixels)
+            return _found(path, drawn.mode, drawn.size, drawn.offset)
         picture = self._decode(real)
         if picture is None:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import functools
 import os
 import stat as modes
@@ -45,8 +46,10 @@ def _hook_save(paths: Paths, saves: Saves) -> None:
             if ordinary.is_ordinary(image, kind, params):
                 fp = paths.write(fp)
                 write = _pillow_writer(image, kind, params, original)
-                if saves.keep(fp, image.mode, image.size, functools.partial(pack, image), write):
-                    return
+                with saves.keeping(fp, image.mode, image.size, functools.partial(pack, image), write) as waits:
+                    if not waits:
+                        original(image, fp, format, **params)
+                return
         original(image, fp, format, **params)
 
     save.__doc__ = original.__doc__
@@ -96,8 +99,11 @@ def _hook_imwrite(paths: Paths, saves: Saves) -> None:
             if mode is not None:
                 take = functools.partial(_take_array, img, mode)
                 size = (img.shape[1], img.shape[0])
-                if saves.keep(real, mode, size, take, _opencv_writer(img.shape, options, original)):
-                    return True
+                with (
+                    contextlib.suppress(OSError),  # no such folder: OpenCV has its own way to say so
+                    saves.keeping(real, mode, size, take, _opencv_writer(img.shape, options, original)) as waits,
+                ):
+                    return True if waits else bool(original(real, img, *args, **kwargs))
         saves.settle(real)
         return bool(original(real, img, *args, **kwargs))
 

@@ -2,8 +2,8 @@
 
 A save leaves an empty file under its name. Whatever Python does to such a file, opening, asking for its size, listing
 its folder, moving it, first writes the real one, with the parameters of the save; asking whether it is there does not.
-Saves that are out of the ordinary are made at once (`ordinary`), and so is one over a file that was looked at before,
-since somebody may hold it open.
+Files are written at once where something can go wrong, and over one that was looked at before, since somebody may hold
+it open. Saves that are out of the ordinary (`ordinary`) are not kept at all.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _open, _stat, _utime, _getcwd, _statvfs = builtins.open, os.stat, os.utime, os.g
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A picture whose file is still to be written."""
+class Drawn:
+    """A picture that was saved, as it was drawn."""
 
     mode: str
     """L, RGB or RGBA."""
@@ -49,7 +49,7 @@ class Waiting:
     """Width and height, pixels."""
     offset: int
     """Where its packed pixels lie."""
-    write: Callable[[memoryview], None]
+    write: Write
     """Writes the file from the packed pixels."""
 
     @property
@@ -59,15 +59,15 @@ class Waiting:
 
 
 class Saves:
-    """The pictures of one session that wait to be written."""
+    """The pictures that one session saved."""
 
     def __init__(self, paths: Paths, shelf: Shelf, limits: dict[str, Any]) -> None:
-        """Start with none; with ``round_trip`` among the limits of `SandboxConfig` there never are any."""
+        """Know of none; with ``round_trip`` among the limits of `SandboxConfig` none is ever kept."""
         self._paths, self._shelf = paths, shelf
         self._most_bytes = min(limits["file_mb"], limits["disk_mb"]) << 20
-        self._round_trip, self._off = limits["round_trip"], True
-        self._waiting: dict[str, Waiting] = {}
-        self._written: dict[str, State] = {}
+        self._round_trip, self._at_once = limits["round_trip"], True
+        self._waiting: dict[str, Drawn] = {}
+        self._written: dict[str, tuple[Drawn, State]] = {}
         self._saved: set[str] = set()
         self._lock = threading.RLock()
         self._trusted: set[int] = set()
@@ -75,31 +75,27 @@ class Saves:
 
     def bind(self) -> None:
         """Begin: only code of the session's own calls foreign functions from here on."""
-        self._off = self._round_trip
+        self._at_once = False
 
     def start_run(self) -> None:
-        """Forget what happened in the run before."""
-        self._written.clear()
+        """Forget what belongs to the run before."""
         self._saved.clear()
         self._shelf.start_run()
 
-    def waiting(self, real: str) -> Waiting | None:
-        """What waits to be written to a real path."""
-        return self._waiting.get(real)
+    def drawn(self, real: str) -> Drawn | None:
+        """What was drawn in the file at a real path, if that is what it still holds."""
+        if real in self._waiting:
+            return self._waiting[real]
+        item, written = self._written.get(real, (None, None))
+        return item if item is not None and _state_of(real) == written else None
 
     def is_new(self, real: str, before: State | None, now: State) -> bool:
         """Whether a file was saved in this run: not if it is only now that its bytes were written."""
-        return real in self._saved or now not in {before, self._written.get(real)}
+        return real in self._saved or now not in {before, self._written.get(real, (None, None))[1]}
 
-    def keep(
-        self,
-        path: Any,
-        mode: str,
-        size: tuple[int, int],
-        take: Callable[[memoryview], None],
-        write: Callable[..., None],
-    ) -> bool:
-        """Keep a picture instead of writing it, if there is nothing against it.
+    @contextlib.contextmanager
+    def keeping(self, path: Any, mode: str, size: tuple[int, int], take: Take, write: Write) -> Iterator[bool]:
+        """Keep a picture as it is drawn, while it is being saved.
 
         Args:
             path: Real path as it was resolved; text, bytes or path object.
@@ -108,44 +104,76 @@ class Saves:
             take: Writes the packed pixels into the memory it is given.
             write: Writes the file; called with the packed pixels and the path.
 
+        Yields:
+            Whether the file is written later; if not, the caller is to do it now.
+
         Raises:
             OSError: The file cannot be made.
         """
         real = self._normal(path)
-        room = packed_bytes(mode, size)
-        if self._off or not real.startswith(self._paths.real(OUTPUT) + "/") or room + _ROOM > self._most_bytes:
-            return False
         with self._lock, self.trusted():
-            if (real not in self._waiting and _is_there(real)) or not self._fits(room):
-                return False
-            offset = self._shelf.reserve(room)
-            if offset is None:
-                return False
-            try:
-                _open(real, "wb").close()
-                take(self._shelf.view(offset, room))
-            except BaseException:
-                self._shelf.free(offset)
-                raise
+            item = self._taken(real, mode, size, take, write)
+            waits = item is not None and self._may_wait(real, item)
+            if item is not None and waits:
+                try:
+                    _open(real, "wb").close()
+                except OSError:
+                    self._shelf.free(item.offset)
+                    raise
             self.forget(real)
-            self._waiting[real] = Waiting(mode, size, offset, lambda pixels: write(pixels, real))
-            self._saved.add(real)
-        return True
+            if item is not None:
+                self._saved.add(real)
+            if item is not None and waits:
+                self._waiting[real] = item
+        if item is None or waits:
+            yield waits
+            return
+        try:
+            yield False
+        except BaseException:
+            self._shelf.free(item.offset)
+            raise
+        self._remember(real, item)
 
-    def _fits(self, room: int) -> bool:
-        """Whether all files that wait have room on the disk, however badly they compress."""
+    def _taken(self, real: str, mode: str, size: tuple[int, int], take: Take, write: Write) -> Drawn | None:
+        """The picture on the shelf; None where there is no place for it."""
+        room = packed_bytes(mode, size)
+        if self._round_trip or not real.startswith(self._paths.real(OUTPUT) + "/"):
+            return None
+        while (offset := self._shelf.reserve(room)) is None:
+            old = next((name for name in self._written if name not in self._saved), None)
+            if old is None:
+                return None
+            self.forget(old)
+        try:
+            take(self._shelf.view(offset, room))
+        except BaseException:
+            self._shelf.free(offset)
+            raise
+        return Drawn(mode, size, offset, write)
+
+    def _may_wait(self, real: str, item: Drawn) -> bool:
+        """Whether nothing can go wrong, and nobody can find out, if the file is written later."""
+        if self._at_once or item.size_bytes + _ROOM > self._most_bytes:
+            return False
+        if real not in self._waiting and _state_of(real) is not None:
+            return False  # somebody may hold it open
         if self._paths.prefix:  # no file system of its own: the broker looks at what is written
             return True
         disk = _statvfs(OUTPUT)
-        waiting = sum(item.size_bytes + _ROOM for item in self._waiting.values())
-        return waiting + room + _ROOM <= disk.f_bavail * disk.f_frsize
+        needed = sum(other.size_bytes + _ROOM for other in (item, *self._waiting.values()))
+        if needed <= disk.f_bavail * disk.f_frsize:
+            return True
+        self._write_all()  # whether there is room for all is seen now, not when somebody looks
+        return False
 
     def forget(self, real: str) -> None:
-        """Let go of what waits under a real path."""
+        """Let go of what is kept of the file at a real path."""
         with self._lock:
-            found = self._waiting.pop(real, None)
-            if found is not None:
-                self._shelf.free(found.offset)
+            written = self._written.pop(real, None)
+            for item in (self._waiting.pop(real, None), written and written[0]):
+                if item is not None:
+                    self._shelf.free(item.offset)
 
     def settle(self, path: Any = None) -> None:
         """Write what waits under a path, or all that waits.
@@ -156,17 +184,29 @@ class Saves:
         if not self._waiting or threading.get_ident() in self._trusted:
             return
         with self._lock, self.trusted():
-            names = list(self._waiting) if path is None or isinstance(path, int) else [self._normal(path)]
-            for real in names:
-                if real in self._waiting:
-                    self._write(real)
+            if path is None or isinstance(path, int):
+                self._write_all()
+            elif (real := self._normal(path)) in self._waiting:
+                self._write(real)
+
+    def _write_all(self) -> None:
+        for real in list(self._waiting):
+            self._write(real)
 
     def _write(self, real: str) -> None:
         item, saved = self._waiting[real], _stat(real)
-        item.write(self._shelf.view(item.offset, item.size_bytes))
+        item.write(self._shelf.view(item.offset, item.size_bytes), real)
         _utime(real, ns=(saved.st_atime_ns, saved.st_mtime_ns))
-        self._written[real] = state(_stat(real))
-        self.forget(real)
+        del self._waiting[real]
+        self._remember(real, item)
+
+    def _remember(self, real: str, item: Drawn) -> None:
+        """Know that a file holds what was drawn."""
+        now = _state_of(real)
+        if now is None:  # OpenCV could not write it, and said so in its own way
+            self._shelf.free(item.offset)
+        else:
+            self._written[real] = (item, now)
 
     @contextlib.contextmanager
     def trusted(self) -> Iterator[None]:
@@ -192,7 +232,7 @@ class Saves:
             if self._waiting:
                 self.forget(self._normal(arguments[0]))
         else:
-            self._off = self._off or event in _FOREIGN
+            self._at_once = self._at_once or event in _FOREIGN
             self.settle()
 
     def _normal(self, path: Any) -> str:
@@ -204,9 +244,9 @@ def state(status: os.stat_result) -> State:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _is_there(path: str) -> bool:
+def _state_of(path: str) -> State | None:
+    """The state of a file; None where there is none."""
     try:
-        _stat(path)
+        return state(_stat(path))
     except OSError:
-        return False
-    return True
+        return None
