@@ -26,7 +26,7 @@ from sandbox_peers.latency import take_turns
 from sandbox_peers.ours import ISOLATION
 from sandbox_peers.report import REFERENCE, Measured, plot, show
 from sandbox_peers.throughput import RATES, Drivers
-from sandbox_peers.work import CROPS, Picture, reading_back_ms
+from sandbox_peers.work import CROPS, Picture, decoding_ms
 
 from thyme.config.sandbox import SandboxConfig
 from thyme.sandbox.bench import measure
@@ -51,11 +51,11 @@ async def run(arguments: argparse.Namespace, progress: Callable[[str], None]) ->
             progress("memory")
             memories = {name: found for name in names if (found := await memory(peers[name], known, arguments.open))}
         rates = measure_rates(names, known, arguments, progress)
-        read_back = {ending: reading_back_ms(known, name) for ending, name in (("jpg", "JPEG"), ("png", "PNG"))}
+        decoding = decoding_ms(known)
     # The pool is no session's memory; those of a broker without one are the same sessions.
     memories[REFERENCE] = memories.pop("cold", {})
     memories = {name: memories[name] for name in names if memories.get(name)}
-    return Measured(own, rounds, rates, memories, read_back, missing)
+    return Measured(own, rounds, rates, memories, decoding, missing)
 
 
 async def memory(peer: Peer, picture: Picture, count: int) -> dict[str, Memory]:

@@ -37,15 +37,16 @@ class Measured:
     """Executions a minute, by peer and column."""
     memories: Mapping[str, Mapping[str, Memory]]
     """By peer, ``idle`` and ``used``."""
-    read_back_ms: Mapping[str, float]
-    """What decoding the picture of an execution takes, by ending."""
+    decoding_ms: Mapping[str, float]
+    """What decoding the input takes, and the picture of an execution."""
     missing: Mapping[str, str] = field(default_factory=dict)
     """Peers that were left out, and what to install for them."""
 
     def values(self) -> dict[str, dict[str, float]]:
         """Medians in milliseconds and executions a minute, by peer and column."""
         found: dict[str, dict[str, float]] = {}
-        for peer, columns in self.rounds.samples.items():
+        for peer in sorted(self.rounds.samples, key=list(PEERS).index):
+            columns = self.rounds.samples[peer]
             found[peer] = {column: Timing.of(seconds).p50_ms for column, seconds in columns.items()}
             found[peer] |= self.rates.get(peer, {})
         return found
@@ -78,7 +79,7 @@ class Measured:
                 found |= {f"{peer}_{state}_pss_mb": memory.pss_mb, f"{peer}_{state}_private_mb": memory.private_mb}
         found["crop_per_minute_2proc"] = self.rates[REFERENCE]["crop_per_minute"]
         found["calc_per_minute_2proc"] = self.rates[REFERENCE]["calc_per_minute"]
-        found |= {f"read_back_{ending}_ms": value for ending, value in self.read_back_ms.items()}
+        found |= {f"decode_{name}_ms": value for name, value in self.decoding_ms.items()}
         for peer, ratios in self.ratios().items():
             found |= {f"ratio_{peer}_{column}": ratio for column, ratio in ratios.items()}
         rounds = self.rounds
@@ -161,7 +162,7 @@ def show(measured: Measured, console: Console) -> None:
 
 
 def _cell(value: float, ratio: float | None) -> str:
-    text = f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    text = f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
     return text if ratio is None else f"{text} ({ratio:.1f}x)" if ratio >= 0.1 else f"{text} ({ratio:.2f}x)"
 
 
