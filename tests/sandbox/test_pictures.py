@@ -275,9 +275,9 @@ for path in image_paths:
 
 
 def test_pixels_are_decoded_once_or_not_at_all(sandbox: Sandbox) -> None:
-    names = ["jpeg", "jpeg_grey", "png", "png_alpha", "bmp", "jpeg_cmyk", "png_palette", "png_16"]
+    names = ["jpeg", "jpeg_grey", "png", "png_alpha", "bmp", "webp", "webp_alpha", "jpeg_cmyk", "png_palette", "png_16"]
     with sandbox.session([record(name) for name in names]) as session:
-        assert session.run(COUNTED).stdout.split() == ["0"] * 5 + ["1"] * 3
+        assert session.run(COUNTED).stdout.split() == ["0"] * 7 + ["1"] * 3
 
 
 @pytest.mark.parametrize(

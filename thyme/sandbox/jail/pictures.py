@@ -23,6 +23,8 @@ _KEPT_BYTES = 256 << 20
 """Decoded pixels that are kept here, at most."""
 _LENT = "_pixels_are_lent"
 """Attribute of a Pillow image whose pixels others use as well."""
+_WAITING = "_pixels_to_take"
+"""Attribute of a Pillow image with the pixels that its next load is to take."""
 _ORIENTATION = 0x0112
 _GIVEN = "given"
 """Name of the decoder that has nothing to do."""
@@ -128,6 +130,7 @@ class Pictures:
 def install(paths: Paths, pictures: Pictures) -> None:
     """Put the hooks of one session in place. Call once, in the forked process."""
     _hook_load(pictures)
+    _hook_webp(pictures)
     _hook_writers()
     _hook_imread(paths, pictures)
 
@@ -171,31 +174,76 @@ def _hook_load(pictures: Pictures) -> None:
         index = None
         if self.tile:
             _return(self)
-            if type(self) in kinds and (index := _input_of(self, pictures)) is not None:
+            core = self.__dict__.pop(_WAITING, None)
+            if core is None and type(self) in kinds and (index := _input_of(self, pictures)) is not None:
                 core = pictures.borrow(index, self.mode, self.size)
-                if core is not None:
-                    index, self.im = None, core
-                    self.tile = [(_GIVEN, *self.tile[0][1:])]
-                    _mark(self)
+            if core is not None:
+                index, self.im = None, core
+                self.tile = [(_GIVEN, *self.tile[0][1:])]
+                _mark(self)
         pixels = original(self)
         if index is not None:
             pictures.keep(index, self)
-        if self.__dict__.get(_LENT):
-            self.readonly = 1
-            if not sys._getframe(1).f_globals.get("__name__", "").startswith("PIL."):
-                _own(self)  # what comes back can be written to
-                return Image.Image.load(self)
-        return pixels
+        return _handed_out(self, pixels)
 
     load.__doc__ = original.__doc__
     ImageFile.ImageFile.load = load  # type: ignore[method-assign]  # that is what a hook is
 
 
+def _handed_out(image: Any, pixels: Any) -> Any:
+    """The pixels for whoever called `load`: Pillow itself asks before it writes to them, others do not."""
+    from PIL import Image
+
+    if not image.__dict__.get(_LENT):
+        return pixels
+    image.readonly = 1
+    if sys._getframe(2).f_globals.get("__name__", "").startswith("PIL."):
+        return pixels
+    _own(image)
+    return Image.Image.load(image)
+
+
+class _Still:
+    """A WebP decoder of one frame whose pixels are there already."""
+
+    def get_next(self) -> tuple[bytes, int]:
+        """Nothing to unpack, and when the frame ends, milliseconds."""
+        return b"", 0
+
+
+def _hook_webp(pictures: Pictures) -> None:
+    """Lend pixels to WebP images, whose decoder is asked before `ImageFile.load` is."""
+    from PIL import WebPImagePlugin
+
+    original = WebPImagePlugin.WebPImageFile.load
+
+    def load(self: Any) -> Any:
+        core = None
+        if self._im is None and self.n_frames == 1 and (index := _file_of(self, pictures)) is not None:
+            core = pictures.borrow(index, self.mode, self.size)
+        if core is None:
+            return _handed_out(self, original(self))
+        decoder, self._decoder = self._decoder, _Still()
+        self.__dict__[_WAITING] = core
+        try:
+            return _handed_out(self, original(self))
+        finally:
+            self._decoder = decoder
+
+    load.__doc__ = original.__doc__
+    WebPImagePlugin.WebPImageFile.load = load  # type: ignore[method-assign]  # that is what a hook is
+
+
 def _input_of(image: Any, pictures: Pictures) -> int | None:
     """Which input an opened image is, where the whole first frame of it is about to be decoded as it is."""
-    if not isinstance(image.fp, io.BufferedReader) or len(image.tile) != 1 or image.tell():
+    if len(image.tile) != 1 or image.tell() or image.decoderconfig not in {(), (1, 0)}:
         return None
-    if image.decoderconfig not in {(), (1, 0)} or (image.format == "PNG" and image.is_animated):
+    return None if image.format == "PNG" and image.is_animated else _file_of(image, pictures)
+
+
+def _file_of(image: Any, pictures: Pictures) -> int | None:
+    """Which input an opened image is read from."""
+    if not isinstance(image.fp, io.BufferedReader):
         return None
     try:
         return pictures.index(_fstat(image.fp.fileno()))

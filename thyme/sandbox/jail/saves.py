@@ -116,7 +116,7 @@ class Saves:
             waits = item is not None and self._may_wait(real, item)
             if item is not None and waits:
                 try:
-                    _open(real, "wb").close()
+                    _open(path, "wb").close()  # as it was written: a folder before ".." may be missing
                 except OSError:
                     self._shelf.free(item.offset)
                     raise
