@@ -21,6 +21,7 @@ from thyme.sandbox.channel import Channel
 from thyme.sandbox.files import Usage, remove_tree
 from thyme.sandbox.zygote import ZygoteProcess, ended, has_ended, new_name
 
+_READY = json.dumps({"ready": True}).encode()
 _WATCH_S = 0.02
 """Seconds between two looks at what a session wrote, where no mount limits it."""
 _PAUSE_AFTER_S = 0.005
@@ -169,7 +170,7 @@ class SessionProcess:
                 message = await self._channel.receive(1 << 16)
         except (TimeoutError, OSError, wire.ProtocolError) as error:
             raise SandboxDiedError(f"a session did not start: {type(error).__name__}") from None
-        if json.loads(message) != {"ready": True}:  # it has not seen any code yet
+        if message != _READY:
             raise SandboxError(f"a session could not be set up: {message[:500].decode(errors='replace')}")
 
     async def ask(
