@@ -82,16 +82,27 @@ class InputFiles:
         found: T | None = self._known.get(key)
         if found is not None:
             return found
-        made = self._making.get(key)
-        if made is None:
-            made = self._making[key] = asyncio.get_running_loop().run_in_executor(None, make)
-            made.add_done_callback(lambda done: self._remember(key, done, size))
-        return cast(T, await asyncio.shield(made))  # one that is cancelled leaves it to the others
+        making = self._making.get(key)
+        if making is None:
+            making = self._making[key] = asyncio.ensure_future(self._make(key, make, size))
+            making.add_done_callback(_forget_failure)  # whoever waits is told
+        return cast(T, await asyncio.shield(making))  # one that is cancelled leaves it to the others
 
-    def _remember(self, key: str, made: asyncio.Future[T], size: Callable[[T], int]) -> None:
-        del self._making[key]
-        if not made.cancelled() and made.exception() is None and size(made.result()) <= self._most_bytes:
-            self._known.put(key, made.result(), size(made.result()))
+    async def _make(self, key: str, make: Callable[[], T], size: Callable[[T], int]) -> T:
+        made: list[T] = []
+        try:
+            # Not as the result of the thread's future, which lives on in a cycle when nobody wants it any more.
+            await asyncio.to_thread(lambda: made.append(make()))
+        finally:
+            del self._making[key]
+        if size(made[0]) <= self._most_bytes:
+            self._known.put(key, made[0], size(made[0]))
+        return made.pop()
+
+
+def _forget_failure(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def encode_png(image: Image.Image) -> bytes:
