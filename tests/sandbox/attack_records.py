@@ -2,13 +2,14 @@
 
 ``code`` is run after `PRELUDE`, with ``{VICTIM}``, ``{ABSTRACT_NAME}``, ``{HOST_PID}`` and ``{PACKAGE}`` filled in. An
 attack has succeeded if it printed ``ESC``, if one of the targets of `shooting_range` was hit, or if what ``criterion``
-names happened: ``exists:NAME`` (a file appeared among the targets), ``bomb``, ``many_pictures``. Each must be able to
-succeed: ``plain`` says how a run without a sandbox shows it (test_attacks_unprotected.py makes that run), or ``why``
-says why there is no such run.
+names happened: ``exists:NAME`` or ``late:NAME`` (a file appeared among the targets), ``bomb``, ``many_pictures``. Each
+must be able to succeed: ``plain`` says how a run without a sandbox shows it (test_attacks_unprotected.py makes that
+run), or ``why`` says why there is no such run.
 """
 
 from __future__ import annotations
 
+import json
 import platform
 import tomllib
 from dataclasses import dataclass
@@ -69,6 +70,24 @@ _MORE_AARCH64 = {
 NUMBERS = {**X86_64, **_MORE_X86_64} if platform.machine() == "x86_64" else {**AARCH64, **_MORE_AARCH64}
 """System calls by name, on this machine."""
 
+FORGE = """
+import json, os, struct, sys
+def request_id():
+    frame = sys._getframe()
+    while frame:
+        for value in frame.f_locals.values():
+            if isinstance(value, dict) and len(str(value.get("id"))) == 32: return value["id"]
+        frame = frame.f_back
+    return "0" * 32
+def honest(**changes):
+    reply = dict(id=request_id(), ran=None, stdout="", truncated=False, error=None, images=[], repairs=[])
+    return {**reply, **changes}
+def say(message):
+    data = json.dumps(message).encode()
+    os.write(3, struct.pack("<I", len(data)) + data)
+"""
+"""How code in a session speaks for it: the id of the request is in a frame below."""
+
 PRELUDE = f"""
 import ctypes, json, os, struct, sys, zlib
 X86 = {platform.machine() == "x86_64"}
@@ -83,20 +102,7 @@ def call(name, *arguments):
     return LIBC.syscall(ctypes.c_long(NR.get(name, 99999)), *longs)
 def reaches(name, *arguments):
     return call(name, *arguments) >= 0 or ctypes.get_errno() not in (1, 38)
-def request_id():
-    frame = sys._getframe()
-    while frame:
-        for value in frame.f_locals.values():
-            if isinstance(value, dict) and len(str(value.get("id"))) == 32: return value["id"]
-        frame = frame.f_back
-    return "0" * 32
-def honest(**changes):
-    reply = dict(id=request_id(), ran=None, stdout="", truncated=False, error=None, images=[], repairs=[])
-    return {{**reply, **changes}}
-def say(message):
-    data = json.dumps(message).encode()
-    os.write(3, struct.pack("<I", len(data)) + data)
-"""
+{FORGE}"""
 """What attacks may use: the kernel by number, and the protocol."""
 
 
@@ -122,6 +128,9 @@ class Attack:
 
 def _load() -> dict[str, Attack]:
     found: dict[str, Attack] = {}
+    for kind, name in (("given", "attacks.json"), ("more", "more_attacks.json")):
+        for title, record in json.loads((Path(__file__).parent / name).read_text()).items():
+            found[f"{kind}-{title}"] = Attack(kind, title, record["code"], criterion=record["criterion"])
     for path in sorted(FOLDER.glob("*.toml")):
         for name, record in tomllib.loads(path.read_text()).items():
             attack = Attack(path.stem, name, **record)
@@ -131,3 +140,5 @@ def _load() -> dict[str, Attack]:
 
 
 RECORDS = _load()
+"""By class and name; the classes ``given`` and ``more`` are those of the two JSON files beside this module, whose
+criteria are watched by `shooting_range` for all attacks alike."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -20,13 +19,8 @@ import psutil
 from PIL import Image
 
 import thyme
+from thyme.markup import IMAGE, OBSERVATION_CLOSE, OBSERVATION_OPEN, TagScanner, observation_text
 from thyme.types import Execution
-
-ATTACKS: dict[str, dict[str, str]] = {
-    **json.loads((Path(__file__).parent / "attacks.json").read_text()),
-    **json.loads((Path(__file__).parent / "more_attacks.json").read_text()),
-}
-"""Name to ``code`` and ``criterion``: what shows that the attack succeeded, besides 'ESC' in what it printed."""
 
 PACKAGE = Path(thyme.__file__).parent
 SECRET_COLOUR = (250, 1, 137)
@@ -43,10 +37,6 @@ class Range:
     victim: subprocess.Popen[bytes]
     signals: list[int] = field(default_factory=list)
 
-    def code(self, attack: str) -> str:
-        """The attack's code with its aims filled in."""
-        return self.aim(ATTACKS[attack]["code"])
-
     def aim(self, code: str, folder: str = "/mnt/data/temp_processed_images/") -> str:
         """Code with its aims filled in; `folder` is where it works."""
         aims = {"VICTIM": self.folder, "ABSTRACT_NAME": self.abstract, "HOST_PID": os.getpid(), "PACKAGE": PACKAGE}
@@ -59,23 +49,11 @@ class Range:
         """Where TCP and UDP listen."""
         return int(self.tcp.getsockname()[1])
 
-    def succeeded(self, attack: str, execution: Execution, next_execution: Execution) -> str:
-        """What the attack achieved; empty where it achieved nothing."""
-        if "ESC" in execution.stdout:
-            return execution.stdout[:200]
-        if next_execution.stdout != "42 3\n" or next_execution.error or next_execution.session_lost:
-            return f"the next session is not sound: {next_execution}"
-        found = [hit for hit, happened in self._hits(execution) if happened]
-        kind, _, name = ATTACKS[attack]["criterion"].partition(":")
-        if kind in {"exists", "late"} and (self.folder / name).exists():
-            found.append(f"{name} was written")
-        return "; ".join(found)
-
     def achieved(self, criterion: str, execution: Execution) -> list[str]:
         """What one attack achieved by itself, whatever else is going on."""
         found = [f"it printed {execution.stdout[:300]}"] if "ESC" in execution.stdout else []
         kind, _, name = criterion.partition(":")
-        if kind == "exists" and (written := list(self.folder.glob(name))):
+        if kind in {"exists", "late"} and (written := list(self.folder.glob(name))):
             found.append(f"{[path.name for path in written]} was written")
         if kind == "bomb" and any(i.width * i.height > 50_000_000 for i in execution.images):
             found.append("a bomb came back")
@@ -87,7 +65,7 @@ class Range:
             found.append("a forged picture came back")
         return found
 
-    def _hits(self, execution: Execution) -> Iterator[tuple[str, bool]]:
+    def hits(self, execution: Execution) -> Iterator[tuple[str, bool]]:
         yield "a datagram arrived", self._datagram()
         yield "a signal arrived", bool(self.signals)
         yield "the victim is dead or stopped", psutil.Process(self.victim.pid).status() not in {"sleeping", "running"}
@@ -113,6 +91,21 @@ class Range:
 
 def _shows_secret(image: Image.Image) -> bool:
     return image.convert("RGB").getpixel((0, 0)) == SECRET_COLOUR
+
+
+def faults_of(execution: Execution) -> list[str]:
+    """What must not be in any observation, or in any record."""
+    faults = []
+    text = observation_text(execution)
+    tags = [piece.tag for piece in TagScanner().all(text) if piece.tag]
+    if tags != [OBSERVATION_OPEN, *[IMAGE] * len(execution.images), OBSERVATION_CLOSE]:
+        faults.append(f"tags in the observation: {tags}")
+    if "<|" in text:
+        faults.append("a control token in the observation")
+    if len(execution.stdout) > 20_300 or len(execution.images) > 16:
+        faults.append("more came back than may")
+    Execution.model_validate(execution.model_dump())
+    return faults
 
 
 @contextlib.contextmanager

@@ -79,7 +79,7 @@ def achieved(attack: Attack, targets: Range, finished: subprocess.CompletedProce
     if attack.plain == "forges":
         tags = [piece.tag for piece in TagScanner().all(finished.stdout) if piece.tag]
         return "forges" if tags else ""
-    hit = any(happened for _, happened in targets._hits(execution))
+    hit = any(happened for _, happened in targets.hits(execution))
     return "escapes" if hit or targets.achieved(attack.criterion, execution) else ""
 
 
