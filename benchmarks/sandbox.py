@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
+import itertools
 import json
 import os
 import statistics
@@ -24,6 +26,7 @@ from sandbox_peers import PEERS
 from sandbox_peers.base import Peer
 from sandbox_peers.latency import take_turns
 from sandbox_peers.ours import ISOLATION
+from sandbox_peers.quiet import Quiet
 from sandbox_peers.report import REFERENCE, Measured, plot, show
 from sandbox_peers.throughput import RATES, Drivers
 from sandbox_peers.work import CROPS, Picture, decoding_ms
@@ -43,19 +46,20 @@ async def run(arguments: argparse.Namespace, progress: Callable[[str], None]) ->
     names = [name for name in chosen if name not in missing]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         progress("ours alone")
-        own = await measure(SandboxConfig(isolation=arguments.isolation), arguments.own)
+        quiet = Quiet(arguments.patience)
+        own = await quiet.measure(lambda: measure(SandboxConfig(isolation=arguments.isolation), arguments.own))
         known = Picture.make(Path(folder), 0)
         async with AsyncExitStack() as stack:
             peers = {name: await stack.enter_async_context(PEERS[name]()) for name in names}
-            rounds = await take_turns(peers, Path(folder), arguments.n, progress)
+            samples = await take_turns(peers, Path(folder), arguments.n, quiet, progress)
             progress("memory")
             memories = {name: found for name in names if (found := await memory(peers[name], known, arguments.open))}
-        rates = measure_rates(names, known, arguments, progress)
+        rates = await measure_rates(names, known, arguments, quiet, progress)
         decoding = decoding_ms(known)
     # The pool is no session's memory; those of a broker without one are the same sessions.
     memories[REFERENCE] = memories.pop("cold", {})
     memories = {name: memories[name] for name in names if memories.get(name)}
-    return Measured(own, rounds, rates, memories, decoding, missing)
+    return Measured(own, samples, rates, memories, decoding, arguments.n, quiet, missing)
 
 
 async def memory(peer: Peer, picture: Picture, count: int) -> dict[str, Memory]:
@@ -74,17 +78,16 @@ async def memory(peer: Peer, picture: Picture, count: int) -> dict[str, Memory]:
     return {state: found for state, found in (("idle", idle), ("used", used)) if found is not None}
 
 
-def measure_rates(
-    names: list[str], picture: Picture, arguments: argparse.Namespace, progress: Callable[[str], None]
+async def measure_rates(
+    names: list[str], picture: Picture, arguments: argparse.Namespace, quiet: Quiet, progress: Callable[[str], None]
 ) -> dict[str, dict[str, float]]:
     """Executions a minute with two processes: median over several stretches of time, in turns."""
     found: dict[str, dict[str, list[float]]] = {name: {column: [] for column in RATES} for name in names}
-    progress("executions a minute")
     with Drivers(names, picture.file) as drivers:
-        for _ in range(arguments.stretches):
-            for column in RATES:
-                for name in names:
-                    found[name][column].append(drivers.rate(name, column, arguments.stretch))
+        for stretch, column, name in itertools.product(range(arguments.stretches), RATES, names):
+            progress(f"executions a minute, {stretch + 1} of {arguments.stretches}: {name}")
+            rate = functools.partial(asyncio.to_thread, drivers.rate, name, column, arguments.stretch)
+            found[name][column].append(await quiet.measure(rate))
     return {
         name: {column: statistics.median(rates) for column, rates in columns.items()} for name, columns in found.items()
     }
@@ -98,6 +101,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--stretches", type=int, default=3, help="times that executions a minute are counted")
     parser.add_argument("--stretch", type=float, default=1.0, help="seconds of each")
     parser.add_argument("--open", type=int, default=4, help="sessions at once whose memory is looked at")
+    parser.add_argument("--patience", type=float, default=60, help="seconds to wait for a quiet machine, and to repeat")
     parser.add_argument("--quick", action="store_true", help="a run of seconds, to see that it works")
     parser.add_argument("--isolation", default="best", choices=["best", "namespaces", "landlock"])
     parser.add_argument("--peers", default=",".join(PEERS), metavar="NAME,...", help=f"of {', '.join(PEERS)}")
@@ -108,7 +112,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     if unknown := [name for name in parsed.peers if name not in PEERS]:
         parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(PEERS)}")
     if parsed.quick:
-        parsed.n, parsed.own, parsed.stretches, parsed.stretch, parsed.open = 1, 6, 1, 0.2, 1
+        parsed.n, parsed.own, parsed.stretches, parsed.stretch, parsed.open, parsed.patience = 1, 6, 1, 0.2, 1, 0
     return parsed
 
 

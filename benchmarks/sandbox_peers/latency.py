@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,57 +29,38 @@ TIMES = {
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Rounds:
-    """What the rounds gave that count."""
-
-    samples: Samples
-    count: int
-    repeated: int
-    """Rounds that were thrown away and measured again, because something else disturbed them."""
-    disturbed: int
-    """Rounds that count although they were disturbed: there were no better ones."""
-
-
-async def take_turns(peers: dict[str, Peer], folder: Path, rounds: int, progress: Callable[[str], None]) -> Rounds:
+async def take_turns(
+    peers: dict[str, Peer], folder: Path, rounds: int, quiet: Quiet, progress: Callable[[str], None]
+) -> Samples:
     """Let every peer do the same, one after the other, round after round.
 
     Args:
         peers: All of them started.
         folder: For images.
-        rounds: How many count. A round that something else disturbed is measured again, up to half as many times.
+        rounds: How many count; if there are several, one more comes before them and warms up.
+        quiet: Repeats turns that something else disturbed.
         progress: Told what goes on.
     """
-    quiet = Quiet()
-    kept: list[Samples] = []
-    disturbed: list[Samples] = []
     known = Picture.make(folder, 0)
-    if rounds > 1:
-        progress("warm-up")
-        await _round(peers, known, Picture.make(folder, 1), 0)
-    most = rounds + rounds // 2
-    for index in range(most):
-        if len(kept) == rounds:
-            break
-        progress(f"round {index + 1}: {len(kept)} of {rounds} measured, {len(disturbed)} disturbed")
-        new = Picture.make(folder, index + 2)
-        before = quiet.disturbed()
-        samples = await _round(peers, known, new, index)
-        (disturbed if before or quiet.disturbed() else kept).append(samples)
-    missing = rounds - len(kept)
-    counted = kept + disturbed[len(disturbed) - missing :]
-    return Rounds(_merge(counted), rounds, len(disturbed) - missing, missing)
-
-
-async def _round(peers: dict[str, Peer], known: Picture, new: Picture, index: int) -> Samples:
+    samples: Samples = {name: {column: [] for column in TIMES} for name in peers}
+    shifts = itertools.count(1)
     names = list(peers)
-    turn = index % len(names)
-    samples: Samples = {}
-    for name in names[turn:] + names[:turn]:  # nobody always comes after the same neighbour
-        samples[name] = await _trajectory(peers[name], known)
-        samples[name]["start_first_new"] = [await _first(peers[name], new)]
-        await asyncio.sleep(0.02)
+    for index in range(rounds + 1 if rounds > 1 else 1):
+        first = index % len(names)
+        for name in names[first:] + names[:first]:  # nobody always comes after the same neighbour
+            progress(f"round {index} of {rounds}: {name}")
+            found = await quiet.measure(lambda name=name: _turn(peers[name], known, Picture.make(folder, next(shifts))))
+            if index or rounds == 1:
+                for column, seconds in found.items():
+                    samples[name][column] += seconds
     return samples
+
+
+async def _turn(peer: Peer, known: Picture, new: Picture) -> dict[str, list[float]]:
+    found = await _trajectory(peer, known)
+    found["start_first_new"] = [await _first(peer, new)]
+    await asyncio.sleep(0.02)
+    return found
 
 
 async def _trajectory(peer: Peer, picture: Picture) -> dict[str, list[float]]:
@@ -122,12 +103,3 @@ async def _timed(work: Awaitable[T]) -> tuple[float, T]:
     started = time.perf_counter()
     result = await work
     return time.perf_counter() - started, result
-
-
-def _merge(rounds: list[Samples]) -> Samples:
-    merged: Samples = {}
-    for samples in rounds:
-        for peer, columns in samples.items():
-            for column, seconds in columns.items():
-                merged.setdefault(peer, {}).setdefault(column, []).extend(seconds)
-    return merged

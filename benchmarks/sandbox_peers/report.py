@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sandbox_peers import OTHERS, PEERS
-from sandbox_peers.latency import TIMES, Rounds
+from sandbox_peers.latency import TIMES, Samples
+from sandbox_peers.quiet import Quiet
 from sandbox_peers.throughput import RATES
 from thyme.sandbox.bench import BenchReport, Timing
 from thyme.sandbox.memory import Memory
@@ -32,21 +33,23 @@ class Measured:
 
     own: BenchReport
     """Ours alone, with more samples."""
-    rounds: Rounds
+    samples: Samples
     rates: Mapping[str, Mapping[str, float]]
     """Executions a minute, by peer and column."""
     memories: Mapping[str, Mapping[str, Memory]]
     """By peer, ``idle`` and ``used``."""
     decoding_ms: Mapping[str, float]
     """What decoding the input takes, and the picture of an execution."""
+    rounds: int
+    quiet: Quiet
     missing: Mapping[str, str] = field(default_factory=dict)
     """Peers that were left out, and what to install for them."""
 
     def values(self) -> dict[str, dict[str, float]]:
         """Medians in milliseconds and executions a minute, by peer and column."""
         found: dict[str, dict[str, float]] = {}
-        for peer in sorted(self.rounds.samples, key=list(PEERS).index):
-            columns = self.rounds.samples[peer]
+        for peer in sorted(self.samples, key=list(PEERS).index):
+            columns = self.samples[peer]
             found[peer] = {column: Timing.of(seconds).p50_ms for column, seconds in columns.items()}
             found[peer] |= self.rates.get(peer, {})
         return found
@@ -69,7 +72,7 @@ class Measured:
     def figures(self) -> dict[str, float]:
         """By name: those of ours alone, ``PEER_COLUMN_...`` of everybody, and ``ratio_PEER_COLUMN``."""
         found = self.own.figures()
-        for peer, columns in self.rounds.samples.items():
+        for peer, columns in self.samples.items():
             for column, seconds in columns.items():
                 timing = Timing.of(seconds)
                 found |= {f"{peer}_{column}_ms_p50": timing.p50_ms, f"{peer}_{column}_ms_p99": timing.p99_ms}
@@ -82,11 +85,11 @@ class Measured:
         found |= {f"decode_{name}_ms": value for name, value in self.decoding_ms.items()}
         for peer, ratios in self.ratios().items():
             found |= {f"ratio_{peer}_{column}": ratio for column, ratio in ratios.items()}
-        rounds = self.rounds
         return found | {
-            "rounds": rounds.count,
-            "rounds_repeated": rounds.repeated,
-            "rounds_disturbed": rounds.disturbed,
+            "rounds": self.rounds,
+            "measurements": self.quiet.count,
+            "measurements_repeated": self.quiet.repeated,
+            "measurements_disturbed": self.quiet.disturbed,
         }
 
     def to_json(self) -> dict[str, object]:
@@ -129,7 +132,7 @@ def show(measured: Measured, console: Console) -> None:
     console.print(f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}, level {facts['isolation']}")
     values, ratios = measured.values(), measured.ratios()
     for columns, title in (
-        (TIMES, f"Milliseconds, median of {measured.rounds.count} rounds; in brackets: times thyme"),
+        (TIMES, f"Milliseconds, median of {measured.rounds} rounds; in brackets: times thyme"),
         (RATES, "Executions a minute with two processes; in brackets: times thyme"),
     ):
         table = Table(title=title, title_justify="left")
@@ -148,15 +151,12 @@ def show(measured: Measured, console: Console) -> None:
     stateless = ", ".join(PEERS[peer].label for peer in values if not PEERS[peer].keeps_state)
     if stateless:
         console.print(f"keep no state, so that each execution is a new process: {stateless}", highlight=False)
-    rounds = measured.rounds
-    if rounds.repeated or rounds.disturbed:
+    quiet = measured.quiet
+    console.print(f"{quiet.repeated} measurements were disturbed by other work and made again", highlight=False)
+    if quiet.disturbed:
         console.print(
-            f"{rounds.repeated} rounds were measured again because other work disturbed them", highlight=False
-        )
-    if rounds.disturbed:
-        console.print(
-            f"[bold]{rounds.disturbed} of {rounds.count} rounds count although they were disturbed, for want of better "
-            "ones: trust the ratios more than the milliseconds[/bold]",
+            f"[bold]{quiet.disturbed} of {quiet.count} count although they were disturbed: trust the ratios more than "
+            "the milliseconds, or give it more --patience[/bold]",
             highlight=False,
         )
 
