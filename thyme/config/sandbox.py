@@ -69,7 +69,8 @@ class SandboxConfig(Config):
     repairs: tuple[RepairName, ...] = ALL_REPAIRS
     """Repairs that are on. Empty: code runs exactly as written."""
     compat: Literal["none", "released"] = "none"
-    """``released`` runs code as the released Thyme sandbox would have, where parity with old data is wanted."""
+    """``released`` runs code as the released Thyme sandbox would have, where parity with old data is wanted, without
+    any of `repairs`; docs/repairs.md says what that means."""
     importable: tuple[str, ...] = IMPORTABLE
     """Distributions that code may import."""
     preload: tuple[str, ...] = ()
@@ -121,7 +122,8 @@ class SandboxConfig(Config):
     @property
     def visible(self) -> tuple[str, ...]:
         """Distributions that lie in the jail: those that code may import, and autopep8 for its repair."""
-        return (*self.importable, "autopep8") if "whitespace" in self.repairs else self.importable
+        formats = "whitespace" in self.repairs or self.compat == "released"
+        return (*self.importable, "autopep8") if formats else self.importable
 
     @model_validator(mode="after")
     def _messages_hold_what_they_may(self) -> SandboxConfig:

@@ -89,6 +89,17 @@ class Interpreter:
         self._shelf.move_in(shared)
         tempfile.tempdir = self._paths.real(SCRATCH)  # it keeps functions of `os` from before they were hooked
 
+    def rehearse(self) -> dict[str, Any]:
+        """Go through a start and a run that leave nothing behind; the real ones find at hand what memory they take.
+
+        Half of what they cost are page faults: pages that the process shares with the one it was forked from until it
+        writes to them.
+        """
+        self.bind((), 0)
+        reply = self.run("")
+        self._round = 0
+        return reply
+
     def bind(self, inputs: Sequence[pictures.Input], seed: int) -> None:
         """Seed the generators and define the inputs. Call once, before the first `run`.
 
@@ -118,7 +129,7 @@ class Interpreter:
             before = dict(self._files())
         named_before = self.namespace.get("processed_path")
         printed = Printed(max(_KEPT_PRINTED, 4 * self._limits["stdout_chars"]))
-        repaired = repair.repair_syntax(code, self._paths.enabled)
+        repaired = self._repair(code)
         error = self._execute(repaired.code, printed)
         text = self._paths.virtual(printed.finish())
         images: list[dict[str, Any]] = []
@@ -145,13 +156,21 @@ class Interpreter:
         notes += [(name, note, count) for (name, note), count in self._paths.notes.items()]
         return [{"name": name, "note": clean(note), "count": count} for name, note, count in notes[:_MOST_NOTES]]
 
+    def _repair(self, code: str) -> repair.Repaired:
+        """What is run in place of `code`."""
+        return repair.repair_syntax(code, self._paths.enabled)
+
+    def _exec(self, code: str, filename: str) -> None:
+        """Compile and run a block; it may raise anything."""
+        exec(self._hooks.prepare(code, filename, self.namespace), self.namespace)
+
     def _execute(self, code: str, printed: Printed) -> dict[str, Any] | None:
         filename = f"<code {self._round}>"
         linecache.cache[filename] = (len(code), None, code.splitlines(True), filename)
         streams = sys.stdout, sys.stderr
         sys.stdout = sys.stderr = printed.stream
         try:
-            exec(self._hooks.prepare(code, filename, self.namespace), self.namespace)
+            self._exec(code, filename)
         except SystemExit as end:
             return None if end.code in {None, 0} else self._describe(end, filename)
         except BaseException as error:  # whatever the code raised is a result
