@@ -40,7 +40,7 @@ class Pool:
 
     async def _fill(self) -> None:
         while self._missing():
-            self._waiting.append(await SessionProcess.start(self.zygote, self._config))
+            self._waiting.append(await SessionProcess.start(self.zygote, self._config, rehearse=True))
 
     def _filled(self, task: asyncio.Task[None]) -> None:
         self._filling = None

@@ -101,8 +101,13 @@ class SessionProcess:
         self._paused = False
 
     @classmethod
-    async def start(cls, zygote: ZygoteProcess, config: SandboxConfig) -> SessionProcess:
-        """Fork a session, which locks itself down and waits for `bind`.
+    async def start(cls, zygote: ZygoteProcess, config: SandboxConfig, rehearse: bool = False) -> SessionProcess:
+        """Fork a session, which locks itself down and waits for `send_bind`.
+
+        Args:
+            zygote: Forks it.
+            config: The limits.
+            rehearse: Whether it is to use the time until then; see `thyme.sandbox.jail.interpreter`.
 
         Raises:
             SandboxDiedError: The zygote went away.
@@ -118,7 +123,7 @@ class SessionProcess:
                     try:
                         memory = mmap.mmap(pixels, 0)
                         undo.callback(memory.close)
-                        handle = await zygote.fork(name, (theirs.fileno(), pixels), config.start_timeout_s)
+                        handle = await zygote.fork(name, (theirs.fileno(), pixels), rehearse, config.start_timeout_s)
                     finally:
                         os.close(pixels)
             except OSError as error:

@@ -128,12 +128,13 @@ class ZygoteProcess:
         if failed:
             raise IsolationError(str(failed))
 
-    async def fork(self, name: str, descriptors: Sequence[int], timeout_s: float) -> int:
+    async def fork(self, name: str, descriptors: Sequence[int], rehearse: bool, timeout_s: float) -> int:
         """Fork a session.
 
         Args:
             name: Of its folder.
             descriptors: Its end of the stream, and the pixel memory; the caller keeps its own copies.
+            rehearse: Whether the session is to use the time until it is bound; see `Interpreter.rehearse`.
             timeout_s: Seconds it may take.
 
         Returns:
@@ -143,7 +144,7 @@ class ZygoteProcess:
             SandboxDiedError: The zygote went away.
             SandboxError: It could not fork.
         """
-        return await self._request({"fork": name}, descriptors, timeout_s)
+        return await self._request({"fork": name, "rehearse": rehearse}, descriptors, timeout_s)
 
     async def link(
         self,

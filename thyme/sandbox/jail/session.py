@@ -29,6 +29,8 @@ class Start:
     """Of `SandboxConfig`."""
     interpreter: Interpreter
     """Its hooks are in place, its files and its shared memory are not known yet."""
+    rehearse: bool
+    """Whether there is time to take the memory that the first run will need."""
     base_bytes: int
     """Address space that the zygote takes."""
     system_calls: seccomp.Filter
@@ -48,6 +50,8 @@ def serve(descriptors: list[int], start: Start) -> None:
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=confine.CONTROL)
     try:
         _lock_down(shared, start)
+        if start.rehearse:
+            json.dumps(interpreter.rehearse())
         order = _receive(stream)[0]["bind"]
         interpreter.bind([Input(**item) for item in order["inputs"]], order["seed"])
     except BaseException as error:  # whatever it is, the broker is to be told why there is no session

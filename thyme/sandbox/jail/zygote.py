@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import confine, inputs, kernel, landlock, root, seccomp, session
-from .interpreter import Interpreter
 from .paths import Paths
+from .released import interpreter_for
 
 WARM = """
     array ast base64 bisect builtins calendar cmath collections copy csv dataclasses datetime decimal dis enum
@@ -89,7 +89,7 @@ class Zygote:
         paths = Paths("", (), order["repairs"])
         scratch = f"{self._folder}/sessions/preload" if self._folder else ""  # matplotlib does not start without
         os.makedirs(scratch + confine.SCRATCH, exist_ok=True)
-        self._interpreter = Interpreter(paths, self._limits)
+        self._interpreter = interpreter_for(paths, self._limits)
         paths.prefix = scratch
         for name in self._limits["preload"]:  # now that the hooks are there which wait for some of them
             importlib.import_module(name)
@@ -137,23 +137,24 @@ class Zygote:
     def _answer(self, request: dict[str, Any], descriptors: list[int]) -> tuple[dict[str, str], list[int]]:
         try:
             if "fork" in request:
-                return {}, [self._fork(request["fork"], descriptors)]
+                return {}, [self._fork(request["fork"], request["rehearse"], descriptors)]
             inputs.link(request, descriptors)
         except OSError as error:
             return {"failed": str(error)}, []
         return {}, []
 
-    def _fork(self, name: str, descriptors: list[int]) -> int:
+    def _fork(self, name: str, rehearse: bool, descriptors: list[int]) -> int:
         """Fork a session; descriptor of its process."""
         prefix = f"{self._folder}/sessions/{name}" if self._folder else ""
         place = confine.Place(prefix, "" if prefix else inputs.make_folder(name), self._readable)
-        with self._own_pid_namespace():
-            child = os.fork()
+        child = self._new_process()
         if child == 0:
             try:
                 if self._level == "landlock":
                     kernel.die_with_parent()
-                start = session.Start(place, self._limits, self._interpreter, self._base_bytes, self._system_calls)
+                start = session.Start(
+                    place, self._limits, self._interpreter, rehearse, self._base_bytes, self._system_calls
+                )
                 session.serve(descriptors, start)
             finally:
                 os._exit(1)  # whatever happens, there is only one zygote
@@ -167,18 +168,18 @@ class Zygote:
                 if name is not None and self._level == "namespaces":
                     inputs.remove_folder(name)
 
-    @contextlib.contextmanager
-    def _own_pid_namespace(self) -> Iterator[None]:
-        """Let the next fork be process 1 of a namespace of its own."""
+    def _new_process(self) -> int:
+        """Fork, at the level ``namespaces`` into a pid namespace whose process 1 the child is."""
         if self._pid_namespace < 0:
-            yield
-            return
+            return os.fork()
         kernel.unshare(kernel.CLONE_NEWPID)
+        child = -1
         try:
-            yield
+            child = os.fork()
         finally:
-            with contextlib.suppress(OSError):  # in the child, which needs no way back
+            if child:  # the child itself needs no way back
                 kernel.setns(self._pid_namespace, kernel.CLONE_NEWPID)
+        return child
 
 
 def link_folder(folder: str, entries: dict[str, str]) -> str:
