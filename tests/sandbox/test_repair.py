@@ -8,15 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thyme.sandbox.jail.repair import SYNTAX_REPAIRS, compiles, repair_syntax, straighten_quotes, strip_fences
+from thyme.sandbox.jail.repair import (
+    SYNTAX_REPAIRS,
+    compile_once,
+    compiles,
+    repair_syntax,
+    straighten_quotes,
+    strip_fences,
+)
 
-ALL = tuple(SYNTAX_REPAIRS)
+ALL = (*SYNTAX_REPAIRS, "whitespace")
 LINES = st.sampled_from(
     [
         "x = 1", "print(x)", "for i in range(3):", "    y = i", "if x:", "else:", "    pass", "        z = 2",
         "\tw = 3", "def f(a):", "    return a", "", "# note", "```python", "```", "~~~", "s = “text”",
         's = "a ``` b"', "t = '''", "'''", "k = ‘v’", "   odd = 1", "try:", "except ValueError:",
-        "Here is the code:", "a\u00a0= 1", "\ufeffb = 2",
+        "Here is the code:", "a\u00a0= 1", "\ufeffb = 2", "%matplotlib inline", "    !pip install x", "c = 1 + \\ ",
     ]
 )  # fmt: skip
 SOURCES = st.lists(LINES, max_size=12).map("\n".join) | st.text(max_size=60)
@@ -77,6 +84,11 @@ def test_a_common_margin_is_taken_away(margin: int, parts: list[str]) -> None:
         ("if x:\n    a = 1\n  b = 2", "if x:\n  a = 1\nb = 2", ["indentation"]),
         ("for i in a:\n    b = 1\n\tprint(b)", "for i in a:\n    b = 1\n    print(b)", ["indentation"]),
         ("```\n  print(“x”)\n```", 'print("x")', ["fences", "quotes", "indentation"]),
+        ("%matplotlib inline\nx = 1", "pass\nx = 1", ["magics"]),
+        ("def f():\n    !ls -l\n    return 7 % 3", "def f():\n    pass\n    return 7 % 3", ["magics"]),
+        ("x = 1 + \\ \n    2", "x = 1 + \\\n   2", ["whitespace"]),
+        ("```\ns = '''a \nb''' + \\ \n  'c'\n```", "s = '''a \nb''' + \\\n 'c'", ["fences", "whitespace"]),
+        ("def f(a):\n    b = a\n  return b", "def f(a):\n    b = a\n    return b", ["indentation"]),
     ],
 )
 def test_typical_slips(code: str, expected: str, repairs: list[str]) -> None:
@@ -97,3 +109,20 @@ def test_typographic_quotes_in_strings_survive_in_code_that_compiles() -> None:
 
 def test_lone_fence_inside_text_takes_only_its_line() -> None:
     assert strip_fences("a\n```\nb") == "a\nb"
+
+
+@given(SOURCES)
+def test_a_block_that_was_looked_at_compiles_to_the_same(code: str) -> None:
+    if compiles(code):
+        assert compile_once(code, "<code 3>") == compile(code, "<code 3>", "exec", dont_inherit=True)
+
+
+def test_what_was_compiled_to_look_at_it_names_the_file_it_runs_as() -> None:
+    code = "def f():\n    return [1 / n for n in (0,)]\nf()"
+    assert compiles(code)
+    with pytest.raises(ZeroDivisionError) as caught:
+        exec(compile_once(code, "<code 3>"), {})
+    assert {str(entry.path) for entry in caught.traceback[1:]} == {"<code 3>"}
+    with pytest.raises(SyntaxError) as wrong:
+        compile_once("x = = 1", "<code 4>")
+    assert wrong.value.filename == "<code 4>"

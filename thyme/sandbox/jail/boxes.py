@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from types import CodeType
 from typing import Any
 
+from . import repair
 from .callers import expects
 from .paths import Paths
 
@@ -168,7 +169,7 @@ def compile_block(code: str, filename: str, paths: Paths) -> CodeType:
         rewriter.visit(tree)
         if rewriter.found and not looks_for_empty(tree):
             return compile(tree, filename, "exec", dont_inherit=True)
-    return compile(code, filename, "exec", dont_inherit=True)
+    return repair.compile_once(code, filename)
 
 
 class _Wrapping(ast.NodeTransformer):

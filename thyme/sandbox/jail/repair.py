@@ -12,6 +12,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from types import CodeType
 
 FILENAME = "<code>"
 
@@ -34,6 +35,9 @@ _INNER = frozenset({"return", "yield", "break", "continue", "pass"})
 _MOST_STEPS = 64
 """Lines that the repair of indentation may move before it gives up."""
 
+_compiled: dict[str, CodeType] = {}
+"""The code that compiled last: to compile it again would be most of what a short block costs."""
+
 
 @dataclass(frozen=True)
 class Repaired:
@@ -49,10 +53,29 @@ def compile_error(code: str) -> Exception | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            compile(code, FILENAME, "exec", dont_inherit=True)
+            compiled = compile(code, FILENAME, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         return error
+    _compiled.clear()
+    _compiled[code] = compiled
     return None
+
+
+def compile_once(code: str, filename: str) -> CodeType:
+    """Compile a block that is about to run, unless that was done to see whether it compiles.
+
+    Raises:
+        SyntaxError: And whatever else `compile` raises.
+    """
+    compiled = _compiled.pop(code, None)
+    if compiled is None:
+        return compile(code, filename, "exec", dont_inherit=True)
+    return _in_file(compiled, filename)
+
+
+def _in_file(compiled: CodeType, filename: str) -> CodeType:
+    constants = tuple(_in_file(item, filename) if isinstance(item, CodeType) else item for item in compiled.co_consts)
+    return compiled.replace(co_filename=filename, co_consts=constants)
 
 
 def compiles(code: str) -> bool:
