@@ -87,7 +87,7 @@ def test_a_common_margin_is_taken_away(margin: int, parts: list[str]) -> None:
         ("%matplotlib inline\nx = 1", "pass\nx = 1", ["magics"]),
         ("def f():\n    !ls -l\n    return 7 % 3", "def f():\n    pass\n    return 7 % 3", ["magics"]),
         ("x = 1 + \\ \n    2", "x = 1 + \\\n   2", ["whitespace"]),
-        ("```\ns = '''a \nb''' + \\ \n  'c'\n```", "s = '''a \nb''' + \\\n 'c'", ["fences", "whitespace"]),
+        ("```\ns = '''a \nb''' + \\ \n  'c'\n```", "s = '''a \nb''' + \\\n   'c'", ["fences", "whitespace"]),
         ("def f(a):\n    b = a\n  return b", "def f(a):\n    b = a\n    return b", ["indentation"]),
     ],
 )

@@ -157,11 +157,20 @@ def test_boxes(box: object, fitted: object) -> None:
             {"display", "img_path", "image_path_2", "input_path", "processed_path"},
         ),
         ("print(path_image, image, file)", set()),
+        ("import numpy as np\nnp.zeros(3)", set()),
+        ("x.random.math(y.copy)", set()),
+        ("def f():\n    def g():\n        return os.time\n    return g", {"os"}),
+        ("class np: pass\nnp()", set()),
+        ("for os in []: print(os)", set()),
+        ("f(processed_path)\nprocessed_path = img_path = 2\nf(img_path)", {"processed_path"}),
+        ("\n".join(f"v{n} = {n}" for n in range(300)) + "\nmath = 2\nprint(math, np)", {"np"}),
     ],
 )
 def test_expected_names_are_those_that_can_be_found(code: str, names: set[str]) -> None:
-    assert expected_names(compile(code, "", "exec"), {}) == names
-    assert expected_names(compile(code, "", "exec"), dict.fromkeys(names)) == set()
+    assert expected_names(compile(code, "", "exec"), {}, True) == names
+    assert expected_names(compile(code, "", "exec"), dict.fromkeys(names), True) == set()
+    bound = {"processed_path"} if "processed_path = " in code else set()
+    assert expected_names(compile(code, "", "exec"), {}, False) == names - bound
 
 
 @pytest.mark.parametrize(

@@ -217,10 +217,10 @@ def _is_size(node: ast.expr) -> bool:
 
 def _is_picture(thing: Any) -> bool:
     """Whether `thing` is an array of pixels: bytes, or any numbers with three or four of them a pixel."""
-    np = sys.modules["numpy"]
-    if type(thing) is not np.ndarray or not thing.size:
+    if type(thing) is not sys.modules["numpy"].ndarray or not thing.size:
         return False
-    return (thing.ndim == 2 and thing.dtype == np.uint8) or (thing.ndim == 3 and thing.shape[2] in {1, 3, 4})
+    shape = thing.shape
+    return (len(shape) == 2 and thing.dtype.char == "B") or (len(shape) == 3 and shape[2] in {1, 3, 4})
 
 
 class _Sliced:

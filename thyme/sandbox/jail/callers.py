@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dis
 import sys
-from types import FrameType
+from types import CodeType, FrameType
 
 CODE_PREFIX = "<code "
 """What the file names of model code start with."""
@@ -26,14 +26,29 @@ def asked_directly() -> bool:
 
 
 def expects(*errors: str) -> bool:
-    """Whether model code on the stack names one of `errors`, as a handler does."""
+    """Whether model code on the stack has a handler for one of `errors`, by its name."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if code.co_filename.startswith(CODE_PREFIX) and not set(errors).isdisjoint(code.co_names):
+        is_ours = code.co_filename.startswith(CODE_PREFIX) and not set(errors).isdisjoint(code.co_names)
+        if is_ours and not handled(code).isdisjoint(errors):
             return True
         frame = frame.f_back
     return False
+
+
+def handled(code: CodeType) -> set[str]:
+    """Names of the exceptions that handlers of `code` catch: ``error`` for `cv2.error`."""
+    names: set[str] = set()
+    loaded: list[str] = []
+    for instruction in dis.get_instructions(code):
+        if instruction.opname.startswith("LOAD_") and isinstance(instruction.argval, str):
+            loaded.append(instruction.argval)
+        elif instruction.opname == "CHECK_EXC_MATCH":
+            names.update(loaded)
+        elif instruction.opname != "BUILD_TUPLE":
+            loaded.clear()
+    return names
 
 
 def is_caught() -> bool:

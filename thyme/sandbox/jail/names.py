@@ -7,6 +7,7 @@ found at the very moment at which there would be a `NameError`, and never otherw
 from __future__ import annotations
 
 import builtins
+import dis
 import importlib
 import importlib.machinery
 import re
@@ -54,6 +55,10 @@ MISNAMED = {
 
 _PATHS = frozenset({"image_paths", "img_paths", "processed_path"})
 _INPUT = re.compile(r"(?:input_|original_)?(?:image|img)_?(?:path|file|filename)(?:_?(\d+))?|input_path", re.IGNORECASE)
+_REPAIRS = frozenset({"names", "variables", "windows"})
+_STORE_NAME, _LOAD_NAME, _LOAD_GLOBAL, _EXTENDED_ARG = (
+    dis.opmap[name] for name in ("STORE_NAME", "LOAD_NAME", "LOAD_GLOBAL", "EXTENDED_ARG")
+)
 _NEEDED = ("__import__", "__build_class__")
 """What the interpreter looks for in the builtins without asking `__missing__`."""
 
@@ -75,26 +80,47 @@ class _Builtins(dict[str, Any]):
 def arm(code: types.CodeType, namespace: dict[str, Any], paths: Paths, screen: windows.Screen) -> None:
     """Let `code`, about to run in `namespace`, find the names it expects."""
     namespace.pop("__builtins__", None)  # what an earlier block was given; `exec` puts Python's own there
-    if paths.enabled.isdisjoint({"names", "variables", "windows"}) or not expected_names(code, namespace):
+    if paths.enabled.isdisjoint(_REPAIRS) or not expected_names(code, namespace, paths.last_saved is not None):
         return
     namespace["__builtins__"] = _Builtins(lambda name: _find(name, paths, screen))
 
 
-def expected_names(code: types.CodeType, known: dict[str, Any]) -> set[str]:
-    """Names that `code` mentions, that are not in `known`, and that can be found."""
-    return {name for name in _mentioned(code) if name not in known and is_findable(name)}
+def expected_names(code: types.CodeType, known: dict[str, Any], has_saved: bool) -> set[str]:
+    """Names that `code` reads, that are not in `known`, and that can be found.
+
+    Those that it binds itself are left out, so that ordinary code is not slowed down by a look behind the builtins; all
+    but ``processed_path`` of a later block (`has_saved`), which is often read before it is bound anew.
+    """
+    found = {name for name in {*_read(code)} if name not in known and is_findable(name)}
+    if not found:
+        return found
+    bound = set(_names(code, _STORE_NAME))
+    return found - (bound - {"processed_path"} if has_saved else bound)
+
+
+def _read(code: types.CodeType) -> Iterator[str]:
+    """Names that a block, its functions and classes look up outside of themselves."""
+    yield from _names(code, _LOAD_NAME)
+    yield from _names(code, _LOAD_GLOBAL)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _read(constant)
+
+
+def _names(code: types.CodeType, operation: int) -> Iterator[str]:
+    """Names that one operation of `code` is about; much faster than `dis`."""
+    operations, arguments = code.co_code[::2], code.co_code[1::2]
+    shift = operation == _LOAD_GLOBAL  # its lowest bit says something else
+    place = operations.find(operation)
+    while place >= 0:
+        prefixed = place > 0 and operations[place - 1] == _EXTENDED_ARG
+        yield code.co_names[(arguments[place] | (arguments[place - 1] << 8 if prefixed else 0)) >> shift]
+        place = operations.find(operation, place + 1)
 
 
 def is_findable(name: str) -> bool:
     """Whether there is something that a missing `name` stands for."""
     return name in MODULES or name in MEMBERS or name in _PATHS or name in windows.NAMES or bool(_INPUT.fullmatch(name))
-
-
-def _mentioned(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _mentioned(constant)
 
 
 def _find(name: str, paths: Paths, screen: windows.Screen) -> Any:
