@@ -110,6 +110,30 @@ def test_replies_that_are_costly_to_refuse_are_refused_at_once() -> None:
             read({**HONEST, **change})
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[" + b"[]," * 1_300_000 + b"1]",
+        b"[" * 4_000_000,
+        b'"' * 3_999_999,
+        b'{"a":"' + b'\\",\\"' * 10 + b'"' + b',"":1' * 500_000 + b"}",
+    ],
+    ids=["lists", "nested", "quotes", "keys"],
+)
+def test_a_million_values_are_refused_unread(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading them would keep the event loop from all other sessions for half a second."""
+    monkeypatch.setattr(wire, "from_json", lambda data: pytest.fail("they were read"))
+    with pytest.raises(wire.ProtocolError, match="more values than in any honest reply"):
+        wire.read_reply(data, ID, CONFIG)
+
+
+@given(st.text(max_size=3000), st.lists(st.text(max_size=30), max_size=200))
+def test_no_honest_text_counts_as_values(text: str, more: list[str]) -> None:
+    reply = read({**HONEST, "stdout": "", "ran": text + ',[{"\\' * 9000 + "".join(more)})
+    assert reply.ran is not None
+    assert reply.ran.startswith(text)
+
+
 async def test_length_is_checked_before_anything_is_read() -> None:
     reader = asyncio.StreamReader()
     reader.feed_data(wire.LENGTH.pack(2**32 - 1))
