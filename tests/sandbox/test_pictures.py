@@ -138,7 +138,8 @@ def value(im):
 def show(im):
     pixels = hashlib.md5(im.tobytes()).hexdigest()
     info = {k: v for k, v in im.info.items() if k != 'exif'}
-    return type(im).__name__, im.format, im.mode, im.size, info, pixels, im.getpalette() if im.mode == 'P' else None
+    palette = hashlib.md5(bytes(im.getpalette())).hexdigest() if im.mode == 'P' else None
+    return type(im).__name__, im.format, im.mode, im.size, info, pixels, palette
 
 def attempt(f):
     try:

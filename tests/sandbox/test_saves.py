@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import io
+import tempfile
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -353,3 +357,64 @@ def test_full_disk_is_found_when_saving(sandbox: Sandbox) -> None:
             ran(session, "print(all(os.path.getsize(f'{k}.png') > 2_900_000 for k in range(n)), n)").stdout
             == "True 5\n"
         )
+
+
+STEPS = {
+    "save": "PICTURE.save(A, compress_level=1)",
+    "save_jpeg": "PICTURE.save(A + '.jpg', quality=60)",
+    "imwrite": "cv2.imwrite(A, np.asarray(PICTURE))",
+    "draw": "PICTURE.paste(SHADE, (0, 0, 9, 9))",
+    "open": "print(hashlib.md5(open(A, 'rb').read()).hexdigest())",
+    "image": "print(hashlib.md5(Image.open(A).tobytes()).hexdigest(), Image.open(A).format)",
+    "imread": "print(cv2.imread(A).sum())",
+    "size": "print(os.path.getsize(A))",
+    "exists": "print(os.path.exists(A), os.path.isfile(A), pathlib.Path(A).exists(), os.path.isdir(A))",
+    "list": "print(sorted(os.listdir('.')), sorted(glob.glob('*')))",
+    "scan": "print(sorted((e.name, e.is_dir() or e.stat().st_size) for e in os.scandir('.')))",
+    "walk": "print(sorted(n for _, _, names in os.walk('.') for n in names))",
+    "rename": "os.rename(A, B)",
+    "replace": "os.replace(A, B)",
+    "copy": "shutil.copy(A, B)",
+    "remove": "os.remove(A)",
+    "unlink": "pathlib.Path(A).unlink(missing_ok=True)",
+    "truncate": "open(A, 'wb').close()",
+    "append": "print(open(A, 'ab').write(b'more'))",
+    "bytes": "b = io.BytesIO(); PICTURE.save(b, 'PNG', compress_level=1); open(A, 'wb').write(b.getvalue())",
+    "reopen": "PICTURE = Image.open(A).convert('RGB')",
+    "zip": "zipfile.ZipFile('z.zip', 'w').write(A); print(zipfile.ZipFile('z.zip').infolist()[0].file_size)",
+    "folder": "os.makedirs('d', exist_ok=True); PICTURE.save('d/' + A, compress_level=1); os.rename('d', 'e')",
+    "rmtree": "shutil.rmtree('e')",
+}
+STEP = st.tuples(st.sampled_from(sorted(STEPS)), st.sampled_from(["ab", "ba"]), st.integers(0, 255))
+
+
+def steps_code(steps: list[tuple[str, str, int]]) -> str:
+    lines = [
+        "import cv2, glob, hashlib, io, os, pathlib, shutil, zipfile\nimport numpy as np\nfrom PIL import Image\n"
+        "PICTURE = Image.new('RGB', (23, 11), 77)"
+    ]
+    for name, (a, b), shade in steps:
+        lines.append(
+            f"A, B, SHADE = '{a}.png', '{b}.png', {shade}\ntry:\n    {STEPS[name]}\n"
+            "except Exception as error:\n    print(type(error).__name__)"
+        )
+    return "\n".join([*lines, "print(sorted((n, os.path.getsize(n)) for n in os.listdir('.') if os.path.isfile(n)))"])
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(STEP, min_size=2, max_size=12))
+def test_any_sequence_of_saves_and_looks_goes_as_in_a_plain_folder(
+    sandbox: Sandbox, steps: list[tuple[str, str, int]]
+) -> None:
+    code, printed = steps_code(steps), io.StringIO()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(printed),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        exec(compile(code, "plain", "exec"), {})
+        gc.collect(1)  # files that the code left open are closed while nobody is warned of them
+    execution = sandbox.run(code)
+    assert (execution.error, execution.stdout) == (None, printed.getvalue())

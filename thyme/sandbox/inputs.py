@@ -33,7 +33,8 @@ class PixelFile:
     """A memory file with the pixels of an image, which nobody can change."""
 
     def __init__(self, image: Image.Image) -> None:
-        """Write the pixels of a loaded image, whose mode is one of `PIXEL_BYTES`: rows from the top, without gaps."""
+        """Write the pixels of an image, whose mode is one of `PIXEL_BYTES`: rows from the top, without gaps."""
+        image.load()
         self.descriptor = os.memfd_create("thyme-pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         weakref.finalize(self, os.close, self.descriptor)
         self.size = image.width * image.height * PIXEL_BYTES[image.mode]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import copy
 import functools
 import os
 import stat as modes
@@ -70,6 +71,7 @@ def _format(fp: Any, format: Any) -> str | None:
 def _pillow_writer(image: Any, format: str, params: dict[str, Any], save: Callable[..., None]) -> Write:
     """Writes the file that `image.save` would have written now."""
     mode, size, info = image.mode, image.size, dict(image.info)
+    params = copy.deepcopy(params)
 
     def write(pixels: memoryview, path: str) -> None:
         from PIL import Image
