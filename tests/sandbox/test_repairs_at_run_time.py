@@ -288,6 +288,14 @@ async def test_right_code_does_the_same_with_all_repairs_off(broker: Broker, unr
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_what_was_saved_comes_back_once_though_it_was_shown_too(broker: Broker) -> None:
+    crop = "from PIL import Image\nc = Image.open(image_path).crop((0, 0, 9, 9))\n"
+    execution = await run(broker, crop + "c.save('c.png')\nc.show()\nprint('c.png')")
+    assert execution.repairs == ()
+    assert [image.name for image in execution.images] == [f"{OUT}/c.png"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_no_block_runs_twice(broker: Broker) -> None:
     async with broker.session() as session:
         await session.run("count = 0")

@@ -25,6 +25,18 @@ def asked_directly() -> bool:
     return name in _ACCESS and not expects("AttributeError", "ImportError")
 
 
+def unpacks(count: int) -> bool:
+    """Whether the caller's caller is model code that takes what it gets apart into `count` parts."""
+    frame = sys._getframe(_FIRST_CALLER)
+    if not frame.f_code.co_filename.startswith(CODE_PREFIX):
+        return False
+    code = frame.f_code.co_code
+    place = frame.f_lasti + 2
+    while place < len(code) and dis.opname[code[place]] == "CACHE":
+        place += 2
+    return place < len(code) and dis.opname[code[place]] == "UNPACK_SEQUENCE" and code[place + 1] == count
+
+
 def expects(*errors: str) -> bool:
     """Whether model code on the stack has a handler for one of `errors`, by its name."""
     frame: FrameType | None = sys._getframe(1)

@@ -45,8 +45,11 @@ def explain(error: BaseException, message: str, source: str, namespace: dict[str
 
 
 def _plain(message: str) -> str:
-    """One line; OpenCV's build path, which says nothing, left out."""
-    return " ".join(_OPENCV_HEAD.sub("", message).split())
+    """One line; OpenCV's build path and what it says of each of its overloads left out."""
+    text = " ".join(_OPENCV_HEAD.sub("", message).split())
+    head, *reasons = text.split(" > - ")
+    told = [reason for reason in dict.fromkeys(reasons) if "cv::UMat" not in reason]
+    return ": ".join([head.replace(" > Overload resolution failed:", ""), *told[:1]]) if told else text
 
 
 def _cut(text: str, most: int) -> str:
@@ -140,6 +143,8 @@ def _type_hint(error: Any, text: str, namespace: dict[str, Any], paths: Paths) -
 def _value_hint(error: Any, text: str, namespace: dict[str, Any], paths: Paths) -> str:
     if "cannot write empty image" in text or "must be > 0" in text:
         return "The box or slice before it has no area" + _fraction_hint(namespace)
+    if "assignment destination is read-only" in text:
+        return "numpy.array(image) makes an array that can be written to, numpy.asarray(image) may not"
     if "unpack" in text:
         return "cv2.findContours returns two values: contours, hierarchy" if "expected 3, got 2" in text else ""
     return ""
@@ -188,6 +193,8 @@ _OPENCV_SIGNS = (
     ("Sizes of input arguments do not match", "Both pictures must have the same size and channels; use cv2.resize"),
     ("src[i].rows == src[0].rows", "All pictures must have the same height; use cv2.resize"),
     ("src[i].cols == src[0].cols", "All pictures must have the same width; use cv2.resize"),
+    ("Layout of the output array", "Drawing needs an array in one piece; use numpy.ascontiguousarray(a)"),
+    ("nsupported depth", "Pictures of such numbers are not taken; use a.astype('uint8')"),
     ("Can't parse", "Points and sizes are pairs of whole numbers"),
     ("required to be an integer", "It must be a whole number; use int(...)"),
     ("can't open/read", "The file cannot be read"),

@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .callers import asked_directly
+from .callers import asked_directly, unpacks
 from .paths import Paths
 
 PILLOW = {
@@ -56,6 +56,7 @@ def install(paths: Paths) -> None:
     _hook_module(Image, lambda name: _renamed(Image, PILLOW, name), paths)
     _hook_module(np, _numpy, paths)
     _hook_module(cv2, _opencv, paths)
+    _hook_contours(cv2, paths)
     _hook_module(ImageMath, lambda name: ("unsafe_eval", ImageMath.unsafe_eval) if name == "eval" else None, paths)
     _hook_methods(Image.Image, {"tostring": Image.Image.tobytes, "offset": ImageChops.offset}, paths)
     drawing = {"textsize": _drawn_size, "multiline_textsize": _drawn_size}
@@ -121,6 +122,21 @@ def _in_opencv(cv2: Any, name: str) -> Found:
         if now in cv2.__dict__:
             return f"cv2.{now}", cv2.__dict__[now]
     return None
+
+
+def _hook_contours(cv2: Any, paths: Paths) -> None:
+    """Give three values to code that takes three, as OpenCV 3 did."""
+    original = cv2.findContours
+
+    def findContours(image: Any, *args: Any, **options: Any) -> Any:
+        found = original(image, *args, **options)
+        if not unpacks(3):
+            return found
+        paths.note("removed", "cv2.findContours returns contours and hierarchy; put the image before them")
+        return (image, *found)
+
+    findContours.__doc__ = original.__doc__
+    cv2.findContours = findContours
 
 
 class _OldModule:
