@@ -42,6 +42,18 @@ for p in image_paths:
     print(cv2.imread(p).sum(), oct(os.stat(p).st_mode), os.stat(p).st_size, os.stat(p).st_mtime)
 print(mine, os.listdir('.'), sorted(os.listdir('/mnt/data/input')))
 """
+GATE = """
+import os
+held = []
+for probe in (lambda: open('{VICTIM}/secret.txt').read(), lambda: open('{VICTIM}/gate', 'w'),
+              lambda: open('/etc/passwd'), lambda: os.listdir('/tmp')):
+    try: probe(); held.append(False)
+    except OSError: held.append(True)
+held += [call('kill', 1, 0) < 0, call('kill', VPID, 0) < 0, call('socket', 2, 1, 0) < 0, call('unshare', 0) < 0]
+held.append(call('execve', b'/nothing', 0, 0) < 0 and ctypes.get_errno() == 1)
+print(all(held), held)
+"""
+"""Harmless probes of the locks. Where one is open no attack is made: it would hit the machine that runs the tests."""
 SMALL_WORK = "print(sum(range(1000)))"
 
 
@@ -78,6 +90,9 @@ class Exercise:
 
     async def run(self, attacks: Sequence[Attack]) -> None:
         """Attack, a few at a time."""
+        gate = await self.witness.run(self.targets.aim(PRELUDE + GATE))
+        if not gate.stdout.startswith("True"):
+            pytest.fail(f"the sandbox does not hold, so nothing attacks it: {gate.stdout}{gate.error}")
         untouched, sound = (await self.witness.run(WITNESS)).stdout, await self._sound()
         assert untouched.count("\n") == 5, "the witness sees two pictures, and its variable"
         assert sound.startswith("42 [] [] 1 None\n(400, 300) (300, 400, 3)")
