@@ -342,6 +342,31 @@ def test_threads_that_look_while_others_save(session: SandboxSession) -> None:
     assert ran(session, code).stdout == "True\n"
 
 
+def test_looks_that_fail_go_on_failing_in_their_own_way(session: SandboxSession) -> None:
+    """While something waits: no path at all, and a working folder that is gone."""
+    code = (
+        "im.save('a.png')\n"
+        "looks = [lambda: os.stat(2.5), lambda: open(None), lambda: open('a\\0b'), lambda: os.stat('no')]\n"
+        "looks += [lambda: os.remove('no'), lambda: os.stat(b'no'), lambda: os.stat(0).st_size]\n"
+        "for look in looks:\n"
+        "    try:\n        print(look())\n    except Exception as error:\n        print(repr(error))\n"
+        "os.mkdir('d'); os.chdir('d'); os.rmdir('../d')\n"
+        f"try:\n    im.save('b.png')\nexcept OSError as error:\n    print(type(error).__name__)\n"
+        f"os.chdir('{OUT}')\nprint(len(waiting()), sorted(os.listdir('.')))\n"
+    )
+    assert ran(session, code).stdout.splitlines() == [
+        "TypeError('stat: path should be string, bytes, os.PathLike or integer, not float')",
+        "TypeError('expected str, bytes or os.PathLike object, not NoneType')",
+        "ValueError('embedded null byte')",
+        "FileNotFoundError(2, 'No such file or directory')",
+        "FileNotFoundError(2, 'No such file or directory')",
+        "FileNotFoundError(2, 'No such file or directory')",
+        "0",
+        "FileNotFoundError",
+        "1 ['a.png']",
+    ]
+
+
 def test_full_disk_is_found_when_saving(sandbox: Sandbox) -> None:
     if sandbox.isolation != "namespaces":
         pytest.skip("a session's files have no file system of their own")

@@ -27,7 +27,7 @@ Take = Callable[[memoryview], None]
 Write = Callable[[memoryview, str], None]
 
 _ALL = frozenset({
-    "os.chmod", "os.chown", "os.link", "os.rename", "os.rmdir", "os.scandir", "os.setxattr", "os.symlink",
+    "os.chmod", "os.chown", "os.link", "os.rename", "os.scandir", "os.setxattr", "os.symlink",
     "os.truncate", "os.utime", "sqlite3.connect",
 })  # fmt: skip
 """Audit events on which everything that waits is written: they name folders, two files, or are rare."""
@@ -176,15 +176,15 @@ class Saves:
                     self._shelf.free(item.offset)
 
     def settle(self, path: Any = None) -> None:
-        """Write what waits under a path, or all that waits.
+        """Write what waits under a path, or all that waits; nothing that has a descriptor waits.
 
         Raises:
             OSError: It cannot be written; it goes on waiting.
         """
-        if not self._waiting or threading.get_ident() in self._trusted:
+        if not self._waiting or isinstance(path, int) or threading.get_ident() in self._trusted:
             return
         with self._lock, self.trusted():
-            if path is None or isinstance(path, int):
+            if path is None:
                 self._write_all()
             elif (real := self._normal(path)) in self._waiting:
                 self._write(real)
@@ -226,7 +226,7 @@ class Saves:
         if event not in _WATCHED or threading.get_ident() in self._trusted:
             return
         if event == "open":
-            if self._waiting and not isinstance(arguments[0], int):
+            if self._waiting and arguments[0] is not None:
                 self.settle(arguments[0])
         elif event == "os.remove" and arguments[1] == -1:
             if self._waiting:
@@ -236,7 +236,12 @@ class Saves:
             self.settle()
 
     def _normal(self, path: Any) -> str:
-        return posixpath.normpath(posixpath.join(_getcwd(), os.fsdecode(path)))
+        """The real, absolute, normal form of a path; what is no path is nobody's."""
+        try:
+            text = os.fsdecode(path)
+            return posixpath.normpath(text if text.startswith("/") else f"{_getcwd()}/{text}")
+        except (TypeError, OSError):  # the working folder may have been removed
+            return ""
 
 
 def state(status: os.stat_result) -> State:
