@@ -15,9 +15,11 @@ from PIL import Image
 
 from thyme.config.sandbox import ALL_REPAIRS
 from thyme.sandbox import Broker, SandboxConfig, open_sandbox
-from thyme.sandbox.jail.boxes import are_fractions, fit_box, fit_slices, looks_for_empty
+from thyme.sandbox.jail.boxes import are_fractions, fit_box
 from thyme.sandbox.jail.interpreter import find_path, shorten
 from thyme.sandbox.jail.names import expected_names
+from thyme.sandbox.jail.paths import Paths
+from thyme.sandbox.jail.slices import compile_block, fit_slices, looks_for_empty
 from thyme.types import Execution, ImageRecord
 
 OUT = "/mnt/data/temp_processed_images"
@@ -112,6 +114,9 @@ def test_slices(key: tuple[Any, ...], fitted: tuple[Any, ...] | None) -> None:
         ("ok = crop.size and crop.mean()", True),
         ("while crop.shape[0] < 1: pass", True),
         ("x = len(crop) > 0", True),
+        ("h, w = crop.shape[:2]\nif h == 0 or w == 0: pass", True),
+        ("if min(crop.shape) < 1: pass", True),
+        ("h, w = image.shape[:2]\nif x < 0: x = 0", False),
         ("w, h = image.size", False),
         ("if image.size == (3, 4): pass", False),
         ("if n == 0: pass", False),
@@ -119,6 +124,29 @@ def test_slices(key: tuple[Any, ...], fitted: tuple[Any, ...] | None) -> None:
 )
 def test_code_that_looks_for_empty_pictures_is_known(code: str, looks: bool) -> None:
     assert looks_for_empty(ast.parse(code)) is looks
+
+
+@pytest.mark.parametrize(
+    ("code", "wraps"),
+    [
+        ("a[1:2, 3:4]", True),
+        ("def f(a):\n    return a[y:y + 5,\n             x:x + 5, 0]", True),
+        ("a[1:2]", False),
+        ("a[1:2, 3]", False),
+        ("a[:, :]", False),
+        ("a[1:2, 3:4] = 0", False),
+        ("[[1, 2], {3: 4, 5: 6}]", False),
+        ("if a[1:2, 3:4].size == 0: pass", False),
+        ("+".join(["a[1:2, 3:4]"] * 900), False),
+    ],
+)
+def test_only_what_is_sliced_along_two_axes_is_wrapped(code: str, wraps: bool) -> None:
+    compiled = compile_block(code, "<code 1>", Paths("", (), ("boundary",)))
+    names = [*compiled.co_names, *(n for c in compiled.co_consts if hasattr(c, "co_names") for n in c.co_names)]
+    assert ("__picture__" in names) is wraps
+    plain = compile(code, "<code 1>", "exec", dont_inherit=True)
+    assert compile_block(code, "<code 1>", Paths("", (), ())) == plain
+    assert (compiled == plain) is not wraps
 
 
 @pytest.mark.parametrize(

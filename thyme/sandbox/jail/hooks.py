@@ -7,7 +7,7 @@ import io
 from types import CodeType
 from typing import Any
 
-from . import boxes, explain, names, pixels, removed, whole, windows
+from . import boxes, explain, names, pixels, removed, slices, whole, windows
 from .callers import is_caught
 from .paths import Paths, hook_os
 
@@ -22,6 +22,7 @@ class Hooks:
         _hook_open(paths)
         _hook_fonts(paths)
         boxes.install(paths)
+        slices.install(paths)
         whole.install(paths)
         pixels.install(paths)
         removed.install(paths)
@@ -34,7 +35,7 @@ class Hooks:
         Raises:
             SyntaxError: And whatever else `compile` raises.
         """
-        compiled = boxes.compile_block(code, filename, self._paths)
+        compiled = slices.compile_block(code, filename, self._paths)
         names.arm(compiled, namespace, self._paths, self._screen)
         return compiled
 
