@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import builtins
 import difflib
+import importlib.util
 import os
 import posixpath
 import re
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from .boxes import are_fractions
@@ -101,6 +103,10 @@ def _attribute_hint(error: Any, text: str, namespace: dict[str, Any], paths: Pat
         return _array_hint(matched[1])
     if not isinstance(error.name, str) or error.obj is None:
         return ""
+    if isinstance(error.obj, ModuleType) and hasattr(error.obj, "__path__"):
+        whole = f"{error.obj.__name__}.{error.name}"
+        if importlib.util.find_spec(whole) is not None:
+            return f"Use: import {whole}"
     if type(error.obj).__module__.startswith("PIL.") and error.name in {"shape", "ndim", "dtype"}:
         return "It is a Pillow image; use .size (width, height), or numpy.array(image)"
     close = difflib.get_close_matches(error.name, dir(error.obj), 1, 0.7)

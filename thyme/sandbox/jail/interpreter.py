@@ -182,10 +182,10 @@ class Interpreter:
     def _describe(self, error: BaseException, filename: str) -> dict[str, Any]:
         """Type, message and line, short enough to be read by a model."""
         if isinstance(error, SyntaxError) and error.filename == filename:
-            line, message, source = error.lineno, str(error.msg), error.text or ""
+            line, message = error.lineno, str(error.msg)
         else:
             line, message = _last_line(error, filename), _message(error)
-            source = linecache.getline(filename, line) if line else ""
+        source = linecache.getline(filename, line) if line else ""
         kind = "cv2.error" if type(error).__module__ == "cv2" else type(error).__name__
         if isinstance(error, MemoryError) or (kind == "cv2.error" and "Insufficient memory" in message):
             kind, message = "MemoryLimit", message or f"more than {self._limits['memory_mb']} MiB were asked for"
