@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +16,13 @@ from thyme.sandbox.files import Usage, remove_tree
 
 
 @pytest.fixture
-def usage(tmp_path: Path) -> Usage:
-    handle = os.pidfd_open(os.getpid())
-    try:
-        return Usage(tmp_path / "s", handle, SandboxConfig(disk_mb=1, inodes=20, threads=10_000))
-    finally:
+def usage(tmp_path: Path) -> Iterator[Usage]:
+    """Of a process that holds nothing: this one may have mapped what other tests removed."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        handle = os.pidfd_open(process.pid)
+        yield Usage(tmp_path / "s", handle, SandboxConfig(disk_mb=1, inodes=20))
         os.close(handle)
+        process.kill()
 
 
 def make_deep(folder: Path, depth: int) -> None:
@@ -89,24 +90,18 @@ def test_usage_counts_bytes_entries_and_depth(tmp_path: Path, usage: Usage) -> N
     assert usage.excess() == "more than 20 files and folders"
 
 
-def test_usage_does_not_walk_down_forever(tmp_path: Path) -> None:
-    handle = os.pidfd_open(os.getpid())
-    usage = Usage(tmp_path / "s", handle, SandboxConfig(inodes=5000))
-    os.close(handle)
+def test_usage_does_not_walk_down_forever(tmp_path: Path, usage: Usage) -> None:
+    usage._inodes = 5000
     (tmp_path / "s").mkdir()
     make_deep(tmp_path / "s", 1500)
     assert usage.excess() == "folders more than 64 deep"
     remove_tree(tmp_path / "s")
 
 
-def test_usage_sees_files_without_a_name(tmp_path: Path, usage: Usage) -> None:
-    (tmp_path / "s").mkdir()
-    with open(tmp_path / "s" / "f", "wb") as file:
-        file.write(bytes(2 << 20))
-        file.flush()
-        os.unlink(file.name)
-        assert usage.excess() == "more than 1 MiB of files"
-    assert usage.excess() == ""
+def test_usage_sees_files_without_a_name(tmp_path: Path) -> None:
+    hold = "held = open('f', 'wb', 0); held.write(bytes(2 << 20)); os.unlink('f'); say_so()"
+    assert excess_of(hold, tmp_path) == "more than 1 MiB of files"
+    assert excess_of(hold.replace("say_so()", "held.close(); say_so()"), tmp_path) == ""
 
 
 def test_usage_sees_mapped_files_without_a_name_whatever_they_were_called(tmp_path: Path) -> None:
@@ -137,14 +132,12 @@ def test_usage_does_not_read_mappings_forever(tmp_path: Path) -> None:
     assert excess_of(hold, tmp_path) == "more files that it maps than can be looked at"
 
 
-def test_usage_counts_a_file_without_a_name_once(tmp_path: Path, usage: Usage) -> None:
-    (tmp_path / "s").mkdir()
-    descriptor = os.open(tmp_path / "s" / "f", os.O_CREAT | os.O_RDWR)
-    os.write(descriptor, bytes(700 << 10))
-    os.unlink(tmp_path / "s" / "f")
-    with mmap.mmap(descriptor, 0), open(os.dup(descriptor), "rb"):
-        assert usage.excess() == ""
-    os.close(descriptor)
+def test_usage_counts_a_file_without_a_name_once(tmp_path: Path) -> None:
+    hold = (
+        "import mmap\nheld = os.open('f', os.O_CREAT | os.O_RDWR); os.write(held, bytes(700 << 10)); os.unlink('f')\n"
+        "mapped = mmap.mmap(held, 0); again = os.dup(held); say_so()"
+    )
+    assert excess_of(hold, tmp_path) == ""
 
 
 def test_usage_sees_what_is_held_when_the_first_thread_has_ended(tmp_path: Path) -> None:
