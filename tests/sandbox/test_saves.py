@@ -196,6 +196,16 @@ def test_what_is_done_to_the_image_after_the_save_does_not_show(session: Sandbox
     assert again.stdout == "200 True\n"
 
 
+def test_looked_at_and_moved_pictures_come_back_as_drawn_and_changed_ones_as_they_are(session: SandboxSession) -> None:
+    code = (
+        "for name in 'abcd':\n    im.save(f'{name}.jpg', quality=5)\nos.rename('a.jpg', 'moved.jpg')\n"
+        "size = os.path.getsize('b.jpg')\nopen('c.jpg', 'r+b').close()\n"
+        "data = open('d.jpg', 'rb').read(); open('d.jpg', 'wb').write(data)\nprint('moved.jpg b.jpg c.jpg d.jpg')"
+    )
+    drawn = INPUT.image.tobytes()
+    assert [im.image.tobytes() == drawn for im in ran(session, code).images] == [True, True, False, False]
+
+
 def test_saving_again_over_the_same_name(session: SandboxSession) -> None:
     blocks = [
         "for shade in (1, 2, 3):\n    Image.new('L', (9, 9), shade).save('a.png')\nprint('a.png', len(written))",

@@ -83,11 +83,11 @@ class Saves:
         self._shelf.start_run()
 
     def drawn(self, real: str) -> Drawn | None:
-        """What was drawn in the file at a real path, if that is what it still holds."""
+        """What was drawn in the file at a real path, if that is what it still holds; it may have been moved there."""
         if real in self._waiting:
             return self._waiting[real]
-        item, written = self._written.get(real, (None, None))
-        return item if item is not None and _state_of(real) == written else None
+        now = _state_of(real)
+        return next((item for item, written in self._written.values() if written == now), None)
 
     def is_new(self, real: str, before: State | None, now: State) -> bool:
         """Whether a file was saved in this run: not if it is only now that its bytes were written."""
@@ -226,8 +226,11 @@ class Saves:
         if event not in _WATCHED or threading.get_ident() in self._trusted:
             return
         if event == "open":
-            if self._waiting and arguments[0] is not None:
-                self.settle(arguments[0])
+            path, _, flags = arguments
+            if path is not None and not isinstance(path, int):
+                self.settle(path)
+                if self._written and flags & (os.O_WRONLY | os.O_RDWR):
+                    self.forget(self._normal(path))
         elif event == "os.remove" and arguments[1] == -1:
             if self._waiting:
                 self.forget(self._normal(arguments[0]))
