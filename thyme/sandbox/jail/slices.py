@@ -13,12 +13,14 @@ import math
 import numbers
 import operator
 import sys
+from collections.abc import Sequence
 from types import CodeType
 from typing import Any
 
 from .boxes import fit_sides
 from .callers import expects
 from .paths import Paths
+from .repair import compile_once
 
 WRAPPER = "__picture__"
 """Name under which rewritten code finds the wrapper among the builtins."""
@@ -38,16 +40,15 @@ def compile_block(code: str, filename: str, paths: Paths) -> CodeType:
     Raises:
         SyntaxError: And whatever else `compile` raises.
     """
-    plain = compile(code, filename, "exec", dont_inherit=True)
+    plain = compile_once(code, filename)
     if "boundary" not in paths.enabled or not _slices(plain):
         return plain
     try:
         tree = ast.parse(code, filename)
-        rewriter = _Wrapping()
-        rewriter.visit(tree)
-        if rewriter.found and not looks_for_empty(tree):
+        nodes = list(ast.walk(tree))
+        if _wrap(nodes) and not looks_for_empty(nodes):
             return compile(tree, filename, "exec", dont_inherit=True)
-    except RecursionError:  # walking the tree takes more frames than compiling it
+    except RecursionError:  # a tree takes more frames than the text it is made of
         pass
     return plain
 
@@ -57,30 +58,33 @@ def _slices(code: CodeType) -> bool:
     if _BUILD_SLICE in code.co_code[::2]:
         return True
     inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return any(isinstance(c, slice | tuple) for c in code.co_consts) or any(map(_slices, inner))
+    return any(map(_holds_slice, code.co_consts)) or any(map(_slices, inner))
 
 
-class _Wrapping(ast.NodeTransformer):
-    """Wraps ``x`` in ``x[a:b, c:d]`` where it is read."""
-
-    def __init__(self) -> None:
-        self.found = False
-
-    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        self.generic_visit(node)
-        if isinstance(node.ctx, ast.Load) and isinstance(node.slice, ast.Tuple):
-            slices = [item for item in node.slice.elts if isinstance(item, ast.Slice)]
-            if len(slices) >= 2 and any(item.lower is not None for item in slices):
-                self.found = True
-                name = ast.copy_location(ast.Name(WRAPPER, ast.Load()), node.value)
-                node.value = ast.copy_location(ast.Call(name, [node.value], []), node.value)
-        return node
+def _holds_slice(constant: Any) -> bool:
+    return isinstance(constant, slice) or (isinstance(constant, tuple) and any(map(_holds_slice, constant)))
 
 
-def looks_for_empty(tree: ast.AST) -> bool:
+def _wrap(nodes: Sequence[ast.AST]) -> bool:
+    """Wrap ``x`` in every ``x[a:b, c:d]`` that is read; whether there is one."""
+    found = [node for node in nodes if isinstance(node, ast.Subscript) and _reads_two_slices(node)]
+    for node in found:
+        name = ast.copy_location(ast.Name(WRAPPER, ast.Load()), node.value)
+        node.value = ast.copy_location(ast.Call(name, [node.value], []), node.value)
+    return bool(found)
+
+
+def _reads_two_slices(node: ast.Subscript) -> bool:
+    if not isinstance(node.ctx, ast.Load) or not isinstance(node.slice, ast.Tuple):
+        return False
+    slices = [item for item in node.slice.elts if isinstance(item, ast.Slice)]
+    return len(slices) >= 2 and any(item.lower is not None for item in slices)
+
+
+def looks_for_empty(nodes: Sequence[ast.AST]) -> bool:
     """Whether code compares a size with 0 or 1, or tests it: then it knows what to do about an empty picture."""
-    sides = _names_of_sizes(tree)
-    for node in ast.walk(tree):
+    sides = _names_of_sizes(nodes)
+    for node in nodes:
         if isinstance(node, ast.Compare):
             compared = [node.left, *node.comparators]
             if any(map(_is_small, compared)) and any(_is_size(side, sides) for side in compared):
@@ -99,9 +103,9 @@ def _tests(node: ast.AST) -> list[Any]:
     return [getattr(node, "test", None)]
 
 
-def _names_of_sizes(tree: ast.AST) -> frozenset[str]:
+def _names_of_sizes(nodes: Sequence[ast.AST]) -> frozenset[str]:
     """Variables that are assigned from a shape."""
-    assigned = [node for node in ast.walk(tree) if isinstance(node, ast.Assign) and _is_size(node.value, frozenset())]
+    assigned = [node for node in nodes if isinstance(node, ast.Assign) and _is_size(node.value, frozenset())]
     return frozenset(
         name.id
         for node in assigned
