@@ -71,7 +71,7 @@ NUMBERS = {**X86_64, **_MORE_X86_64} if platform.machine() == "x86_64" else {**A
 """System calls by name, on this machine."""
 
 FORGE = """
-import json, os, struct, sys
+import gc, json, os, struct, sys, zlib
 def request_id():
     frame = sys._getframe()
     while frame:
@@ -85,11 +85,22 @@ def honest(**changes):
 def say(message):
     data = json.dumps(message).encode()
     os.write(3, struct.pack("<I", len(data)) + data)
+def reachable(most=60_000):
+    frame, waiting, seen = sys._getframe(), [m for n, m in sys.modules.items() if n.startswith("jail")], set()
+    while frame:
+        waiting += frame.f_locals.values()
+        frame = frame.f_back
+    for thing in waiting:
+        if id(thing) not in seen and len(seen) < most:
+            seen.add(id(thing))
+            yield thing
+            if not isinstance(thing, (type, type(sys))) or getattr(thing, "__name__", "").startswith("jail"):
+                waiting += gc.get_referents(thing)
 """
-"""How code in a session speaks for it: the id of the request is in a frame below."""
+"""How code in a session speaks for it: the id of the request is in a frame below. `reachable` finds the sandbox's own
+objects, frozen ones too, which `gc.get_objects` does not show."""
 
-PRELUDE = f"""
-import ctypes, json, os, struct, sys, zlib
+PRELUDE = f"""{FORGE}import ctypes
 X86 = {platform.machine() == "x86_64"}
 NR = {NUMBERS}
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -102,8 +113,8 @@ def call(name, *arguments):
     return LIBC.syscall(ctypes.c_long(NR.get(name, 99999)), *longs)
 def reaches(name, *arguments):
     return call(name, *arguments) >= 0 or ctypes.get_errno() not in (1, 38)
-{FORGE}"""
-"""What attacks may use: the kernel by number, and the protocol."""
+"""
+"""What attacks may use: the protocol, and the kernel by number."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +135,14 @@ class Attack:
     def id(self) -> str:
         """Class and name."""
         return f"{self.kind}-{self.name}"
+
+    @property
+    def body(self) -> str:
+        """The code with what it uses. The kernel by number comes only where it is used: code that opens a library is
+        watched more closely by the sandbox.
+        """
+        by_number = any(word in self.code for word in ("call(", "reaches(", "LIBC", "ctypes", "X86"))
+        return (PRELUDE if by_number else FORGE) + self.code
 
 
 def _load() -> dict[str, Attack]:

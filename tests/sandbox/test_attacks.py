@@ -119,7 +119,7 @@ class Exercise:
         async with self.broker.session([self.input], seed=1) as session:
             before = await session.run(SAME)  # what a later look at the input must give
             started = time.monotonic()
-            run = asyncio.ensure_future(session.run(self.targets.aim(PRELUDE + attack.code)))
+            run = asyncio.ensure_future(session.run(self.targets.aim(attack.body)))
             beside = await self._beside() if attack.kind == "neighbours" else ""
             async with asyncio.timeout(60):
                 execution = await run

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attack_records import PRELUDE, RECORDS, Attack
+from attack_records import RECORDS, Attack
 from shooting_range import Range, open_range
 
 from thyme.markup import TagScanner
@@ -47,7 +47,7 @@ def run_unprotected(attack: Attack, targets: Range, folder: Path) -> subprocess.
     picture = shutil.copy(targets.folder / "input.jpg", folder / f"{targets.folder.name}.jpg")
     script = folder / "attack.py"
     head = f"image_path={str(picture)!r}\nimage_paths=[image_path]\n"
-    script.write_text(head + targets.aim(PRELUDE + attack.code, f"{folder}/"))
+    script.write_text(head + targets.aim(attack.body, f"{folder}/"))
     with (
         (folder / "out").open("w") as out,
         subprocess.Popen(

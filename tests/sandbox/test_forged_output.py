@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from attack_records import PRELUDE, RECORDS
+from attack_records import RECORDS
 from shooting_range import Range, open_range
 
 import thyme.nano
@@ -50,7 +50,7 @@ async def outputs(targets: Range) -> dict[str, Execution]:
     async with open_sandbox() as sandbox:
         for name in FORGERS:
             async with sandbox.session() as session:
-                found[name] = await session.run(targets.aim(PRELUDE + RECORDS[name].code))
+                found[name] = await session.run(targets.aim(RECORDS[name].body))
     return found
 
 

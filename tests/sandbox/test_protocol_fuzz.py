@@ -192,8 +192,7 @@ def test_a_session_may_show_any_pictures_at_length(real: Real, pictures: list[An
 
 SCRIBBLE = """
 import gc, threading
-spots = [v for o in gc.get_objects() for v in (o, *gc.get_referents(o)) if type(v) is memoryview and not v.readonly]
-spots = [v for v in spots if v.nbytes > 1 << 20]
+spots = [v for v in reachable() if type(v) is memoryview and not v.readonly and v.nbytes > 1 << 20]
 print(len(spots))
 def scribble(n):
     while True:
