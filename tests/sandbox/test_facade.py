@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sandbox_serving import serving
 
 from thyme.errors import ConfigError, ImageError, IsolationError, SandboxError, UsageError
 from thyme.images import load_image
@@ -250,6 +251,22 @@ def test_repairs_by_name() -> None:
         assert sandbox.run(CROP.replace("(1, 2, 9, 12)", "(9, 2, 1, 12)"), red()).error is not None
     with opened(SandboxConfig(repairs=("boundary",))) as sandbox:
         assert sandbox.run(CROP.replace("(1, 2, 9, 12)", "(9, 2, 1, 12)"), red()).repairs[0].name == "boundary"
+
+
+def test_a_server_is_used_alike(tmp_path: Path) -> None:
+    opened().close()
+    token = "s" * 32
+    with serving("--unix", tmp_path / "s.sock", token=token) as server:
+        with pytest.raises(SandboxError, match="token"):
+            Sandbox(url=server.url, token="w" * 32)
+        with (
+            Sandbox(url=server.url, token=token, timeout_s=5) as sandbox,
+            sandbox.session(red()) as session,
+        ):
+            result = session.run("x = 3\n" + CROP)
+            assert (result.stdout, result.error, result.images[0].size) == ("crop.png\n", None, (8, 10))
+            assert session.run("print(x)").stdout == "3\n"
+            assert sandbox.isolation in LEVELS
 
 
 def test_importing_it_pulls_no_server() -> None:

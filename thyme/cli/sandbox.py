@@ -23,8 +23,6 @@ from thyme.types import Execution, ImageRecord
 from thyme.view.terminal import clean
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Run code as a model's code is run.")
-app.command("bench")(bench_command)
-app.command("serve")(serve_command)
 
 _MOST_BYTES = 16 << 20
 """Of a file of code; what is too long to run is said by the sandbox, but /dev/zero has no end."""
@@ -192,3 +190,7 @@ def as_text(execution: Execution, number: int, rounds: int, files: list[Path]) -
         line = f" (line {execution.error.line})" if execution.error.line else ""
         lines.append(f"-- {execution.error.type}{line}: {execution.error.message}")
     return clean("\n".join(lines))
+
+
+app.command("bench")(bench_command)
+app.command("serve")(serve_command)
