@@ -191,7 +191,7 @@ def test_failing_code_is_shown_and_the_rollout_goes_on(street: Path, scripted: M
     model = scripted(block("print(1 / 0)"), "It failed.</think>\n<answer>?</answer>")
     result = run.invoke(app, ["ask", str(street), "What?", "--model", model])
     assert result.exit_code == 0
-    assert "error      ZeroDivisionError: division by zero (line 1)" in result.stdout
+    assert "error      ZeroDivisionError: division by zero in `print(1 / 0)` (line 1)" in result.stdout
 
 
 def test_a_model_that_fails_is_exit_code_1_and_the_record_is_kept(street: Path, scripted: Make, tmp_path: Path) -> None:
