@@ -24,6 +24,7 @@ from thyme.view.terminal import clean
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Run code as a model's code is run.")
 
+_SECONDS = SandboxConfig().timeout_s
 _MOST_BYTES = 16 << 20
 """Of a file of code; what is too long to run is said by the sandbox, but /dev/zero has no end."""
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
@@ -67,8 +68,12 @@ def run_command(
     ],
     image: Annotated[list[Path] | None, typer.Option(metavar="IMG", help="Input image; may be repeated.")] = None,
     isolation: options.Isolation = "best",
-    timeout: Annotated[float, typer.Option(min=0.01, help="Seconds one round may take.")] = SandboxConfig().timeout_s,
-    repairs: Annotated[str, typer.Option(metavar="all|none|NAME,...", help="Repairs that are on.")] = "all",
+    timeout: Annotated[
+        float | None, typer.Option(min=0.01, help=f"Seconds one round may take.  [default: {_SECONDS:g}]")
+    ] = None,
+    repairs: Annotated[
+        str | None, typer.Option(metavar="all|none|NAME,...", help="Repairs that are on.  [default: all]")
+    ] = None,
     seed: options.Seed = 0,
     save: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the images there, as PNG.")] = None,
     as_json: options.Json = False,
@@ -87,7 +92,9 @@ def run_command(
 
     Example: thyme sandbox run crop.py --image photo.jpg --save out
     """
-    config = made_config(isolation=isolation, timeout_s=timeout, repairs=repairs)
+    # Only what was asked for: a server has settings of its own.
+    asked = {name: value for name, value in {"timeout_s": timeout, "repairs": repairs}.items() if value is not None}
+    config = made_config(isolation=isolation, **asked)
     codes = read_codes(files)
     images = read_images(image or [], max_pixels)
     if save is not None:
