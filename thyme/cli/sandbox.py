@@ -69,10 +69,10 @@ def run_command(
     image: Annotated[list[Path] | None, typer.Option(metavar="IMG", help="Input image; may be repeated.")] = None,
     isolation: options.Isolation = "best",
     timeout: Annotated[
-        float | None, typer.Option(min=0.01, help=f"Seconds one round may take.  [default: {_SECONDS:g}]")
+        float | None, typer.Option(min=0.01, help="Seconds one round may take.", show_default=f"{_SECONDS:g}")
     ] = None,
     repairs: Annotated[
-        str | None, typer.Option(metavar="all|none|NAME,...", help="Repairs that are on.  [default: all]")
+        str | None, typer.Option(metavar="all|none|NAME,...", help="Repairs that are on.", show_default="all")
     ] = None,
     seed: options.Seed = 0,
     save: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the images there, as PNG.")] = None,
