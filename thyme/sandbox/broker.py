@@ -44,7 +44,7 @@ class Broker:
     def __init__(self, config: SandboxConfig, zygote: ZygoteProcess) -> None:
         """Take over a running zygote; use `open_sandbox`."""
         self._config, self._level = config, zygote.level
-        self._inputs = InputFiles(config.inputs_mb << 20)
+        self._inputs = InputFiles(3 * (config.inputs_mb << 20) // 4)
         self._replacing = asyncio.Lock()
         self._places = asyncio.Semaphore(config.max_sessions)
         self._sessions: set[BrokerSession] = set()

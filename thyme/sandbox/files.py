@@ -22,17 +22,21 @@ _MOST_MAPS_BYTES = 1 << 20
 class Usage:
     """What one session may take of the host where nothing but looking limits it, and what it took."""
 
-    def __init__(self, folder: Path, process: int, config: SandboxConfig) -> None:
+    def __init__(self, folder: Path, process: int, config: SandboxConfig, writable: tuple[str, ...] = ("",)) -> None:
         """Watch a session.
 
         Args:
-            folder: Where it writes.
+            folder: Where its files lie.
             process: Descriptor of its process, for its threads, and for files that have no name any more but still
                 take space.
             config: The limits.
+            writable: Where below `folder` it can write.
         """
+        self._writable = tuple(f"{folder}{path}" for path in writable)
         self.folder, self._pid = folder, _process_id(process)
         self._bytes, self._inodes, self._threads = config.disk_mb * _MIB, config.inodes, config.threads
+        self.unlooked_s = 0.0
+        """Seconds that its code ran since files without names were last looked for; kept by who looks."""
         self._file_bytes = min(config.file_mb, config.disk_mb) * _MIB
 
     def excess_threads(self) -> str:
@@ -43,13 +47,17 @@ class Usage:
             return ""
         return f"more than {self._threads} threads" if count > self._threads else ""
 
-    def excess(self) -> str:
-        """What it wrote over the limit, as words for the model; empty where nothing is. The work is bounded."""
-        nameless = _nameless_bytes(self._pid, self._file_bytes)
+    def excess(self, nameless_too: bool = True) -> str:
+        """What it wrote over the limit, as words for the model; empty where nothing is. The work is bounded.
+
+        Args:
+            nameless_too: Whether to look for files without names; that takes ten times as long.
+        """
+        nameless = _nameless_bytes(self._pid, self._file_bytes) if nameless_too else 0
         if nameless is None:
             return "more files that it maps than can be looked at"
         total, count = nameless, 0
-        waiting: list[tuple[str, int]] = [(str(self.folder), 0)]
+        waiting: list[tuple[str, int]] = [(folder, 0) for folder in self._writable]
         while waiting:
             folder, depth = waiting.pop()
             try:

@@ -25,6 +25,8 @@ PIXEL_BYTES = {"L": 1, "RGB": 4, "RGBA": 4}
 _WRITABLE_AS_PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"})
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 _BUFFER_BYTES = 1 << 20
+_MOST_OPEN = 128
+"""Images whose pixels are kept ready."""
 
 T = TypeVar("T")
 
@@ -75,7 +77,10 @@ class InputFiles:
         """
         if image.mode not in PIXEL_BYTES:
             return None
-        made = await self._once(f"pixels {image.id}", lambda: PixelFile(image.image), lambda made: made.size)
+        least = self._most_bytes // _MOST_OPEN  # each takes a descriptor as well, however small it is
+        made = await self._once(
+            f"pixels {image.id}", lambda: PixelFile(image.image), lambda made: max(made.size, least)
+        )
         return os.dup(made.descriptor)
 
     async def _once(self, key: str, make: Callable[[], T], size: Callable[[T], int]) -> T:

@@ -12,6 +12,9 @@ from thyme.sandbox.process import Order, SessionProcess
 from thyme.sandbox.store import InputStore
 from thyme.sandbox.zygote import ZygoteProcess
 
+_FILL_AFTER_S = 0.003
+"""Seconds until a session that was taken is made good: its first code has run by then, most likely."""
+
 
 class Pool:
     """The sessions of one zygote that nobody has asked for yet."""
@@ -19,7 +22,7 @@ class Pool:
     def __init__(self, zygote: ZygoteProcess, config: SandboxConfig) -> None:
         """Own a zygote; `fill` starts the first sessions."""
         self.zygote, self._config = zygote, config
-        store = InputStore(zygote, config.inputs_mb << 20, config.start_timeout_s)
+        store = InputStore(zygote, (config.inputs_mb << 20) // 4, config.start_timeout_s)
         self._store = store if zygote.level == "namespaces" else None
         self._waiting: deque[SessionProcess] = deque()
         self._filling: asyncio.Task[None] | None = None
@@ -59,11 +62,21 @@ class Pool:
             await process.send_bind(order.seed, [item.description for item in order.inputs])
             await self._show(process, order)
             await process.await_ready(self._config.start_timeout_s)
-        except BaseException:
+        except BaseException as error:
+            died = process.ended and isinstance(error, SandboxError)
             await asyncio.shield(process.kill())
+            if died:
+                raise SandboxDiedError("a session ended while it waited") from error
             raise
-        self.fill()
+        self._fill_soon()
         return process
+
+    def _fill_soon(self) -> None:
+        """Make the next session a little later, out of the way of this one's first code; at once where none is left."""
+        if self._waiting:
+            asyncio.get_running_loop().call_later(_FILL_AFTER_S, self.fill)
+        else:
+            self.fill()
 
     async def _started(self) -> SessionProcess:
         while self._waiting:

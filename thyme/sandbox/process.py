@@ -19,11 +19,14 @@ from thyme.errors import SandboxDiedError, SandboxError
 from thyme.sandbox import wire
 from thyme.sandbox.channel import Channel
 from thyme.sandbox.files import Usage, remove_tree
+from thyme.sandbox.jail.confine import OUTPUT, SCRATCH
 from thyme.sandbox.zygote import ZygoteProcess, ended, has_ended, new_name
 
 _READY = json.dumps({"ready": True}).encode()
 _WATCH_S = 0.02
 """Seconds between two looks at what a session wrote, where no mount limits it."""
+_UNLOOKED_S = 0.005
+"""Seconds that code may run, over any number of blocks, before files without names are looked for."""
 _PAUSE_AFTER_S = 0.005
 """Seconds after an answer in which a session is not yet stopped: the next block may come at once."""
 
@@ -129,7 +132,9 @@ class SessionProcess:
             except OSError as error:
                 raise SandboxError(f"a session could not be started: {error}") from error
             undo.callback(os.close, handle)
-            usage = Usage(zygote.folder / "sessions" / name, handle, config) if zygote.folder else None
+            usage = None
+            if zygote.folder:
+                usage = Usage(zygote.folder / "sessions" / name, handle, config, (OUTPUT, SCRATCH))
             process = cls(name, Channel(ours), handle, memory, usage)
             undo.pop_all()
         return process
@@ -250,26 +255,32 @@ class _Watch:
     def __init__(self, usage: Usage, channel: Channel) -> None:
         self._usage, self._channel = usage, channel
         self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
         self._timer = self._loop.call_later(_WATCH_S, self._look)
 
     def _look(self) -> None:
-        if excess := _excess(self._usage):
+        if excess := self._excess():
             self._channel.fail(excess)
         self._timer = self._loop.call_later(_WATCH_S, self._look)
 
     def last_look(self) -> None:
         """Look once more, now that it has answered."""
-        if excess := _excess(self._usage):
+        if excess := self._excess():
             raise excess
+
+    def _excess(self) -> OverQuotaError | None:
+        """What it took, files without names only where it had the time to make some since the last look at those."""
+        usage, now = self._usage, self._loop.time()
+        usage.unlooked_s, self._since = usage.unlooked_s + now - self._since, now
+        nameless_too = usage.unlooked_s > _UNLOOKED_S
+        if nameless_too:
+            usage.unlooked_s = 0.0
+        if threads := usage.excess_threads():
+            return OverQuotaError("ThreadLimit", f"the code started {threads} and was stopped")
+        if excess := usage.excess(nameless_too):
+            return OverQuotaError("DiskLimit", f"the code wrote {excess} and was stopped")
+        return None
 
     def stop(self) -> None:
         """Look no more."""
         self._timer.cancel()
-
-
-def _excess(usage: Usage) -> OverQuotaError | None:
-    if threads := usage.excess_threads():
-        return OverQuotaError("ThreadLimit", f"the code started {threads} and was stopped")
-    if excess := usage.excess():
-        return OverQuotaError("DiskLimit", f"the code wrote {excess} and was stopped")
-    return None

@@ -63,7 +63,9 @@ class ZygoteProcess:
         self._loop = asyncio.get_running_loop()
         self._handles: list[int] = []
         """Descriptor of the process that forks, once it is ready."""
-        self._waiting: deque[asyncio.Future[int]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[int], str]] = deque()
+        """Answers to come, each with the name of the session that it brings, if it brings one."""
+        self._unwanted: set[asyncio.Task[None]] = set()
         self.dead = False
         self.on_death: Callable[[], None] = _nothing
         """Called once, when it is found dead before `aclose`."""
@@ -144,7 +146,7 @@ class ZygoteProcess:
             SandboxDiedError: The zygote went away.
             SandboxError: It could not fork.
         """
-        return await self._request({"fork": name, "rehearse": rehearse}, descriptors, timeout_s)
+        return await self._request({"fork": name, "rehearse": rehearse}, descriptors, timeout_s, name)
 
     async def link(
         self,
@@ -160,7 +162,7 @@ class ZygoteProcess:
             name: Of the session.
             files: Number in the store, and name in the session's input folder.
             new: Number and descriptor of files that are to be put into the store before.
-            old: Numbers of files that are to be removed from the store after.
+            old: Numbers of files that are to be removed from the store.
             timeout_s: Seconds it may take.
 
         Raises:
@@ -170,19 +172,21 @@ class ZygoteProcess:
         request = {"link": name, "files": files, "new": [number for number, _ in new], "old": old}
         await self._request(request, [descriptor for _, descriptor in new], timeout_s)
 
-    async def _request(self, request: dict[str, Any], descriptors: Sequence[int], timeout_s: float) -> int:
+    async def _request(
+        self, request: dict[str, Any], descriptors: Sequence[int], timeout_s: float, name: str = ""
+    ) -> int:
         await self._send(json.dumps(request).encode(), descriptors)
         answer: asyncio.Future[int] = self._loop.create_future()
-        self._waiting.append(answer)
+        self._waiting.append((answer, name))
         try:
             async with asyncio.timeout(timeout_s):
                 return await answer
         except TimeoutError:
-            _let_go(answer)
+            self._let_go(answer, name)
             self._die(f"no answer within {timeout_s:g} s")
             raise SandboxDiedError(f"the zygote does not answer: no answer within {timeout_s:g} s") from None
         except BaseException:
-            _let_go(answer)  # it still comes, and is not taken for that to the next request
+            self._let_go(answer, name)  # it still comes, and is not taken for that to the next request
             raise
 
     async def _send(self, message: bytes, descriptors: Sequence[int]) -> None:
@@ -207,13 +211,33 @@ class ZygoteProcess:
         if not message or not self._waiting:
             self._die("it has ended")
             return
-        answer, handle = self._waiting.popleft(), handles[0] if handles else _NONE
+        (answer, name), handle = self._waiting.popleft(), handles[0] if handles else _NONE
         if answer.done():
-            _close(handle)
+            self._end_unwanted(handle, name)
         elif failed := json.loads(message).get("failed"):
             answer.set_exception(SandboxError(f"a session could not be set up: {failed}"))
         else:
             answer.set_result(handle)
+
+    def _let_go(self, answer: asyncio.Future[int], name: str) -> None:
+        """Nobody waits for this answer any more."""
+        if not answer.cancel() and not answer.cancelled() and answer.exception() is None:
+            self._end_unwanted(answer.result(), name)
+
+    def _end_unwanted(self, handle: int, name: str) -> None:
+        """End a session that was made for nobody."""
+        if handle != _NONE:
+            ending = asyncio.ensure_future(self._end(handle, name))
+            self._unwanted.add(ending)
+            ending.add_done_callback(self._unwanted.discard)
+
+    async def _end(self, handle: int, name: str) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        await ended(handle)
+        os.close(handle)
+        if self.folder:
+            await asyncio.to_thread(remove_tree, self.folder / "sessions" / name)
 
     def _die(self, reason: str) -> None:
         """Nothing more comes from it: tell everybody who waits."""
@@ -223,7 +247,7 @@ class ZygoteProcess:
         self._loop.remove_reader(self._number)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGKILL)
-        for answer in self._waiting:
+        for answer, _ in self._waiting:
             if not answer.done():
                 answer.set_exception(SandboxDiedError(f"the zygote does not answer: {reason}"))
         self._waiting.clear()
@@ -235,6 +259,8 @@ class ZygoteProcess:
         self._die("it was ended")
         await asyncio.shield(self._loop.run_in_executor(None, self._process.wait))
         self._control.close()
+        while self._unwanted:
+            await asyncio.wait(self._unwanted)
         for handle in self._handles:
             await ended(handle)
             os.close(handle)
@@ -289,17 +315,6 @@ async def ended(handle: int) -> None:
     """Wait until the process behind a descriptor, that was killed, is gone: a matter of milliseconds."""
     if not has_ended(handle):
         await _ready(handle, asyncio.get_running_loop().add_reader, asyncio.get_running_loop().remove_reader)
-
-
-def _let_go(answer: asyncio.Future[int]) -> None:
-    """Nobody waits for this answer any more: a session that it brings ends by itself, without its stream."""
-    if not answer.cancel() and not answer.cancelled() and answer.exception() is None:
-        _close(answer.result())
-
-
-def _close(handle: int) -> None:
-    if handle != _NONE:
-        os.close(handle)
 
 
 async def _readable(connection: socket.socket) -> None:

@@ -6,6 +6,7 @@ it but its folder, bound read-only and without access times: it cannot write, lo
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -35,15 +36,17 @@ def link(request: dict[str, Any], descriptors: list[int]) -> None:
 
     Args:
         request: ``link``, the session; ``files``, number and name of each; ``new``, numbers of those that are not
-            there yet; ``old``, numbers of those to be removed when all is done.
+            there yet; ``old``, numbers of those that are to go.
         descriptors: A memory file for each new one.
     """
+    for number in request["old"]:
+        with contextlib.suppress(FileNotFoundError):  # it was meant to be put here, and that failed
+            _unlink(f"{_FILES}/{number}")
     for number, descriptor in zip(request["new"], descriptors, strict=True):
         _copy(descriptor, f"{_FILES}/{number}")
     for number, name in request["files"]:
-        os.link(f"{_FILES}/{number}", f"{_SESSIONS}/{request['link']}/{name}")
-    for number in request["old"]:
-        _unlink(f"{_FILES}/{number}")
+        with contextlib.suppress(FileExistsError):  # asked for twice
+            os.link(f"{_FILES}/{number}", f"{_SESSIONS}/{request['link']}/{name}")
 
 
 def _copy(source: int, path: str) -> None:
