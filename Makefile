@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.thyme-installed
 
-.PHONY: demo test test-slow check bench clean setup help
+.PHONY: demo test test-slow check bench soak clean setup help
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
@@ -39,7 +39,11 @@ check: $(STAMP)
 
 # make bench  speed, side by side, in one run
 bench: $(STAMP)
-	for f in benchmarks/*.py; do $(BIN)/python $$f || exit 1; done
+	for f in $(filter-out benchmarks/soak.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$f || exit 1; done
+
+# make soak   20 000 sandbox sessions a level, and what is left of them
+soak: $(STAMP)
+	$(BIN)/python benchmarks/soak.py --sessions 20000 --concurrency 8
 
 # make clean  removes the environment and what runs left behind
 clean:

@@ -96,9 +96,12 @@ class Soak:
         await asyncio.gather(*(work() for _ in range(self.concurrency)))
         self.busy_s += time.perf_counter() - started
         await self.broker.settle()
-        await asyncio.sleep(1.2)  # the zygote reaps its children within a second
-        await self.broker.settle()
-        self.states.append(look(self.broker, numbers.stop))
+        for _ in range(30):
+            found = look(self.broker, numbers.stop)
+            if not found.zombies:
+                break
+            await asyncio.sleep(0.05)  # the zygote reaps its children within a second
+        self.states.append(found)
 
     async def _one(self, number: int) -> None:
         picture, draw = self.rng.choice(self.pictures), self.rng.random()
@@ -242,7 +245,7 @@ async def soak(level: str, sessions: int, concurrency: int, progress: Progress, 
     )
     async with open_sandbox(config) as broker:
         pictures = list(_pictures())
-        await Soak(broker, pictures, concurrency).run(range(WARM_UP), lambda: None)
+        await Soak(broker, pictures, concurrency).run(range(min(WARM_UP, sessions)), lambda: None)
         load = Soak(broker, pictures, concurrency)
         await load.run(range(0), lambda: None)
         for quarter in range(4):
