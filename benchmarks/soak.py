@@ -95,13 +95,18 @@ class Soak:
 
         await asyncio.gather(*(work() for _ in range(self.concurrency)))
         self.busy_s += time.perf_counter() - started
-        await self.broker.settle()
-        for _ in range(30):
-            found = look(self.broker, numbers.stop)
-            if not found.zombies:
-                break
-            await asyncio.sleep(0.05)  # the zygote reaps its children within a second
-        self.states.append(found)
+        self.states.append(await self._settled(numbers.stop))
+
+    async def _settled(self, sessions: int) -> State:
+        """The state once nothing moves any more: the zygote reaps its children within a second."""
+        for attempt in range(100):
+            await self.broker.settle()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended under our eyes
+                found = look(self.broker, sessions)
+                if attempt >= 40 or not found.zombies:
+                    return found
+            await asyncio.sleep(0.05)
+        raise SystemExit("the zygote is not replaced")
 
     async def _one(self, number: int) -> None:
         picture, draw = self.rng.choice(self.pictures), self.rng.random()
