@@ -114,6 +114,7 @@ def test_lone_fence_inside_text_takes_only_its_line() -> None:
 @given(SOURCES)
 def test_a_block_that_was_looked_at_compiles_to_the_same(code: str) -> None:
     if compiles(code):
+        repair_syntax(code, ALL, "<code 3>")
         assert compile_once(code, "<code 3>") == compile(code, "<code 3>", "exec", dont_inherit=True)
 
 
@@ -121,7 +122,7 @@ def test_what_was_compiled_to_look_at_it_names_the_file_it_runs_as() -> None:
     code = "def f():\n    return [1 / n for n in (0,)]\nf()"
     assert compiles(code)
     with pytest.raises(ZeroDivisionError) as caught:
-        exec(compile_once(code, "<code 3>"), {})
+        exec(compile_once(repair_syntax(code, ALL, "<code 3>").code, "<code 3>"), {})
     assert {str(entry.path) for entry in caught.traceback[1:]} == {"<code 3>"}
     with pytest.raises(SyntaxError) as wrong:
         compile_once("x = = 1", "<code 4>")

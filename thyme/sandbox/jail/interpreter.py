@@ -74,6 +74,8 @@ class Interpreter:
         self._hooks = hooks.Hooks(paths)
         self._paths, self._limits = paths, limits
         self._round = 0
+        self._before: dict[str, saves.State] = {}
+        """Every file there was when the last block ended."""
         module = types.ModuleType("__main__")
         sys.modules["__main__"] = module
         self.namespace = module.__dict__
@@ -125,8 +127,6 @@ class Interpreter:
         self._round += 1
         self._paths.start_run()
         self._saves.start_run()
-        with self._saves.trusted():
-            before = dict(self._files())
         named_before = self.namespace.get("processed_path")
         printed = Printed(max(_KEPT_PRINTED, 4 * self._limits["stdout_chars"]))
         repaired = self._repair(code)
@@ -136,7 +136,8 @@ class Interpreter:
         cut = False
         try:
             with self._saves.trusted():
-                named = self._named(text, named_before, before)
+                before, self._before = self._before, dict(self._files())
+                named = self._named(text, named_before, before, self._before)
                 named += [path for path in self._hooks.finish() if path not in named]
                 images, cut = self._returns.collect(named)
         except BaseException as failure:  # what the code left behind can still raise, e.g. out of `processed_path`
@@ -158,14 +159,19 @@ class Interpreter:
 
     def _repair(self, code: str) -> repair.Repaired:
         """What is run in place of `code`."""
-        return repair.repair_syntax(code, self._paths.enabled)
+        return repair.repair_syntax(code, self._paths.enabled, self._filename)
 
     def _exec(self, code: str, filename: str) -> None:
         """Compile and run a block; it may raise anything."""
         exec(self._hooks.prepare(code, filename, self.namespace), self.namespace)
 
+    @property
+    def _filename(self) -> str:
+        """What the block that runs is called in tracebacks."""
+        return f"<code {self._round}>"
+
     def _execute(self, code: str, printed: Printed) -> dict[str, Any] | None:
-        filename = f"<code {self._round}>"
+        filename = self._filename
         linecache.cache[filename] = (len(code), None, code.splitlines(True), filename)
         streams = sys.stdout, sys.stderr
         sys.stdout = sys.stderr = printed.stream
@@ -210,10 +216,12 @@ class Interpreter:
                 elif entry.is_file(follow_symlinks=False):
                     yield path, saves.state(entry.stat(follow_symlinks=False))
 
-    def _named(self, text: str, named_before: Any, before: dict[str, saves.State]) -> list[str]:
+    def _named(
+        self, text: str, named_before: Any, before: dict[str, saves.State], present: dict[str, saves.State]
+    ) -> list[str]:
         """Files whose paths were printed, in that order, then those in ``processed_path``."""
         found: list[tuple[int, str]] = []
-        present = {path: state for path, state in self._files() if path.isprintable()}
+        present = {path: state for path, state in present.items() if path.isprintable()}
         for path in present:
             places = [place for name in self._names_of(path) if (place := find_path(text, name)) >= 0]
             if places:

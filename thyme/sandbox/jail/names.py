@@ -91,11 +91,16 @@ def expected_names(code: types.CodeType, known: dict[str, Any], has_saved: bool)
     Those that it binds itself are left out, so that ordinary code is not slowed down by a look behind the builtins; all
     but ``processed_path`` of a later block (`has_saved`), which is often read before it is bound anew.
     """
+    if not any(name not in known and is_findable(name) for name in _mentioned(code)):
+        return set()
     found = {name for name in {*_read(code)} if name not in known and is_findable(name)}
-    if not found:
-        return found
     bound = set(_names(code, _STORE_NAME))
     return found - (bound - {"processed_path"} if has_saved else bound)
+
+
+def _mentioned(code: types.CodeType) -> set[str]:
+    """Names that a block, its functions and classes have to do with in any way: a first, quick look."""
+    return set(code.co_names).union(*(_mentioned(item) for item in code.co_consts if isinstance(item, types.CodeType)))
 
 
 def _read(code: types.CodeType) -> Iterator[str]:

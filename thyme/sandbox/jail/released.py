@@ -146,9 +146,10 @@ class ReleasedInterpreter(Interpreter):
             self._variables = {name: value for name, value in variables.items() if lives_on(name, value)}
             self.namespace.update(self._variables)
 
-    def _named(self, text: str, named_before: Any, before: dict[str, saves.State]) -> list[str]:
+    def _named(
+        self, text: str, named_before: Any, before: dict[str, saves.State], present: dict[str, saves.State]
+    ) -> list[str]:
         """What of this block was taken for its images."""
-        present = dict(self._files())
         result: list[str] = []
         chosen = self._variables.get("processed_path")
         if "processed_path" not in self._earlier and isinstance(chosen, str) and chosen in present:

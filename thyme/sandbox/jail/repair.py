@@ -35,8 +35,8 @@ _INNER = frozenset({"return", "yield", "break", "continue", "pass"})
 _MOST_STEPS = 64
 """Lines that the repair of indentation may move before it gives up."""
 
-_compiled: dict[str, CodeType] = {}
-"""The code that compiled last: to compile it again would be most of what a short block costs."""
+_compiled: dict[tuple[str, str], CodeType] = {}
+"""The code that compiled last, by text and file name: to compile it again would be most of what a short block costs."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,16 @@ class Repaired:
     """Name and note of each."""
 
 
-def compile_error(code: str) -> Exception | None:
+def compile_error(code: str, filename: str = FILENAME) -> Exception | None:
     """What is wrong with the syntax of `code`; None where it compiles."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            compiled = compile(code, FILENAME, "exec", dont_inherit=True)
+            compiled = compile(code, filename, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         return error
     _compiled.clear()
-    _compiled[code] = compiled
+    _compiled[code, filename] = compiled
     return None
 
 
@@ -67,15 +67,7 @@ def compile_once(code: str, filename: str) -> CodeType:
     Raises:
         SyntaxError: And whatever else `compile` raises.
     """
-    compiled = _compiled.pop(code, None)
-    if compiled is None:
-        return compile(code, filename, "exec", dont_inherit=True)
-    return _in_file(compiled, filename)
-
-
-def _in_file(compiled: CodeType, filename: str) -> CodeType:
-    constants = tuple(_in_file(item, filename) if isinstance(item, CodeType) else item for item in compiled.co_consts)
-    return compiled.replace(co_filename=filename, co_consts=constants)
+    return _compiled.pop((code, filename), None) or compile(code, filename, "exec", dont_inherit=True)
 
 
 def compiles(code: str) -> bool:
@@ -83,17 +75,18 @@ def compiles(code: str) -> bool:
     return compile_error(code) is None
 
 
-def repair_syntax(code: str, enabled: Collection[str]) -> Repaired:
+def repair_syntax(code: str, enabled: Collection[str], filename: str = FILENAME) -> Repaired:
     """Make `code` compile with as few repairs as it takes.
 
     Args:
         code: Source as the model wrote it.
         enabled: Names of the repairs that may be used; other names are ignored.
+        filename: What `compile_once` is to be asked for where nothing needs to be repaired.
 
     Returns:
         The code unchanged where it compiles or where nothing helps.
     """
-    if compiles(code):
+    if compile_error(code, filename) is None:
         return Repaired(code)
     usable = [name for name in SYNTAX_REPAIRS if name in enabled]
     repaired = _fewest(code, usable)

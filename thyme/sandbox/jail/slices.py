@@ -55,14 +55,13 @@ def compile_block(code: str, filename: str, paths: Paths) -> CodeType:
 
 def _slices(code: CodeType) -> bool:
     """Whether `code` builds slices, or has some among its constants."""
-    if _BUILD_SLICE in code.co_code[::2]:
-        return True
-    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return any(map(_holds_slice, code.co_consts)) or any(map(_slices, inner))
+    return _BUILD_SLICE in code.co_code[::2] or any(map(_holds_slices, code.co_consts))
 
 
-def _holds_slice(constant: Any) -> bool:
-    return isinstance(constant, slice) or (isinstance(constant, tuple) and any(map(_holds_slice, constant)))
+def _holds_slices(constant: Any) -> bool:
+    if isinstance(constant, CodeType):
+        return _slices(constant)
+    return isinstance(constant, slice) or (isinstance(constant, tuple) and slice in map(type, constant))
 
 
 def _wrap(nodes: Sequence[ast.AST]) -> bool:
