@@ -11,7 +11,7 @@ import struct
 import pytest
 
 from thyme.sandbox.jail import seccomp
-from thyme.sandbox.jail.syscalls import AARCH64, ALLOWED, LAST_KNOWN, MISSING, PRETENDED, X86_64
+from thyme.sandbox.jail.syscalls import AARCH64, ALLOWED, LAST_KNOWN, MISSING, PRETENDED, UNSUPPORTED, X86_64
 
 MACHINES = sorted(seccomp.MACHINES)
 DENIED, UNKNOWN = seccomp.refuse(errno.EPERM), seccomp.refuse(errno.ENOSYS)
@@ -81,7 +81,7 @@ def test_programs_are_short_and_jump_forward_into_themselves(ask: Decider) -> No
 
 
 def test_every_allowed_call_has_a_number_on_x86_and_aarch64_lacks_only_the_old_ones() -> None:
-    named = ALLOWED | PRETENDED | MISSING
+    named = ALLOWED | PRETENDED | MISSING | UNSUPPORTED
     old = (
         "open stat lstat access pipe dup2 poll select readlink mkdir rmdir unlink rename chmod alarm pause time getpgrp"
     )
@@ -108,16 +108,18 @@ def test_call_is_refused(ask: Decider, name: str) -> None:
         assert ask(name) == DENIED
 
 
-def test_pretended_and_missing_calls(ask: Decider) -> None:
+def test_pretended_missing_and_unsupported_calls(ask: Decider) -> None:
     for name in PRETENDED:
         if ask.has(name):
             assert ask(name) == seccomp.refuse(0)
     for name in MISSING:
         assert ask(name) == UNKNOWN
+    for name in UNSUPPORTED:
+        assert ask(name) == seccomp.refuse(errno.ENOTSUP)
 
 
 def test_no_number_outside_of_the_list_is_allowed(ask: Decider) -> None:
-    known = {ask.machine.numbers[name] for name in ALLOWED | PRETENDED | MISSING if ask.has(name)}
+    known = {ask.machine.numbers[name] for name in ALLOWED | PRETENDED | MISSING | UNSUPPORTED if ask.has(name)}
     for number in range(1024):
         if number not in known:
             assert ask(number) == (DENIED if number <= LAST_KNOWN else UNKNOWN)

@@ -282,6 +282,18 @@ async def test_name_of_the_host_does_not_show(broker: Broker) -> None:
     assert execution.stdout == "sandbox sandbox\n"
 
 
+async def test_files_and_folders_are_copied_with_all_they_have(broker: Broker) -> None:
+    (execution,) = await run(
+        broker,
+        "import os, shutil\nfrom PIL import Image\n"
+        "shutil.copy2(image_path, 'copy.png')\nos.mkdir('folder')\n"
+        "Image.open('copy.png').crop((0, 0, 30, 20)).save('folder/part.png')\n"
+        "shutil.copytree('folder', 'other')\nprint('copy.png other/part.png')",
+    )
+    assert execution.error is None
+    assert [image.size for image in execution.images] == [(120, 80), (30, 20)]
+
+
 async def test_libraries_work_in_the_jail(broker: Broker) -> None:
     block = (
         "import tempfile, concurrent.futures as f, collections, decimal, sqlite3, ctypes\n"

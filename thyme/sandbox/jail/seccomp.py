@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from . import kernel
-from .syscalls import AARCH64, ALLOWED, LAST_KNOWN, MISSING, PRETENDED, X86_64
+from .syscalls import AARCH64, ALLOWED, LAST_KNOWN, MISSING, PRETENDED, UNSUPPORTED, X86_64
 
 LOAD, AND, JUMP_EQUAL, JUMP_GREATER_EQUAL, JUMP_ANY_BIT, RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
 NUMBER, ARCHITECTURE = 0, 4
@@ -140,6 +140,7 @@ def assemble(machine: Machine) -> list[Instruction]:
         (ALLOWED - looks.keys(), ALLOW),
         (PRETENDED, refuse(0)),
         (MISSING, refuse(errno.ENOSYS)),
+        (UNSUPPORTED, refuse(errno.ENOTSUP)),
     ):
         for number in known(names):
             program += when(JUMP_EQUAL, number, value)

@@ -44,6 +44,9 @@ PRETENDED = _names("chmod fchmod fchmodat fchmodat2 utimensat umask")
 MISSING = _names("clone3 openat2")
 """Answered with ENOSYS, so that the C library falls back to calls whose arguments a filter can read."""
 
+UNSUPPORTED = _names("listxattr llistxattr flistxattr")
+"""Answered with ENOTSUP, as a file system does that has no such thing: `shutil.copy2` goes on."""
+
 X86_64 = _table(
     "read=0 write=1 open=2 close=3 stat=4 fstat=5 lstat=6 poll=7 lseek=8 mmap=9 mprotect=10 munmap=11 brk=12 "
     "rt_sigaction=13 rt_sigprocmask=14 rt_sigreturn=15 ioctl=16 pread64=17 pwrite64=18 readv=19 writev=20 "
@@ -54,7 +57,8 @@ X86_64 = _table(
     "link=86 unlink=87 symlink=88 readlink=89 chmod=90 fchmod=91 chown=92 umask=95 gettimeofday=96 "
     "getrusage=98 sysinfo=99 times=100 ptrace=101 getuid=102 getgid=104 geteuid=107 getegid=108 getppid=110 "
     "getpgrp=111 getgroups=115 sigaltstack=131 mknod=133 personality=135 statfs=137 fstatfs=138 "
-    "pivot_root=155 prctl=157 mount=165 umount2=166 gettid=186 setxattr=188 tkill=200 time=201 futex=202 "
+    "pivot_root=155 prctl=157 mount=165 umount2=166 gettid=186 setxattr=188 "
+    "listxattr=194 llistxattr=195 flistxattr=196 tkill=200 time=201 futex=202 "
     "sched_setaffinity=203 sched_getaffinity=204 io_setup=206 getdents64=217 restart_syscall=219 "
     "fadvise64=221 clock_gettime=228 clock_getres=229 clock_nanosleep=230 exit_group=231 tgkill=234 "
     "add_key=248 request_key=249 keyctl=250 openat=257 mkdirat=258 newfstatat=262 unlinkat=263 renameat=264 "
@@ -69,7 +73,8 @@ X86_64 = _table(
 """Numbers on x86-64, of the calls named above and of those that tests name."""
 
 AARCH64 = _table(
-    "io_setup=0 setxattr=5 getcwd=17 dup=23 dup3=24 fcntl=25 ioctl=29 mknodat=33 mkdirat=34 unlinkat=35 "
+    "io_setup=0 setxattr=5 listxattr=11 llistxattr=12 flistxattr=13 "
+    "getcwd=17 dup=23 dup3=24 fcntl=25 ioctl=29 mknodat=33 mkdirat=34 unlinkat=35 "
     "symlinkat=36 linkat=37 renameat=38 umount2=39 mount=40 pivot_root=41 statfs=43 fstatfs=44 truncate=45 "
     "ftruncate=46 fallocate=47 faccessat=48 chdir=49 fchdir=50 fchmod=52 fchmodat=53 openat=56 close=57 "
     "pipe2=59 getdents64=61 lseek=62 read=63 write=64 readv=65 writev=66 pread64=67 pwrite64=68 preadv=69 "
