@@ -233,7 +233,8 @@ def test_a_forgotten_sandbox_leaves_no_process_no_folder_and_no_word(tmp_path: P
     ("arguments", "error", "message"),
     [
         ({"timeout_s": -1}, ConfigError, "timeout_s: Input should be greater than 0"),
-        ({"timeout": 3}, ConfigError, "timeout: Extra inputs are not permitted"),
+        ({"importable": ("numpy", "scipy")}, ConfigError, "every session needs pillow, opencv-python-headless; name"),
+        ({"timeout": 3}, ConfigError, "timeout: there is no such setting"),
         ({"repairs": "magic"}, UsageError, "there is no repair magic; there are"),
         ({"repairs": ","}, UsageError, "no repair is named; there are"),
         ({"config": SandboxConfig(), "timeout_s": 3}, UsageError, r"settings \(timeout_s\), not both"),

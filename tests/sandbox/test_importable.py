@@ -179,6 +179,16 @@ def test_matplotlib_and_pandas(sandbox: Sandbox, shapes: Image.Image) -> None:
 # --- nothing else
 
 
+def test_what_is_not_there_is_told_from_a_part_that_is_not(sandbox: Sandbox) -> None:
+    missing = sandbox.run("import torch").error
+    assert missing is not None
+    there = "numpy, PIL, cv2, scipy, sympy, skimage, matplotlib, pandas and the standard library"
+    assert missing.message.endswith(f". It is not installed; there are {there}")
+    part = sandbox.run("import numpy.nothing").error
+    assert part is not None
+    assert part.message == "No module named 'numpy.nothing' in `import numpy.nothing`"
+
+
 def test_the_rest_of_the_environment_is_neither_importable_nor_readable(sandbox: Sandbox) -> None:
     others = ["thyme", "torch", "transformers", "pip", "setuptools", "pydantic", "typer", "hypothesis", "fastapi"]
     places = [

@@ -99,7 +99,9 @@ def read_token(file: Path | None) -> str | None:
     try:
         token = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the token file {file} cannot be read: {error}") from error
+        raise UsageError(
+            f"the token file {file} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
     if not token:
         raise UsageError(f"the token file {file} is empty; write one into it, e.g. openssl rand -hex 32")
     return token

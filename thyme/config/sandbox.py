@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from thyme.config.base import Config
 
@@ -60,6 +61,8 @@ IMPORTABLE = (
 )
 """Distributions that code may import where they are installed; what they require comes along."""
 
+_OPENCV = {name for name in IMPORTABLE if name.startswith("opencv-")}
+
 
 class SandboxConfig(Config):
     """Isolation and limits of the sandbox. Sizes in MiB are binary, times are seconds of wall clock."""
@@ -72,7 +75,7 @@ class SandboxConfig(Config):
     """``released`` runs code as the released Thyme sandbox would have, where parity with old data is wanted, without
     any of `repairs`; docs/repairs.md says what that means."""
     importable: tuple[str, ...] = IMPORTABLE
-    """Distributions that code may import."""
+    """Distributions that code may import. numpy, pillow and one of OpenCV's must be among them."""
     preload: tuple[str, ...] = ()
     """Modules that code may import, such as ``matplotlib.pyplot``, imported before the first session starts: code does
     not wait for them, but each costs start time and memory once."""
@@ -124,6 +127,15 @@ class SandboxConfig(Config):
         """Distributions that lie in the jail: those that code may import, and autopep8 for its repair."""
         formats = "whitespace" in self.repairs or self.compat == "released"
         return (*self.importable, "autopep8") if formats else self.importable
+
+    @field_validator("importable")
+    @classmethod
+    def _has_what_sessions_start_with(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        found = {re.sub(r"[-_.]+", "-", name).lower() for name in names}
+        missing = [*sorted({"numpy", "pillow"} - found), *(["opencv-python-headless"] if not found & _OPENCV else [])]
+        if missing:
+            raise ValueError(f"every session needs {', '.join(missing)}; name it too, or add to IMPORTABLE")
+        return names
 
     @model_validator(mode="after")
     def _messages_hold_what_they_may(self) -> SandboxConfig:

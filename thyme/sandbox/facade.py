@@ -24,6 +24,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 from PIL import Image
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from thyme.config.sandbox import ALL_REPAIRS, RepairName, SandboxConfig
 from thyme.errors import ConfigError, SandboxError, UsageError
@@ -264,8 +265,14 @@ def made_config(**settings: Any) -> SandboxConfig:
     try:
         return SandboxConfig(**settings)
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc'])) or 'all together'}: {fault['msg']}" for fault in error.errors()]
+        faults = [f"{'.'.join(map(str, fault['loc'])) or 'all together'}: {_words(fault)}" for fault in error.errors()]
         raise ConfigError(f"settings of the sandbox: {'; '.join(faults)}") from None
+
+
+def _words(fault: ErrorDetails) -> str:
+    if fault["type"] == "extra_forbidden":
+        return "there is no such setting"
+    return fault["msg"].removeprefix("Value error, ")
 
 
 def opened(config: SandboxConfig, url: str | None, token: str | None) -> AbstractAsyncContextManager[base.Sandbox]:

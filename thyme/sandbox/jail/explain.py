@@ -8,6 +8,7 @@ import importlib.util
 import os
 import posixpath
 import re
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,8 @@ MOST_CHARS = 560
 _LINE_CHARS = 160
 _HINT_CHARS = 220
 _MOST_NAMES = 8
+_LIBRARIES = ("numpy", "PIL", "cv2", "scipy", "sympy", "skimage", "matplotlib", "pandas")
+"""Named to code that imports what is not there, as far as they are."""
 
 _OPENCV_HEAD = re.compile(r"^OpenCV\([^)]*\)\s*\S*\s*error: \(([^)]*)\)\s*", re.DOTALL)
 _MISSING_ATTRIBUTE = re.compile(r"'(?:numpy\.)?ndarray' object has no attribute '(\w+)'")
@@ -72,6 +75,8 @@ def _name_hint(error: Any, text: str, namespace: dict[str, Any], paths: Paths) -
     name = error.name
     if not isinstance(name, str):
         return ""
+    if name in {"image_path", "image_paths"} and not paths.inputs:
+        return "There is no input image"
     ours = [known for known in namespace if isinstance(known, str) and not known.startswith("__")]
     close = difflib.get_close_matches(name, [*ours, *dir(builtins)], 1, 0.7)
     if close:
@@ -166,7 +171,11 @@ def _fraction_hint(namespace: dict[str, Any]) -> str:
 
 
 def _import_hint(error: Any, text: str, namespace: dict[str, Any], paths: Paths) -> str:
-    return "It is not installed; there are numpy, PIL, cv2 and the standard library" if "No module" in text else ""
+    root = error.name.partition(".")[0] if isinstance(error.name, str) else ""
+    if "No module" not in text or root in sys.modules:  # a part that a package does not have
+        return ""
+    found = [name for name in _LIBRARIES if importlib.util.find_spec(name)]
+    return f"It is not installed; there are {', '.join(found)} and the standard library"
 
 
 def _index_hint(error: Any, text: str, namespace: dict[str, Any], paths: Paths) -> str:

@@ -167,7 +167,7 @@ def _imported(name: str, paths: Paths) -> Any:
     except ImportError:
         raise KeyError(name) from None
     if name in MODULES:
-        paths.note("names", f"{name} was not imported; it is {source}")
+        paths.note("names", f"{name} was not imported" + (f"; it is {source}" if name != source else ""))
         return module
     paths.note("names", f"{name} was not imported; it is {source}.{name}")
     return getattr(module, name)
