@@ -73,9 +73,9 @@ class Bubblewrap(Peer):
     @staticmethod
     def _command(folder: Path, image: Path) -> list[str]:
         command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
+        command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # first: the environment may lie in /tmp
         for path in dict.fromkeys(["/usr", "/lib", "/lib64", "/bin", sys.base_prefix, sys.prefix]):
             command += ["--ro-bind-try", path, path]
-        command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
         command += ["--bind", str(folder), _SEEN_FOLDER, "--ro-bind", str(image), _SEEN_INPUT]
         return [*command, "--chdir", _SEEN_FOLDER, sys.executable, f"{_SEEN_FOLDER}/script.py"]
 

@@ -28,6 +28,7 @@ from thyme.sandbox import SandboxConfig, protocol
 from thyme.sandbox.remote import open_remote
 from thyme.sandbox.server.app import Service, make_app
 from thyme.sandbox.server.guard import Guard
+from thyme.sandbox.server.refusal import Refusal
 from thyme.sandbox.server.serve import Address, listening, require_token, uvicorn_for
 from thyme.types import ImageRecord
 
@@ -365,6 +366,17 @@ async def test_session_that_nobody_waits_for_is_not_kept(shared: tuple[Service, 
         async with asyncio.timeout(10):
             while len(service.sessions):
                 await asyncio.sleep(0.02)
+
+
+async def test_session_that_is_ended_before_it_is_open_does_not_open(shared: tuple[Service, str]) -> None:
+    service, _ = shared
+    key = "0123456789abcdef" * 2
+    with pytest.raises(Refusal, match="there is no session"):
+        await service.sessions.end(key)
+    async with service.sessions.place() as place:
+        with pytest.raises(Refusal, match="before it was open"):
+            await service.sessions.open(place, key, (), 0, {})
+    assert not len(service.sessions)
 
 
 async def test_idle_session_expires_and_the_next_block_is_told(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def _add_sessions(app: FastAPI, service: Service) -> None:
 
     @app.delete("/v1/sessions/{name}")
     async def delete(name: str) -> Response:
-        await service.sessions.close(service.sessions.find(name))
+        await service.sessions.end(name)
         return Response(status_code=204)
 
 

@@ -52,6 +52,8 @@ class Sessions:
         self.instance = limits.instance or secrets.token_hex(4)
         self._open: dict[str, OpenSession] = {}
         self._places = asyncio.Semaphore(brokers.config.max_sessions)
+        self._unwanted: deque[str] = deque(maxlen=_REMEMBERED)
+        """Keys of sessions that clients ended before they were open, most likely."""
         self._waiting = 0
         self._answers: ByteLru[Execution] = ByteLru(limits.answers_mb << 20)
         self.draining = False
@@ -116,15 +118,21 @@ class Sessions:
         key = key or secrets.token_hex(16)
         if key in self._open:
             return self._open[key]
+        self._refuse_if_unwanted(key)
         broker, config = await self._brokers.take(settings)
         place.callback(self._brokers.give_back, config)
         session = await place.enter_async_context(broker.session(images, seed))
         if key in self._open:  # asked for twice at the same time
             return self._open[key]
         self._refuse_if_draining()
+        self._refuse_if_unwanted(key)
         opened = self._open[key] = OpenSession(key, session, config, place.pop_all())
         self._metrics.opened.inc()
         return opened
+
+    def _refuse_if_unwanted(self, key: str) -> None:
+        if key in self._unwanted:
+            raise Refusal(404, "session_ended", "the session was ended before it was open")
 
     def id_of(self, session: OpenSession) -> str:
         """What the client calls it."""
@@ -192,6 +200,19 @@ class Sessions:
             return execution
         finally:
             session.used, session.task = time.monotonic(), None
+
+    async def end(self, name: str) -> None:
+        """End the session that a client means, also one that is still being opened.
+
+        Raises:
+            Refusal: It is on another server, or not open.
+        """
+        try:
+            session = self.find(name)
+        except Refusal:
+            self._unwanted.append(name.rpartition("-")[2][:64])
+            raise
+        await self.close(session)
 
     async def close(self, session: OpenSession) -> None:
         """End a session, whatever it is doing."""
