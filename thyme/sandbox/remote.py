@@ -173,7 +173,15 @@ class _Server:
     async def open(self, images: tuple[ImageRecord, ...], seed: int) -> _Handle:
         """Open a session, in line with others if need be."""
         files = await asyncio.to_thread(lambda: [self._file(image) for image in images]) if images else []
-        key, deadline = secrets.token_hex(16), time.monotonic() + self._wait_s
+        key = secrets.token_hex(16)
+        try:
+            return await self._opened(key, files, seed)
+        except asyncio.CancelledError:  # the server may have answered already, and would keep it until it expires
+            await asyncio.shield(self.close(_Handle(key, key, 0.0)))
+            raise
+
+    async def _opened(self, key: str, files: list[_File], seed: int) -> _Handle:
+        deadline = time.monotonic() + self._wait_s
         seconds = self._wait_s + self._config.start_timeout_s
         bodiless = {index for index, file in enumerate(files) if self._sent.get(file.digest)}
         while True:
