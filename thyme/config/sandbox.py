@@ -83,7 +83,7 @@ class SandboxConfig(Config):
     """False: an image comes back as it was drawn, its pixels taken when it was saved. True: it is decoded from the file
     that was saved, so that a JPEG has gone through JPEG."""
 
-    timeout_s: float = Field(10.0, gt=0)
+    timeout_s: float = Field(10.0, gt=0, allow_inf_nan=False)
     """Seconds one run may take before its process is killed from outside."""
     memory_mb: int = Field(4096, ge=64)
     """MiB of address space a session may add to what the interpreter itself takes."""
