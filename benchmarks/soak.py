@@ -209,7 +209,7 @@ def _memory_files() -> int:
 
 def _store(pid: int) -> int:
     try:
-        with os.scandir(f"/proc/{pid}/root/mnt/data/files") as files:
+        with os.scandir(os.path.join("/proc", str(pid), "root", "mnt/data/files")) as files:
             return sum(file.stat().st_blocks * 512 for file in files)
     except OSError:
         return 0
