@@ -72,7 +72,7 @@ class _Threads(ThreadPoolExecutor):
             done: Future[S] = Future()
             try:
                 done.set_result(fn(*args, **kwargs))
-            except Exception as error:
+            except Exception as error:  # as a pool would: whoever waits for the future meets it
                 done.set_exception(error)
             return done
 

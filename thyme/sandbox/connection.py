@@ -15,7 +15,8 @@ from thyme import __version__
 from thyme.errors import SandboxDiedError, SandboxError, UsageError
 from thyme.sandbox import protocol
 from thyme.sandbox.far import AnswerLostError
-from thyme.sandbox.protocol import Fault, MalformedError, Message
+from thyme.sandbox.protocol import Fault, MalformedError
+from thyme.sandbox.wire import Message
 
 TOKEN = "THYME_SANDBOX_TOKEN"
 MOST_SMALL_BYTES = 1 << 20

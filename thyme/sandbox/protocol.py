@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from thyme.config.sandbox import SandboxConfig
-from thyme.sandbox.wire import CHANNELS, LONGEST_SIDE
+from thyme.sandbox.wire import CHANNELS, Message, Picture
 from thyme.types import Execution, ExecutionError, ImageRecord, Repair
 
 PROTOCOL = 1
@@ -43,12 +43,6 @@ SETTINGS = frozenset({
 
 class MalformedError(ValueError):
     """The other side said something that the protocol does not know."""
-
-
-class Message(BaseModel):
-    """Base of all of them: read strictly."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Hello(Message):
@@ -81,8 +75,8 @@ class NewSession(Message):
     key: Key | None = None
     """Made up by the client; asked for again, the same session is meant."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
-    images: Annotated[list[NewImage], Field(max_length=1000)] = []
-    settings: dict[str, Any] = {}
+    images: Annotated[list[NewImage], Field(max_length=1000)] = Field(default_factory=list)
+    settings: dict[str, Any] = Field(default_factory=dict)
     """Fields of `SandboxConfig` that differ from the server's, out of `SETTINGS`."""
 
 
@@ -107,7 +101,7 @@ class Fault(Message):
 
     code: Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
     message: Annotated[str, Field(max_length=4000)]
-    missing: Annotated[list[int], Field(max_length=1000)] = []
+    missing: Annotated[list[int], Field(max_length=1000)] = Field(default_factory=list)
     """Inputs, from 0, whose bytes the server wants to see."""
 
 
@@ -115,21 +109,6 @@ class Refused(Message):
     """The body of every answer that is no success."""
 
     error: Fault
-
-
-class _Picture(Message):
-    name: Annotated[str, Field(max_length=4096, pattern=r"^/mnt/data/[^\x00-\x1f\x7f]+$")]
-    mode: Literal["L", "RGB", "RGBA"]
-    width: Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
-    height: Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
-
-    @property
-    def pixels(self) -> int:
-        return self.width * self.height
-
-    @property
-    def size_bytes(self) -> int:
-        return self.pixels * CHANNELS[self.mode]
 
 
 class _Error(Message):
@@ -154,7 +133,7 @@ class Answer(Message):
     """None: the same as `code`."""
     stdout: str
     error: _Error | None
-    images: Annotated[list[_Picture], Field(max_length=1000)]
+    images: Annotated[list[Picture], Field(max_length=1000)]
     repairs: Annotated[list[_Repair], Field(max_length=100)]
     duration_s: Annotated[float, Field(ge=0)]
     truncated: bool
@@ -289,7 +268,7 @@ def read_answer(frame: bytes | bytearray, request: str, code: str, config: Sandb
     )
 
 
-def _take_images(pictures: Sequence[_Picture], body: memoryview) -> tuple[ImageRecord, ...]:
+def _take_images(pictures: Sequence[Picture], body: memoryview) -> tuple[ImageRecord, ...]:
     records, start = [], 0
     for picture in pictures:
         data = body[start : start + picture.size_bytes]

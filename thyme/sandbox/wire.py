@@ -40,18 +40,19 @@ class ProtocolError(Exception):
     """A session said something that no honest session says."""
 
 
-class _Message(BaseModel):
+class Message(BaseModel):
+    """Base of what is read from somebody who is not trusted: strictly."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class WireImage(_Message):
-    """A picture in the shared memory."""
+class Picture(Message):
+    """A picture whose raw pixels come beside it."""
 
     name: Annotated[str, Field(max_length=4096, pattern=r"^/mnt/data/[^\x00-\x1f\x7f]+$")]
     mode: Literal["L", "RGB", "RGBA"]
     width: Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
     height: Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
-    offset: Annotated[int, Field(ge=0)]
 
     @property
     def pixels(self) -> int:
@@ -60,11 +61,17 @@ class WireImage(_Message):
 
     @property
     def size_bytes(self) -> int:
-        """Bytes it takes in the shared memory."""
+        """Bytes its pixels take."""
         return self.pixels * CHANNELS[self.mode]
 
 
-class WireError(_Message):
+class WireImage(Picture):
+    """A picture in the shared memory."""
+
+    offset: Annotated[int, Field(ge=0)]
+
+
+class WireError(Message):
     """Why the code did not finish."""
 
     type: Annotated[str, Field(min_length=1, max_length=100)]
@@ -72,7 +79,7 @@ class WireError(_Message):
     line: Annotated[int, Field(ge=0, le=10**9)] | None
 
 
-class WireRepair(_Message):
+class WireRepair(Message):
     """One repair."""
 
     name: Annotated[str, Field(max_length=40, pattern=r"^[a-z_]+$")]
@@ -80,7 +87,7 @@ class WireRepair(_Message):
     count: Annotated[int, Field(ge=1, le=10**9)]
 
 
-class Reply(_Message):
+class Reply(Message):
     """What a session answers to a run."""
 
     id: Annotated[str, Field(max_length=64)]
