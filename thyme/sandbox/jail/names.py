@@ -91,9 +91,10 @@ def expected_names(code: types.CodeType, known: dict[str, Any], has_saved: bool)
     Those that it binds itself are left out, so that ordinary code is not slowed down by a look behind the builtins; all
     but ``processed_path`` of a later block (`has_saved`), which is often read before it is bound anew.
     """
-    if not any(name not in known and is_findable(name) for name in _mentioned(code)):
-        return set()
-    found = {name for name in {*_read(code)} if name not in known and is_findable(name)}
+    found = {name for name in _mentioned(code) if name not in known and is_findable(name)}
+    if not found:
+        return found
+    found.intersection_update(_read(code))
     bound = set(_names(code, _STORE_NAME))
     return found - (bound - {"processed_path"} if has_saved else bound)
 
