@@ -162,7 +162,7 @@ async def test_nothing_is_left_behind(level: str, tmp_path: Path, monkeypatch: p
             async with broker.session([PICTURE]) as session:
                 await session.run("import os\nos.makedirs('a/b/c')\nopen('a/b/x', 'w')")
         await broker.settle()
-        assert len(os.listdir("/proc/self/fd")) == descriptors
+        assert len(os.listdir("/proc/self/fd")) <= descriptors  # fewer: garbage of an earlier test was collected
         processes = family(broker)
         assert len(alive(processes)) == idle(level)
         folder = broker._pool.zygote.folder
