@@ -24,7 +24,8 @@ FLOORS = (
     {"data", "eval"},
     {"train"},
     {"nano"},
-    {"serve", "studio"},
+    {"models"},
+    {"serve", "studio", "api"},
     {"cli", "__main__"},
 )
 """From the ground up; a part imports lower floors only."""

@@ -13,7 +13,8 @@ from thyme.errors import UsageError
 Model = Annotated[
     str,
     typer.Option(
-        help="nano (embedded), a checkpoint FOLDER, or a HUB_ID such as Qwen/Qwen2.5-VL-7B-Instruct. "
+        help="nano (embedded), a checkpoint FOLDER, a HUB_ID such as Qwen/Qwen2.5-VL-7B-Instruct, or URL#NAME, a model "
+        "of an OpenAI-compatible server: http://localhost:8000/v1#NAME (its key: THYME_API_KEY). "
         "For tests and demonstrations also scripted:FILE, a JSON list of what to say.",
         metavar="MODEL",
     ),
