@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "thyme"
 
 FLOORS = (
     {"types", "errors", "tags"},
-    {"markup", "config", "prompts", "images", "store", "events"},
+    {"markup", "config", "prompts", "images", "store", "events", "background"},
     {"sandbox", "engines", "families"},
     {"agent", "rewards", "view"},
     {"data", "eval"},

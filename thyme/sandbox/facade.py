@@ -26,11 +26,11 @@ from PIL import Image
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from thyme.background import Background
 from thyme.config.sandbox import ALL_REPAIRS, RepairName, SandboxConfig
 from thyme.errors import ConfigError, SandboxError, UsageError
 from thyme.images import ImageSource, to_record
 from thyme.sandbox import base
-from thyme.sandbox.background import Background
 from thyme.sandbox.broker import MOST_INPUTS, open_sandbox
 from thyme.types import Execution, ImageRecord
 
@@ -82,13 +82,13 @@ class Sandbox:
         self._max_pixels = max_pixels
         if config is not None and settings:
             raise UsageError(f"give a SandboxConfig or settings ({', '.join(settings)}), not both")
-        self._background = Background(opened(config or made_config(**settings), url, token))
+        self._background = Background(opened(config or made_config(**settings), url, token), "sandbox", SandboxError)
         self._finalizer = weakref.finalize(self, self._background.end)
 
     @property
     def isolation(self) -> str:
         """Level in force: ``namespaces`` or ``landlock``."""
-        return self._background.sandbox.isolation
+        return self._background.value.isolation
 
     def session(self, images: Images = (), seed: int = 0) -> SandboxSession:
         """Open a session: variables and files live on from one `SandboxSession.run` to the next.
@@ -104,7 +104,7 @@ class Sandbox:
         """
         records = read_images(images, self._max_pixels)
         self._background.require_open()
-        return SandboxSession(self, self._background, self._background.sandbox.session(records, seed))
+        return SandboxSession(self, self._background, self._background.value.session(records, seed))
 
     def run(self, code: str | bytes, images: Images = (), seed: int = 0) -> Execution:
         """Run one block in a session of its own; see `session` and `SandboxSession.run`."""
@@ -139,7 +139,7 @@ class SandboxSession:
     def __init__(
         self,
         sandbox: Sandbox,
-        background: Background,
+        background: Background[base.Sandbox],
         context: AbstractAsyncContextManager[base.Session],
     ) -> None:
         """Wait until the session is there; use `Sandbox.session`."""

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for callers who have none: where the synchronous `Sandbox` really lives."""
+"""An event loop in a thread of its own, for callers who have none: where `Sandbox` and `Thyme` really live."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar
 
-from thyme.errors import SandboxError
-from thyme.sandbox import base
+from thyme.errors import ThymeError
 
 S = TypeVar("S")
 T = TypeVar("T")
-
-_CLOSED_MEANWHILE = "the sandbox was closed meanwhile"
 
 
 class Held(Generic[T]):
     """An asynchronous context, held open by a task of its own until it is let go."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, context: AbstractAsyncContextManager[T]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, context: AbstractAsyncContextManager[T], closed_meanwhile: ThymeError
+    ) -> None:
         """Prepare; `begin` opens it."""
-        self._loop, self._context = loop, context
+        self._loop, self._context, self._closed_meanwhile = loop, context, closed_meanwhile
         self._task: asyncio.Task[None] | None = None
         self.opened: Future[T] = Future()
         """What the context gave, or why it did not."""
@@ -47,7 +46,7 @@ class Held(Generic[T]):
         """Tell those who wait how it ended."""
         error = None if task.cancelled() else task.exception()
         if not self.opened.done():
-            self.opened.set_exception(error or SandboxError(_CLOSED_MEANWHILE))
+            self.opened.set_exception(error or self._closed_meanwhile)
             error = None
         self.closed.set_exception(error) if error else self.closed.set_result(None)
 
@@ -77,24 +76,31 @@ class _Threads(ThreadPoolExecutor):
             return done
 
 
-class Background:
-    """An event loop in a thread of its own, and the sandbox that lives in it.
+class Background(Generic[T]):
+    """An event loop in a thread of its own, and what lives in it: a sandbox, say.
 
     The processes of a sandbox end with the thread that started them, so that this one lives as long as the sandbox.
     """
 
-    def __init__(self, context: AbstractAsyncContextManager[base.Sandbox]) -> None:
-        """Open it; see `thyme.sandbox.facade.Sandbox` for what that may raise."""
+    def __init__(self, context: AbstractAsyncContextManager[T], what: str, error: type[ThymeError]) -> None:
+        """Open it.
+
+        Args:
+            context: Gives what is to live there. What opening it raises is raised here.
+            what: What messages call it: ``sandbox``.
+            error: Raised where it is used after its end.
+        """
+        self._what, self._error = what, error
         self._loop = asyncio.new_event_loop()
-        self._loop.set_default_executor(_Threads(thread_name_prefix="thyme-sandbox"))
-        self._main = Held(self._loop, context)
+        self._loop.set_default_executor(_Threads(thread_name_prefix=f"thyme-{what}"))
+        self._main = Held(self._loop, context, self._closed_meanwhile())
         self._process, self._ended = os.getpid(), False
         self._gate = threading.RLock()
         """Work is handed over before the order to end, or not at all."""
-        self._thread = threading.Thread(target=self._serve, name="thyme-sandbox", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name=f"thyme-{self._what}", daemon=True)
         self._thread.start()
         try:
-            self.sandbox: base.Sandbox = self._main.opened.result()
+            self.value: T = self._main.opened.result()
         except BaseException:
             self.end()
             raise
@@ -114,29 +120,39 @@ class Background:
     def require_open(self) -> None:
         """Raise where nothing can run any more."""
         if os.getpid() != self._process:
-            raise SandboxError("this sandbox belongs to the process that this one was forked from; open one here")
+            raise self._error(f"this {self._what} belongs to the process that this one was forked from; open one here")
         if self._ended:
-            raise SandboxError("the sandbox is closed")
+            raise self._error(f"the {self._what} is closed")
+
+    def _closed_meanwhile(self) -> ThymeError:
+        return self._error(f"the {self._what} was closed meanwhile")
 
     def hold(self, context: AbstractAsyncContextManager[S]) -> Held[S]:
         """Open a context there, without waiting for it."""
         self.require_open()
         with self._gate:
             self.require_open()
-            held = Held(self._loop, context)
+            held = Held(self._loop, context, self._closed_meanwhile())
             self._loop.call_soon_threadsafe(held.begin)
         return held
 
-    def call(self, function: Callable[[], Coroutine[Any, Any, S]]) -> S:
-        """Run a coroutine there and wait for it; an interrupt cancels it."""
+    def submit(self, function: Callable[[], Coroutine[Any, Any, S]]) -> Future[S]:
+        """Start a coroutine there; cancelling the future cancels it."""
         self.require_open()
         with self._gate:
             self.require_open()
-            future = asyncio.run_coroutine_threadsafe(function(), self._loop)
+            return asyncio.run_coroutine_threadsafe(function(), self._loop)
+
+    def call(self, function: Callable[[], Coroutine[Any, Any, S]]) -> S:
+        """Run a coroutine there and wait for it; an interrupt cancels it."""
+        return self.result(self.submit(function))
+
+    def result(self, future: Future[S]) -> S:
+        """Wait for what `submit` gave; an interrupt cancels it."""
         try:
             return future.result()
         except CancelledError:
-            raise SandboxError(_CLOSED_MEANWHILE) from None
+            raise self._closed_meanwhile() from None
         except BaseException:
             future.cancel()
             raise
@@ -145,16 +161,21 @@ class Background:
         """Have a context closed and wait until it is, unless that would be waiting for oneself."""
         if os.getpid() == self._process:
             held.let_go()
-            if threading.current_thread() is not self._thread:
+            if not self.is_here:
                 held.closed.result()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the thread itself, which must not wait for what it has to do."""
+        return threading.current_thread() is self._thread
+
     def end(self) -> None:
-        """Close the sandbox and everything that is left, and end the thread."""
+        """Close what lives there and everything that is left, and end the thread."""
         if os.getpid() != self._process:
             return
         with self._gate:
             self._ended = True
             self._main.let_go()
-        if threading.current_thread() is not self._thread:  # a forgotten sandbox is closed wherever that is noticed
+        if not self.is_here:  # what is forgotten is closed wherever that is noticed
             self._thread.join()
             self._main.closed.result()
