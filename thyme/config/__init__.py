@@ -5,6 +5,7 @@ from __future__ import annotations
 from thyme.config.base import Config
 from thyme.config.engine import EngineConfig
 from thyme.config.load import load
+from thyme.config.openai import OpenAIConfig
 from thyme.config.rollout import RepetitionConfig, RolloutConfig, SpanConfig
 from thyme.config.run import RunConfig
 from thyme.config.sandbox import SandboxConfig
@@ -14,6 +15,7 @@ __all__ = [
     "Config",
     "EngineConfig",
     "LoraSettings",
+    "OpenAIConfig",
     "RepetitionConfig",
     "RolloutConfig",
     "RunConfig",

@@ -7,13 +7,14 @@ from typing import Literal
 from pydantic import Field
 
 from thyme.config.base import Config
+from thyme.config.openai import OpenAIConfig
 
 
 class EngineConfig(Config):
     """Settings of an engine."""
 
     model: str = "nano"
-    """Which model: ``nano``, a folder, or a hub id. The command resolves ``nano`` to its folder."""
+    """Which model: ``nano``, a folder, a hub id, or ``URL#NAME``; see `thyme.models`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto`` takes a GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -32,3 +33,5 @@ class EngineConfig(Config):
     """Tokens of prompts and observations fed in one step, so that rows that decode never wait longer than that."""
     max_cached_tokens: int | None = Field(default=None, ge=1)
     """Tokens kept for trajectories that are not being decoded; the longest unused are forgotten. None keeps all."""
+    openai: OpenAIConfig = OpenAIConfig()
+    """How a server is asked, where the model is named by a URL."""
