@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thyme.types import Execution, ImageRecord, StopReason, Trajectory
+from thyme.types import Execution, ImageRecord, Score, StopReason, Trajectory
 
 STOPS: dict[StopReason, str] = {
     StopReason.ANSWER: "the model answered",
@@ -18,6 +18,21 @@ STOPS: dict[StopReason, str] = {
     StopReason.ERROR: "it could not go on",
 }
 """Why a rollout ended."""
+
+
+def verdict(stop: StopReason, score: Score | None) -> str:
+    """``right``, ``wrong``, ``failed`` (the machinery did), or empty where it was not scored."""
+    if stop is StopReason.ERROR:
+        return "failed"
+    if score is None or score.value is None:
+        return ""
+    return "right" if score.value >= 0.5 else "wrong"
+
+
+def stopped(trajectory: Trajectory) -> str:
+    """Why it ended, and what failed where something did."""
+    error = trajectory.error
+    return STOPS[trajectory.stop] + (f": {error.message} ({error.where})" if error is not None else "")
 
 
 def size(image: ImageRecord) -> str:
