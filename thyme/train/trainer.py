@@ -31,6 +31,9 @@ except ImportError as error:
 
 CHECKPOINTS = "checkpoints"
 """Folder of the resumable checkpoints, inside that of the run."""
+_CHECKPOINTING = next(  # the first is what transformers calls it today, the second what it did before
+    name for name in ("activation_checkpointing", "gradient_checkpointing") if name in SFTConfig.__dataclass_fields__
+)
 _NOT_OF_THE_RUN = {"device", "workers", "log_steps", "save_steps", "keep_checkpoints", "eval_steps"}
 """Settings that a resumed run may change, because no weight depends on them."""
 
@@ -187,6 +190,7 @@ def arguments(settings: SFTSettings, out: Path, *, validated: bool) -> SFTConfig
         validated: Whether there are validation samples.
     """
     cpu = on_cpu(settings)
+    checkpointing: dict[str, Any] = {_CHECKPOINTING: settings.gradient_checkpointing}
     made = SFTConfig(
         output_dir=str(out / CHECKPOINTS),
         num_train_epochs=settings.epochs,
@@ -200,7 +204,6 @@ def arguments(settings: SFTSettings, out: Path, *, validated: bool) -> SFTConfig
         max_grad_norm=settings.max_grad_norm,
         use_cpu=cpu,
         bf16=(not cpu and torch.cuda.is_bf16_supported()) if settings.bf16 is None else settings.bf16,
-        activation_checkpointing=settings.gradient_checkpointing,
         dataloader_num_workers=settings.workers,
         dataloader_pin_memory=not cpu,
         logging_steps=settings.log_steps,
@@ -218,6 +221,7 @@ def arguments(settings: SFTSettings, out: Path, *, validated: bool) -> SFTConfig
         remove_unused_columns=False,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
+        **checkpointing,
     )
     if made.n_gpu > 1:
         # One process drives one GPU; several GPUs are for `accelerate launch`.
