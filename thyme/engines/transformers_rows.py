@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
@@ -11,45 +10,19 @@ from dataclasses import dataclass
 
 import torch
 
-from thyme.engines.base import Chunk, ChunkStop
+from thyme.engines.base import Chunk
+from thyme.engines.local import token_chunk
+from thyme.engines.outbox import Outbox
 from thyme.engines.transformers_cache import RowCache
 from thyme.engines.transformers_model import Features, Feed, join
 from thyme.engines.transformers_sequence import TokenSequence
 from thyme.engines.transformers_text import SpanText
-from thyme.errors import ThymeError
 from thyme.families import Family
 from thyme.types import ImageRecord
 
 Patches = tuple[torch.Tensor, torch.Tensor]
 """Patches of one image and its grid; see `thyme.families.qwen_vl_tensors.pixels`."""
 See = Callable[[torch.Tensor, torch.Tensor], Features]
-
-
-class Outbox:
-    """Chunks on their way from the model's thread to the event loop that waits for them.
-
-    One chunk a token, however late it is taken: whoever stops a span at a chunk stops it at the same token every time.
-    """
-
-    def __init__(self) -> None:
-        """Bind to the running loop."""
-        self.loop = asyncio.get_running_loop()
-        self._items: asyncio.Queue[Chunk | ThymeError] = asyncio.Queue()
-
-    def put(self, item: Chunk | ThymeError) -> None:
-        """Deliver; on the loop's own thread."""
-        self._items.put_nowait(item)
-
-    async def get(self) -> Chunk:
-        """The next chunk.
-
-        Raises:
-            ThymeError: What ended the span instead, once the chunks before it were taken.
-        """
-        item = await self._items.get()
-        if isinstance(item, ThymeError):
-            raise item
-        return item
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,16 +146,11 @@ class Row:
         """Take the next token; the chunk says whether the span ends with it."""
         self.written += 1
         self.last = token
-        text, stop_string = self.text.push(token)
-        stop: ChunkStop | None = None
-        if stop_string is not None:
-            stop = "stop"
-        elif token in end_ids:
-            stop = "end"
-        elif len(self.cache) + 1 >= max_context:
-            stop = "context"
-        elif self.written >= self.job.max_tokens:
-            stop = "length"
-        if stop is not None:
-            text += self.text.flush()
-        return Chunk(text, (token,), (logprob,), stop, stop_string)
+        return token_chunk(
+            self.text,
+            token,
+            logprob,
+            end=token in end_ids,
+            full=len(self.cache) + 1 >= max_context,
+            last=self.written >= self.job.max_tokens,
+        )

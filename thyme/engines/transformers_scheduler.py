@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from thyme.config.engine import EngineConfig
-from thyme.engines.base import Chunk
+from thyme.engines.outbox import Delivery, deliver
 from thyme.engines.transformers_cache import RowCache
 from thyme.engines.transformers_model import Features, Feed, PackedModel
-from thyme.engines.transformers_rows import Job, Outbox, Patches, Reading, Row
+from thyme.engines.transformers_rows import Job, Patches, Reading, Row
 from thyme.engines.transformers_sampling import choose
 from thyme.errors import EngineError, ThymeError
 from thyme.families import Family
@@ -30,8 +30,6 @@ from thyme.families.qwen_vl_tensors import pixels
 from thyme.types import ImageRecord
 
 _log = logging.getLogger(__name__)
-
-Delivery = tuple[Outbox, Chunk | ThymeError]
 
 
 @dataclass
@@ -239,21 +237,11 @@ class Scheduler:
         self._out.append((row.job.outbox, error))
 
     def _deliver(self) -> None:
-        """Hand out what the step gave: one call into each event loop."""
+        """Hand out what the step gave; rows that nobody waits for any more end."""
         out, self._out = self._out, []
-        for loop in {outbox.loop for outbox, _ in out}:
-            mine = [delivery for delivery in out if delivery[0].loop is loop]
-            try:
-                loop.call_soon_threadsafe(_hand_over, mine)
-            except RuntimeError:  # that loop was closed: nobody waits there any more
-                gone = {outbox for outbox, _ in mine}
-                for row in [row for row in self._rows if row.job.outbox in gone]:
-                    self._retire(row)
-
-
-def _hand_over(deliveries: list[Delivery]) -> None:
-    for outbox, item in deliveries:
-        outbox.put(item)
+        gone = deliver(out)
+        for row in [row for row in self._rows if row.job.outbox in gone]:
+            self._retire(row)
 
 
 def _nothing() -> None:
