@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from thyme.config.engine import EngineConfig
 from thyme.engines.base import Engine
-from thyme.errors import EngineError, MissingExtraError, UsageError
+from thyme.errors import EngineError, MissingExtraError
 
 __all__ = ["open_engine"]
 
 
 def open_engine(model: str, config: EngineConfig | None = None, *, name: str | None = None) -> Engine:
-    """Load a model and return the engine over it.
+    """Load a model, or connect to its server, and return the engine over it.
 
     Args:
-        model: Checkpoint folder or hub id. Whoever calls resolves ``nano`` to its folder.
+        model: Checkpoint folder, hub id, or ``URL#NAME``. Whoever calls resolves ``nano`` to its folder.
         config: How it is loaded and run; None is the default.
-        name: What records call it; None is the folder's own name, or the hub id.
+        name: What records call it; None is the folder's own name, the hub id, or ``NAME``.
 
     Raises:
         ModelNotFoundError: No such model, or one that cannot be used.
         MissingExtraError: What it needs is not installed.
-        EngineError: What it needs is installed and cannot be used.
-        UsageError: The model is named by a URL.
+        EngineError: What it needs is installed and cannot be used, or the server cannot be asked.
+        UsageError: The URL is none.
     """
     if "://" in model:
-        raise UsageError(
-            f"'{model}' names a server, and HTTP engines are not part of this version; "
-            "give 'nano', a checkpoint folder or a hub id"
-        )
+        from thyme.engines.openai import OpenAIEngine
+
+        return OpenAIEngine.open(model, config, name=name)
     try:
         from thyme.engines.transformers import TransformersEngine
     except ModuleNotFoundError as error:
