@@ -10,15 +10,15 @@ from rich.console import Console
 from thyme.config import EngineConfig, SandboxConfig
 from thyme.engines.base import Engine
 from thyme.models import NANO, open_model
-from thyme.sandbox import open_sandbox
 from thyme.sandbox.base import Sandbox
+from thyme.sandbox.facade import opened
 
 __all__ = ["NANO", "open_runtime"]
 
 
 @asynccontextmanager
 async def open_runtime(
-    model: str, engine_config: EngineConfig, sandbox_config: SandboxConfig
+    model: str, engine_config: EngineConfig, sandbox_config: SandboxConfig, sandbox_url: str | None = None
 ) -> AsyncIterator[tuple[Engine, Sandbox]]:
     """Start a sandbox and load a model; both are gone when the context ends.
 
@@ -26,12 +26,13 @@ async def open_runtime(
         model: See `thyme.models`.
         engine_config: Device and number format, or style and time-outs.
         sandbox_config: Isolation and limits.
+        sandbox_url: A ``thyme sandbox serve`` that runs the code; None runs it here.
 
     Raises:
         UsageError: There is no such model, or no such isolation here.
         MissingExtraError: What it needs is not installed.
     """
-    async with open_sandbox(sandbox_config) as sandbox:
+    async with opened(sandbox_config, sandbox_url, None) as sandbox:
         with _told(f"loading {model}"):
             loaded = open_model(model, engine_config)
         async with aclosing(loaded) as engine:

@@ -59,7 +59,7 @@ class ServeConfig(Config):
     upload_s: float = Field(60.0, gt=0)
     """Seconds one request's body may take to arrive."""
     uploads: int = Field(4, ge=1)
-    """Requests whose images are decoded at once; it bounds the memory they take."""
+    """Requests or images that are decoded at once; it bounds the memory they take."""
     max_text_chars: int = Field(200_000, ge=1)
     """Characters of all texts of a request together."""
     max_images: int = Field(16, ge=0)

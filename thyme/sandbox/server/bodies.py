@@ -30,16 +30,30 @@ async def read_message(request: Request, kind: type[M], most_bytes: int, seconds
     if form not in {"application/json", protocol.FRAME}:  # a page in a browser can send neither without being asked
         raise Refusal(415, "content_type", f"the body must be application/json or {protocol.FRAME}")
     _refuse_other_protocol(request)
-    try:
-        async with asyncio.timeout(seconds):
-            data = await _read(request, most_bytes)
-    except TimeoutError:
-        raise Refusal(408, "too_slow", f"the body took longer than {seconds:g} s to arrive") from None
+    data = await read_body(request, most_bytes, seconds)
     try:
         head, body = protocol.unpack(data) if form == protocol.FRAME else (data, memoryview(b""))
         return protocol.read(kind, head), body
     except MalformedError as error:
         raise Refusal(400, "malformed", str(error)) from None
+
+
+async def read_body(request: Request, most_bytes: int, seconds: float) -> bytearray:
+    """Read a body of any form, also one whose length was not announced.
+
+    Args:
+        request: As it came.
+        most_bytes: Longest body.
+        seconds: Longest time it may take to arrive.
+
+    Raises:
+        Refusal: It is too long, or too slow.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await _read(request, most_bytes)
+    except TimeoutError:
+        raise Refusal(408, "too_slow", f"the body took longer than {seconds:g} s to arrive") from None
 
 
 async def _read(request: Request, most_bytes: int) -> bytearray:

@@ -14,7 +14,8 @@ Message = MutableMapping[str, Any]
 App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
 
 _OPEN = frozenset({"/healthz", "/readyz"})
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+"""How a client on the same machine names it."""
 
 
 class Guard:
@@ -58,12 +59,12 @@ class Guard:
             given = headers.get(b"authorization", b"")
             if not hmac.compare_digest(given, self._expected):
                 return 401, "token", "this server wants its token: Authorization: Bearer TOKEN"
-        elif self._only_loopback and _host(headers.get(b"host", b"")) not in _LOOPBACK:
+        elif self._only_loopback and host_of(headers.get(b"host", b"").decode("latin-1")) not in LOOPBACK:
             return 403, "host", "this server has no token and answers to localhost only"
         return None
 
 
-def _host(header: bytes) -> str:
-    text = header.decode("latin-1")
-    name, colon, port = text.rpartition(":")
-    return name if colon and port.isdecimal() else text
+def host_of(header: str) -> str:
+    """The name in a ``Host`` header, without its port."""
+    name, colon, port = header.rpartition(":")
+    return name if colon and port.isdecimal() else header

@@ -9,11 +9,12 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from thyme.config.sandbox import SandboxConfig
 from thyme.config.sandbox_server import SandboxServerConfig
@@ -137,7 +138,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def uvicorn_for(app: Guard) -> uvicorn.Server:
+def uvicorn_for(app: ASGIApp) -> uvicorn.Server:
     """The server of an application; it ends when its `should_exit` is set, and by no signal."""
     config = uvicorn.Config(
         app,
@@ -176,29 +177,47 @@ async def serve(
         async with Service.start(config, limits) as service:
             only_loopback = address.unix is None and address.is_private
             app = Guard(make_app(service), token=token, only_loopback=only_loopback, metrics=service.metrics)
-            server = uvicorn_for(app)
-            async with _drained_by_signals(service, server, limits.drain_s):
-                serving = asyncio.create_task(server.serve(sockets=[opened]))
-                while not server.started and not serving.done():
-                    await asyncio.sleep(0.005)
-                ready(url, service)
-                await serving
+
+            async def drain() -> None:
+                await service.sessions.drain(limits.drain_s)
+                await service.sessions.aclose()  # before the connections, so that whoever waits is told
+
+            await serve_app(app, opened, drain, lambda: ready(url, service))
+
+
+async def serve_app(
+    app: ASGIApp, opened: socket.socket, drain: Callable[[], Awaitable[None]], ready: Callable[[], None]
+) -> None:
+    """Serve an application until SIGTERM or SIGINT, and end it in good order; a second signal ends it at once.
+
+    Args:
+        app: What to serve.
+        opened: A socket that listens.
+        drain: Called after the first signal; ends when nothing goes on any more.
+        ready: Called when requests are taken.
+    """
+    server = uvicorn_for(app)
+    async with _drained_by_signals(drain, server):
+        serving = asyncio.create_task(server.serve(sockets=[opened]))
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.005)
+        ready()
+        await serving
 
 
 @contextlib.asynccontextmanager
-async def _drained_by_signals(service: Service, server: uvicorn.Server, seconds: float) -> AsyncIterator[None]:
+async def _drained_by_signals(drain: Callable[[], Awaitable[None]], server: uvicorn.Server) -> AsyncIterator[None]:
     loop, draining = asyncio.get_running_loop(), set[asyncio.Task[None]]()
 
-    async def drain() -> None:
-        await service.sessions.drain(seconds)
-        await service.sessions.aclose()  # before the connections, so that whoever waits is told
+    async def end() -> None:
+        await drain()
         server.should_exit = True
 
     def stop() -> None:
         if draining:
             server.should_exit = server.force_exit = True
         else:
-            draining.add(loop.create_task(drain()))
+            draining.add(loop.create_task(end()))
 
     signals = (signal.SIGTERM, signal.SIGINT)
     for number in signals:
