@@ -83,6 +83,11 @@ class LiveView:
             return _merged(patches + self._executed(event.observation.execution))
         return _merged(patches + self._finished(event.trajectory))
 
+    def broken_off(self, reason: str) -> list[Patch]:
+        """It ends without a trajectory: whoever asked stopped it, or the server could not go on."""
+        patches = [*self._written(self._reader.flush()), *self._ended_block(None)]
+        return _merged([*patches, self._row(self._new_key(), self._parts.stopped(reason)), *self._says("stopped")])
+
     # --- what the model writes ----------------------------------------------------------------------------------------
 
     def _written(self, fragments: list[Fragment]) -> list[Patch]:

@@ -1,0 +1,91 @@
+"""What playground and viewer share: templates, static files, images."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from fastapi.responses import HTMLResponse, Response
+from jinja2 import Environment, PackageLoader
+
+from thyme.serve.refusal import Refusal
+from thyme.serve.ui.security import HEADERS
+from thyme.types import ImageRecord
+from thyme.view.parts import environment
+from thyme.view.pictures import MAX_SIDE, original, reduced, resized
+
+STATIC = "/ui/static"
+"""Where static files are."""
+_STATIC = {
+    "icon.svg": ("thyme.serve.ui", "static/icon.svg", "image/svg+xml"),
+    "page.css": ("thyme.view", "templates/page.css", "text/css"),
+    "app.css": ("thyme.serve.ui", "static/app.css", "text/css"),
+    "zoom.js": ("thyme.serve.ui", "static/zoom.js", "text/javascript"),
+    "playground.js": ("thyme.serve.ui", "static/playground.js", "text/javascript"),
+}
+"""Package, file and MIME type of all that the pages load beside images."""
+_MOST_SEEN = 4096
+"""Longest side at which a model may see an image for it to be shown so, pixels."""
+
+
+@cache
+def templates() -> Environment:
+    """The templates of both, and those of the trajectory page behind them."""
+    made = environment(PackageLoader("thyme.serve.ui", "templates"))
+    made.globals["static"] = STATIC
+    return made
+
+
+def page(name: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """A whole page."""
+    return HTMLResponse(templates().get_template(name).render(values), status, HEADERS)
+
+
+def fragment(name: str, **values: Any) -> str:
+    """A piece of a page."""
+    return templates().get_template(name).render(values)
+
+
+async def static(name: str) -> Response:
+    """A static file.
+
+    Raises:
+        Refusal: There is none of this name.
+    """
+    if name not in _STATIC:
+        raise Refusal(404, f"there is no file {name[:100]!r}", code="not_found")
+    package, path, kind = _STATIC[name]
+    return Response(_content(package, path), media_type=kind, headers={**HEADERS, "cache-control": "no-cache"})
+
+
+@cache
+def _content(package: str, path: str) -> bytes:
+    return files(package).joinpath(path).read_bytes()
+
+
+async def image(record: ImageRecord, side: int | None, seen: str | None) -> Response:
+    """An image, as `thyme.view.pictures.Linked` names it.
+
+    Args:
+        record: Its pixels are at hand.
+        side: Longest side to reduce it to, pixels.
+        seen: Size as a model sees it, ``WxH``.
+
+    Raises:
+        Refusal: The size cannot be had.
+    """
+    if seen is not None:
+        match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", seen)
+        size = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not 0 < min(size) <= max(size) <= _MOST_SEEN:
+            raise Refusal(400, "seen must be WIDTHxHEIGHT in pixels", code="invalid_value")
+        file = await asyncio.to_thread(resized, record, size)
+    elif side is not None:
+        file = await asyncio.to_thread(reduced, record, max(1, min(side, MAX_SIDE)))
+    else:
+        file = await asyncio.to_thread(original, record)
+    headers = {**HEADERS, "cache-control": "private, max-age=3600, immutable"}  # its name is a hash of what it shows
+    return Response(file.data, media_type=file.type, headers=headers)
