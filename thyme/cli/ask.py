@@ -136,7 +136,7 @@ def _read_image(file: str, max_pixels: int) -> ImageRecord:
 
 def warn_of_foreign(images: Sequence[ImageRecord]) -> None:
     """Say on stderr which pictures are from outside nano's world, so that nobody takes its answer for knowledge."""
-    from thyme.cli.foreign import foreign
+    from thyme.nano.foreign import foreign
 
     for image in images:
         reason = foreign(image.image)

@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 from pydantic import BaseModel, ValidationError
 
@@ -45,6 +45,23 @@ def load(
     for override in overrides:
         _apply(values, override, schema)
     return _validate(values, schema, "the settings" if path is None else f"'{path.name}'")
+
+
+def changed(config: ConfigT, settings: Mapping[str, Any], where: str) -> ConfigT:
+    """A config with some of its fields replaced.
+
+    Args:
+        config: What holds for the others.
+        settings: Fields and values.
+        where: What an error calls the whole.
+
+    Raises:
+        ConfigError: There is no such field, or not with that value.
+    """
+    if not settings:
+        return config
+    fields = {name: getattr(config, name) for name in config.model_fields_set}
+    return cast(ConfigT, _validate({**fields, **settings}, type(config), where))
 
 
 def recipes() -> list[str]:

@@ -13,11 +13,12 @@ already (Jupyter), and from many threads at once.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import weakref
-from collections.abc import Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -111,6 +112,10 @@ class Sandbox:
         with self.session(images, seed) as session:
             return session.run(code)
 
+    def lent(self) -> base.Sandbox:
+        """This sandbox as the contract that rollouts program against, for any event loop. It stays yours to close."""
+        return _Lent(self, self._background)
+
     def close(self) -> None:
         """End every session and the processes behind them. To close twice is no error."""
         self._finalizer()
@@ -194,6 +199,41 @@ class SandboxSession:
     ) -> None:
         """Close."""
         self.close()
+
+
+class _Lent:
+    """A sandbox of a thread of its own, to be awaited in another loop."""
+
+    def __init__(self, sandbox: Sandbox, background: Background[base.Sandbox]) -> None:
+        self._sandbox = sandbox  # which would close if it were forgotten
+        self._background = background
+
+    @property
+    def isolation(self) -> str:
+        return self._background.value.isolation
+
+    @asynccontextmanager
+    async def session(self, images: Sequence[ImageRecord], seed: int = 0) -> AsyncIterator[base.Session]:
+        held = self._background.hold(self._background.value.session(images, seed))
+        try:
+            opened = await asyncio.shield(asyncio.wrap_future(held.opened))
+            yield _LentSession(self._background, opened)
+        finally:
+            held.let_go()
+            await asyncio.shield(asyncio.wrap_future(held.closed))
+
+    async def aclose(self) -> None:
+        """It was only lent."""
+
+
+class _LentSession:
+    """A session of such a sandbox."""
+
+    def __init__(self, background: Background[base.Sandbox], session: base.Session) -> None:
+        self._background, self._session = background, session
+
+    async def run(self, code: str) -> Execution:
+        return await asyncio.wrap_future(self._background.submit(lambda: self._session.run(code)))
 
 
 def read_images(images: Images, max_pixels: int = MAX_INPUT_PIXELS) -> list[ImageRecord]:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from thyme.cli.ask import warn_of_foreign
-from thyme.cli.foreign import foreign
+from thyme.nano.foreign import foreign
 from thyme.nano.world import KINDS, SIDE, problem
 from thyme.types import ImageRecord
 
