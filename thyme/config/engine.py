@@ -8,6 +8,7 @@ from pydantic import Field
 
 from thyme.config.base import Config
 from thyme.config.openai import OpenAIConfig
+from thyme.config.vllm import VllmConfig
 
 
 class EngineConfig(Config):
@@ -15,6 +16,8 @@ class EngineConfig(Config):
 
     model: str = "nano"
     """Which model: ``nano``, a folder, a hub id, or ``URL#NAME``; see `thyme.models`."""
+    backend: Literal["transformers", "vllm"] = "transformers"
+    """What runs local weights: ``vllm`` is vLLM in this process, for training on GPUs; installed by the user."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto`` takes a GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -33,5 +36,7 @@ class EngineConfig(Config):
     """Tokens of prompts and observations fed in one step, so that rows that decode never wait longer than that."""
     max_cached_tokens: int | None = Field(default=None, ge=1)
     """Tokens kept for trajectories that are not being decoded; the longest unused are forgotten. None keeps all."""
+    vllm: VllmConfig = VllmConfig()
+    """How vLLM runs, where it is the backend."""
     openai: OpenAIConfig = OpenAIConfig()
     """How a server is asked, where the model is named by a URL."""

@@ -29,8 +29,11 @@ def open_engine(model: str, config: EngineConfig | None = None, *, name: str | N
         return OpenAIEngine.open(model, config, name=name)
     try:
         from thyme.engines.transformers import TransformersEngine
+        from thyme.engines.vllm import VllmEngine
     except ModuleNotFoundError as error:
         raise MissingExtraError("a local model", "local") from error
     except (ImportError, OSError) as error:  # installed, but broken or of a version that does not fit
         raise EngineError(f"torch or transformers cannot be used ({error}); reinstall thyme-vl[local]") from error
+    if config is not None and config.backend == "vllm":
+        return VllmEngine.load(model, config, name=name)
     return TransformersEngine.load(model, config, name=name)
