@@ -102,15 +102,40 @@ def read_trajectories(path: Path, *, images: bool = True, skip_damaged: bool = F
             if not line.strip():
                 continue
             try:
-                trajectory = Trajectory.model_validate_json(line)
-            except ValidationError as error:
-                trouble, way_out = _diagnosis(error)
-                what = f"{path}, line {number}: {trouble}"
+                trajectory = read_line(path, number, line)
+            except StoreError as error:
                 if not skip_damaged:
-                    raise StoreError(f"{what}; {way_out}, or read with skip_damaged=True") from error
-                logger.warning("%s; skipped", what)
+                    raise StoreError(f"{error}, or read with skip_damaged=True") from error
+                logger.warning("%s; skipped", error)
                 continue
-            yield _map_images(trajectory, lambda record: _read_image(path, record)) if images else trajectory
+            yield load_images(path, trajectory) if images else trajectory
+
+
+def read_line(path: Path, number: int, line: bytes) -> Trajectory:
+    """Read one line of a file of trajectories, without its images.
+
+    Args:
+        path: The file, for the error.
+        number: The line's, from 1, for the error.
+        line: Its bytes.
+
+    Raises:
+        StoreError: It is damaged, or no record of this version.
+    """
+    try:
+        return Trajectory.model_validate_json(line)
+    except ValidationError as error:
+        trouble, way_out = _diagnosis(error)
+        raise StoreError(f"{path}, line {number}: {trouble}; {way_out}") from error
+
+
+def load_images(path: Path, trajectory: Trajectory) -> Trajectory:
+    """The same trajectory with the pixels that are stored beside its file, checked against their names.
+
+    Raises:
+        StoreError: An image is missing or is not the one that was stored.
+    """
+    return _map_images(trajectory, lambda record: load_image_of(path, record))
 
 
 def _line(path: Path, trajectory: Trajectory) -> bytes:
@@ -183,8 +208,12 @@ def _encode(record: ImageRecord) -> bytes:
     return buffer.getvalue()
 
 
-def _read_image(path: Path, record: ImageRecord) -> ImageRecord:
-    """Load one image, and check that it is what its name says."""
+def load_image_of(path: Path, record: ImageRecord) -> ImageRecord:
+    """Load one image of a file of trajectories, and check that it is what its name says.
+
+    Raises:
+        StoreError: It is missing, damaged, or not the one that was stored.
+    """
     source = _image_path(path, record)
     try:
         data = source.read_bytes()

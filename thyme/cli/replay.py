@@ -61,7 +61,7 @@ def replay(
 
     It runs in a fresh session with the same images and seed. Exit code 1 if printed output, images or errors differ.
     """
-    path = _records_file(trajectory)
+    path = records_file(trajectory)
     records = list(read_trajectories(path))
     if not records:
         raise StoreError(f"{path} holds no trajectory")
@@ -77,7 +77,7 @@ def replay(
         raise typer.Exit(1)
 
 
-def _records_file(path: Path) -> Path:
+def records_file(path: Path) -> Path:
     """The file itself, or the one in a folder."""
     if not path.is_dir():
         return path

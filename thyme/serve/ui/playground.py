@@ -23,7 +23,7 @@ from thyme.serve.ui import pages
 from thyme.serve.ui.asking import read_wish
 from thyme.serve.ui.questions import Bounds, Question, Questions
 from thyme.serve.ui.security import HEADERS, Sessions, refuse_other_origins
-from thyme.types import ImageRecord, Trajectory
+from thyme.types import ImageRecord, Problem, Trajectory
 from thyme.view.html import render_page
 from thyme.view.parts import make_scene
 from thyme.view.pictures import Linked, Picture, original
@@ -74,6 +74,10 @@ class _Playground:
         self._decoding = asyncio.Semaphore(self._config.uploads)
         self.questions = Questions(runtime, pages.templates(), bounds)
 
+    @property
+    def _is_nano(self) -> bool:
+        return self._runtime.engine.info.name == NANO
+
     # --- pages --------------------------------------------------------------------------------------------------------
 
     async def home(self, request: Request) -> Response:
@@ -97,7 +101,7 @@ class _Playground:
             "playground.html.j2",
             model=runtime.model_name,
             isolation=runtime.sandbox.isolation,
-            nano=runtime.engine.info.name == NANO,
+            nano=self._is_nano,
             limits=self._config,
             rollout=self._config.rollout,
             shown=None if question is None else self._shown(question),
@@ -132,7 +136,9 @@ class _Playground:
         session = self._sessions.admitted(request)
         wish, problem = await read_wish(request, self._config, self._decoding)
         new = "" if session else self._sessions.start()
-        question = self.questions.ask(session or new, problem, wish.rollout(self._config.rollout), wish.seed)
+        notes = await asyncio.to_thread(_notes, problem) if self._is_nano else []
+        config = wish.rollout(self._config.rollout)
+        question = self.questions.ask(session or new, problem, config, wish.seed, notes)
         html = pages.fragment("question.html.j2", **self._shown(question))
         response = JSONResponse({"path": question.path, "html": html}, 201, HEADERS)
         if new:
@@ -168,7 +174,7 @@ class _Playground:
     async def example(self, request: Request) -> Response:
         """A fresh scene of the embedded model's world, with a question about it."""
         self._sessions.admitted(request)
-        if self._runtime.engine.info.name != NANO:
+        if not self._is_nano:
             raise Refusal(404, "only the embedded model has a world to draw from", code="not_found")
         return JSONResponse(await asyncio.to_thread(_example), headers=HEADERS)
 
@@ -226,6 +232,18 @@ def _json(trajectory: Trajectory) -> str:
         images |= {image.id: image for image in observation.execution.images}
     urls = {id: data_url(image) for id, image in images.items()}
     return json.dumps({"trajectory": json.loads(trajectory.model_dump_json()), "images": urls}, ensure_ascii=False)
+
+
+def _notes(problem: Problem) -> list[str]:
+    """Which pictures the embedded model can say nothing true about, and why."""
+    from thyme.nano.foreign import foreign
+
+    reasons = ((image.name, foreign(image.image)) for image in problem.images)
+    return [
+        f"{name} is no picture of nano's world: {reason}. The answer means nothing."
+        for name, reason in reasons
+        if reason
+    ]
 
 
 def _example() -> dict[str, str]:

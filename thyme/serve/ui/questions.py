@@ -61,6 +61,8 @@ class Question:
     state: State = "running"
     message: str = ""
     """Why it failed, for people."""
+    notes: tuple[str, ...] = ()
+    """What a person should know about the question before the answer."""
     patches: list[Patch] = field(default_factory=list)
     images: dict[str, ImageRecord] = field(default_factory=dict)
     """Every image it is about or that its code made, by id."""
@@ -106,7 +108,9 @@ class Questions:
         self._runtime, self._templates, self._bounds = runtime, templates, bounds or Bounds()
         self._questions: dict[str, Question] = {}
 
-    def ask(self, session: str, problem: Problem, config: RolloutConfig, seed: int) -> Question:
+    def ask(
+        self, session: str, problem: Problem, config: RolloutConfig, seed: int, notes: Iterable[str] = ()
+    ) -> Question:
         """Start a question.
 
         Args:
@@ -114,12 +118,13 @@ class Questions:
             problem: Question and images, pixels loaded.
             config: Temperatures and bounds.
             seed: Seeds draws and sandbox.
+            notes: What a person should know about the question.
 
         Raises:
             Refusal: The server takes no more questions now.
         """
         self._runtime.refuse_if_full()
-        question = Question(secrets.token_urlsafe(16), session, problem, config, seed)
+        question = Question(secrets.token_urlsafe(16), session, problem, config, seed, notes=tuple(notes))
         question.keep(problem.images)
         self._questions[question.id] = question
         self._forget(session)
