@@ -73,10 +73,10 @@ async def test_process_that_dies_between_two_blocks(small_broker: Broker) -> Non
 
 
 async def test_memory(small_broker: Broker) -> None:
-    bomb, after = await run(small_broker, "keep = 1\nb = bytearray(2 << 30)", "print(keep, len(bytearray(100 << 20)))")
+    bomb, after = await run(small_broker, "keep = 1\nb = bytearray(2 << 30)", "print(keep, len(bytearray(20 << 20)))")
     assert bomb.error is not None
     assert (bomb.error.type, bomb.error.line) == ("MemoryLimit", 2)
-    assert after.stdout == "1 104857600\n", "a refused allocation does not end the session"
+    assert after.stdout == "1 20971520\n", "a refused allocation does not end the session"
 
 
 async def test_memory_of_libraries(small_broker: Broker) -> None:

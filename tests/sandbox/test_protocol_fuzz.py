@@ -319,7 +319,7 @@ def test_messages_arrive_whole_however_they_are_cut(messages: list[bytes], cuts:
         async def listen() -> None:
             with contextlib.suppress(OSError, wire.ProtocolError):
                 while True:
-                    received.append(await channel.receive(250))
+                    received.append(await channel.receive(250, asyncio.get_running_loop().time() + 10))
 
         listening = asyncio.ensure_future(listen())
         for part in parts:

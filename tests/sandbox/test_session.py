@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Sequence
 
@@ -165,6 +166,23 @@ async def test_which_images_come_back(broker: Broker) -> None:
         [],
         ["a.png"],
     ]
+
+
+async def test_a_picture_comes_back_after_blocks_that_saved_none(broker: Broker) -> None:
+    draw = "from PIL import Image\nImage.new('RGB', (8, 6)).save('a.png')\nprint('a.png')"
+    async with broker.session() as session:
+        for code in ("1", "open('b', 'w').close(); import os; os.remove('b')", "1"):
+            await asyncio.sleep(0.06)
+            assert (await session.run(code)).images == ()
+        assert [image.size for image in (await session.run(draw)).images] == [(8, 6)]
+        assert (await session.run("os.remove('a.png'); os.makedirs('deep')")).images == ()
+        await asyncio.sleep(0.06)
+        assert (await session.run("1")).images == ()
+        deep = await session.run(draw.replace("a.png", "deep/a.png"))
+        assert [image.size for image in deep.images] == [(8, 6)]
+        gone = await session.run("import shutil; shutil.rmtree(os.getcwd()); print('gone')")
+        assert (gone.error, gone.stdout) in [(None, "gone\n"), (gone.error, "")]
+        assert (await session.run("print(1)")).stdout == "1\n"
 
 
 async def test_modes_and_formats_that_come_back(broker: Broker) -> None:

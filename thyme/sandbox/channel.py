@@ -1,12 +1,13 @@
 """A stream to a session: messages with their length before them, and descriptors beside them.
 
 Read only while an answer is awaited: what a session says out of turn stays in the socket, whose buffer is small.
+The event loop goes on watching the socket after an answer, since most often the next one is awaited soon; it stops at
+the first thing said out of turn.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Sequence
 
@@ -24,17 +25,20 @@ class Channel:
         self._socket, self._number = connection, connection.fileno()
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[bytes] | None = None
+        self._watched = False
         self._most_bytes = 0
         self._data = bytearray()
 
-    async def send(self, message: bytes, descriptors: Sequence[int] = ()) -> None:
+    async def send(self, message: bytes, deadline: float, descriptors: Sequence[int] = ()) -> None:
         """Send a message.
 
         Args:
             message: Of `thyme.sandbox.wire.pack`.
+            deadline: Time of the event loop until which it may take, seconds.
             descriptors: Go with its first byte; the caller keeps its own copies.
 
         Raises:
+            TimeoutError: It took longer.
             OSError: The session ended.
         """
         view = memoryview(message)
@@ -44,24 +48,29 @@ class Channel:
             try:
                 view = view[self._socket.send(view) :]
             except BlockingIOError:
-                await self._loop.sock_sendall(self._socket, view)
+                async with asyncio.timeout_at(deadline):
+                    await self._loop.sock_sendall(self._socket, view)
                 return
 
-    async def receive(self, most_bytes: int) -> bytes:
+    async def receive(self, most_bytes: int, deadline: float) -> bytes:
         """Wait for a message.
 
         Raises:
+            TimeoutError: There was none at the `deadline`, a time of the event loop in seconds.
             ProtocolError: It is longer than `most_bytes`.
             OSError: The session ended.
             Exception: Whatever `fail` was called with.
         """
         self._answer, self._most_bytes = self._loop.create_future(), most_bytes
-        self._loop.add_reader(self._number, self._read)
+        timer = self._loop.call_at(deadline, self.fail, TimeoutError())
+        if not self._watched:
+            self._loop.add_reader(self._number, self._read)
+            self._watched = True
         try:
             return await self._answer
         finally:
             self._answer = None
-            self._loop.remove_reader(self._number)
+            timer.cancel()
 
     def fail(self, error: BaseException) -> None:
         """Let `receive` raise."""
@@ -69,6 +78,9 @@ class Channel:
             self._answer.set_exception(error)
 
     def _read(self) -> None:
+        if self._answer is None:
+            self._ignore()
+            return
         try:
             part = self._socket.recv(_PART)
         except BlockingIOError:
@@ -94,9 +106,13 @@ class Channel:
             answer.set_result(bytes(data[LENGTH.size : end]))
             del data[:end]
 
+    def _ignore(self) -> None:
+        self._loop.remove_reader(self._number)
+        self._watched = False
+
     def close(self) -> None:
         """Close the stream; who waits for an answer hears that the session ended."""
         self.fail(ConnectionResetError("the session was closed"))
-        with contextlib.suppress(ValueError):
-            self._loop.remove_reader(self._number)
+        if self._watched:
+            self._ignore()
         self._socket.close()

@@ -59,9 +59,10 @@ class Pool:
         """
         process = await self._started()
         try:
-            await process.send_bind(order.seed, [item.description for item in order.inputs])
+            start_s = self._config.start_timeout_s
+            await process.send_bind(order.seed, [item.description for item in order.inputs], start_s)
             await self._show(process, order)
-            await process.await_ready(self._config.start_timeout_s)
+            await process.await_ready(start_s)
         except BaseException as error:
             died = process.ended and isinstance(error, SandboxError)
             await asyncio.shield(process.kill())

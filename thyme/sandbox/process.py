@@ -144,15 +144,16 @@ class SessionProcess:
         """Whether the process is gone."""
         return has_ended(self._handle)
 
-    async def send_bind(self, seed: int, inputs: Sequence[dict[str, Any]]) -> None:
+    async def send_bind(self, seed: int, inputs: Sequence[dict[str, Any]], timeout_s: float) -> None:
         """Tell it its seed and its inputs; `await_ready` waits for it to have understood.
 
         Raises:
-            SandboxDiedError: It ended.
+            SandboxDiedError: It ended, or took longer than `timeout_s`.
         """
+        message = wire.pack({"bind": {"seed": seed, "inputs": list(inputs)}})
         try:
-            await self._channel.send(wire.pack({"bind": {"seed": seed, "inputs": list(inputs)}}))
-        except OSError as error:
+            await self._channel.send(message, self._loop.time() + timeout_s)
+        except OSError as error:  # TimeoutError is one
             raise SandboxDiedError(f"a session did not start: {error}") from None
 
     def copy_in(self, files: Iterable[tuple[str, bytes]]) -> None:
@@ -176,8 +177,7 @@ class SessionProcess:
             SandboxError: It could not be set up; the message is its own.
         """
         try:
-            async with asyncio.timeout(timeout_s):
-                message = await self._channel.receive(1 << 16)
+            message = await self._channel.receive(1 << 16, self._loop.time() + timeout_s)
         except (TimeoutError, OSError, wire.ProtocolError) as error:
             raise SandboxDiedError(f"a session did not start: {type(error).__name__}") from None
         if message != _READY:
@@ -203,9 +203,9 @@ class SessionProcess:
         self._resume()
         watch = _Watch(self._usage, self._channel) if self._usage else None
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._channel.send(wire.pack(message), descriptors)
-                answer = await self._channel.receive(most_bytes)
+            deadline = self._loop.time() + timeout_s
+            await self._channel.send(wire.pack(message), deadline, descriptors)
+            answer = await self._channel.receive(most_bytes, deadline)
             if watch:
                 watch.last_look()
         finally:

@@ -118,7 +118,7 @@ def read_reply(data: bytes, request_id: str, config: SandboxConfig) -> Reply:
     Raises:
         ProtocolError: It is not an honest answer to that request.
     """
-    if next(itertools.islice(_TOKEN.finditer(data), _MOST_TOKENS, None), None) is not None:
+    if len(data) > _MOST_TOKENS and next(itertools.islice(_TOKEN.finditer(data), _MOST_TOKENS, None), None):
         raise ProtocolError("more values than in any honest reply")
     try:
         reply = Reply.model_validate(from_json(data))

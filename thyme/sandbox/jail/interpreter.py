@@ -10,6 +10,7 @@ import random
 import re
 import sys
 import tempfile
+import time
 import types
 from collections.abc import Iterator, Sequence
 from mmap import PAGESIZE
@@ -26,7 +27,10 @@ _MESSAGE_CHARS = 600
 _MOST_NOTES = 50
 _PATH_LETTER = re.compile(r"[\w./\\-]")
 
-_scandir = os.scandir
+_TICK_NS = 50_000_000
+"""More than the kernel's clock for files goes on at a time."""
+
+_listdir, _scandir, _stat, _now = os.listdir, os.scandir, os.stat, time.time_ns
 
 
 class Printed(io.RawIOBase):
@@ -76,6 +80,8 @@ class Interpreter:
         self._round = 0
         self._before: dict[str, saves.State] = {}
         """Every file there was when the last block ended."""
+        self._empty_since: list[int] = []
+        """When something in the folders changed last, if nothing was in them when the last block ended; nanoseconds."""
         module = types.ModuleType("__main__")
         sys.modules["__main__"] = module
         self.namespace = module.__dict__
@@ -136,7 +142,7 @@ class Interpreter:
         cut = False
         try:
             with self._saves.trusted():
-                before, self._before = self._before, dict(self._files())
+                before, self._before = self._before, self._look()
                 named = self._named(text, named_before, before, self._before)
                 named += [path for path in self._hooks.finish() if path not in named]
                 images, cut = self._returns.collect(named)
@@ -198,6 +204,19 @@ class Interpreter:
         message = self._paths.virtual(clean(message[: 4 * _MESSAGE_CHARS]))
         message = clean(self._hooks.explain(error, message, clean(source), self.namespace)).strip()
         return {"type": clean(kind)[:100] or "Error", "message": message[:_MESSAGE_CHARS], "line": line}
+
+    def _look(self) -> dict[str, saves.State]:
+        """Every file there is. Folders that were empty, and that nothing was put into since, are not read again."""
+        folders = [self._paths.real(folder) for folder in (OUTPUT, SCRATCH)]
+        try:
+            changed = [_stat(folder).st_mtime_ns for folder in folders]
+            if changed == self._empty_since:
+                return {}
+            empty = _now() - max(changed) > _TICK_NS and not any(map(_listdir, folders))
+        except OSError:  # the code removed one
+            changed, empty = [], False
+        self._empty_since = changed if empty else []
+        return {} if empty else dict(self._files())
 
     def _files(self) -> Iterator[tuple[str, saves.State]]:
         """Virtual path and state of every file the session holds, at most as many as it may hold."""

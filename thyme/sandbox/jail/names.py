@@ -13,7 +13,7 @@ import importlib.machinery
 import re
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from . import windows
@@ -91,12 +91,10 @@ def expected_names(code: types.CodeType, known: dict[str, Any], has_saved: bool)
     Those that it binds itself are left out, so that ordinary code is not slowed down by a look behind the builtins; all
     but ``processed_path`` of a later block (`has_saved`), which is often read before it is bound anew.
     """
-    found = {name for name in _mentioned(code) if name not in known and is_findable(name)}
-    if not found:
-        return found
-    found.intersection_update(_read(code))
-    bound = set(_names(code, _STORE_NAME))
-    return found - (bound - {"processed_path"} if has_saved else bound)
+    there = builtins.__dict__
+    found = {name for name in _mentioned(code) if name not in known and name not in there and is_findable(name)}
+    kept = {"processed_path"} if has_saved else set()
+    return {name for name in found if _reads(code, name) and (name in kept or not _has(code, _STORE_NAME, name))}
 
 
 def _mentioned(code: types.CodeType) -> set[str]:
@@ -104,24 +102,33 @@ def _mentioned(code: types.CodeType) -> set[str]:
     return set(code.co_names).union(*(_mentioned(item) for item in code.co_consts if isinstance(item, types.CodeType)))
 
 
-def _read(code: types.CodeType) -> Iterator[str]:
-    """Names that a block, its functions and classes look up outside of themselves."""
-    yield from _names(code, _LOAD_NAME)
-    yield from _names(code, _LOAD_GLOBAL)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _read(constant)
+def _reads(code: types.CodeType, name: str) -> bool:
+    """Whether a block, its functions or classes look `name` up outside of themselves."""
+    if _has(code, _LOAD_NAME, name) or _has(code, _LOAD_GLOBAL, name):
+        return True
+    return any(isinstance(item, types.CodeType) and _reads(item, name) for item in code.co_consts)
 
 
-def _names(code: types.CodeType, operation: int) -> Iterator[str]:
-    """Names that one operation of `code` is about; much faster than `dis`."""
-    operations, arguments = code.co_code[::2], code.co_code[1::2]
-    shift = operation == _LOAD_GLOBAL  # its lowest bit says something else
-    place = operations.find(operation)
+def _has(code: types.CodeType, operation: int, name: str) -> bool:
+    """Whether one operation of `code` is about `name`; much faster than `dis`."""
+    if name not in code.co_names:
+        return False
+    number = code.co_names.index(name)
+    if operation != _LOAD_GLOBAL:
+        return _holds(code.co_code, operation, number)
+    return _holds(code.co_code, operation, 2 * number) or _holds(code.co_code, operation, 2 * number + 1)
+
+
+def _holds(operations: bytes, operation: int, argument: int) -> bool:
+    """Whether one of `operations`, two bytes each, is this one with this argument."""
+    wanted, prefix = bytes((operation, argument & 255)), argument >> 8
+    place = operations.find(wanted)
     while place >= 0:
-        prefixed = place > 0 and operations[place - 1] == _EXTENDED_ARG
-        yield code.co_names[(arguments[place] | (arguments[place - 1] << 8 if prefixed else 0)) >> shift]
-        place = operations.find(operation, place + 1)
+        prefixed = place > 1 and operations[place - 2] == _EXTENDED_ARG
+        if place % 2 == 0 and prefix == (operations[place - 1] if prefixed else 0):
+            return True
+        place = operations.find(wanted, place + 1)
+    return False
 
 
 def is_findable(name: str) -> bool:

@@ -35,6 +35,8 @@ _INNER = frozenset({"return", "yield", "break", "continue", "pass"})
 _MOST_STEPS = 64
 """Lines that the repair of indentation may move before it gives up."""
 
+_NO_WARNINGS = [("ignore", None, Warning, None, 0)]
+
 _compiled: dict[tuple[str, str], CodeType] = {}
 """The code that compiled last, by text and file name: to compile it again would be most of what a short block costs."""
 
@@ -50,12 +52,14 @@ class Repaired:
 
 def compile_error(code: str, filename: str = FILENAME) -> Exception | None:
     """What is wrong with the syntax of `code`; None where it compiles."""
+    filters = warnings.filters
+    warnings.filters = _NO_WARNINGS  # what `catch_warnings` does, in a tenth of its time
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            compiled = compile(code, filename, "exec", dont_inherit=True)
+        compiled = compile(code, filename, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         return error
+    finally:
+        warnings.filters = filters
     _compiled.clear()
     _compiled[code, filename] = compiled
     return None
