@@ -17,7 +17,8 @@ from thyme.engines.transformers_model import Feed, PackedModel
 
 SHAPE = CacheShape(layers=2, heads=2, head_size=3, dtype=torch.float32, device=torch.device("cpu"))
 actions = st.lists(
-    st.tuples(st.sampled_from(["arrive", "read", "sit", "leave", "write together"]), st.integers(0, 4)), max_size=40
+    st.tuples(st.sampled_from(["arrive", "read", "sit", "leave", "write together", "clear"]), st.integers(0, 4)),
+    max_size=40,
 )
 
 
@@ -59,9 +60,10 @@ def write_together(desk: Desk, rows: dict[int, Naive]) -> None:
     for row in seated:
         row.cache.reserve(len(row.cache) + 1)
     lengths = [len(row.cache) for row in seated]
+    ends = desk.ends()
     for layer in range(SHAPE.layers):
         keys, values = torch.randn(2, len(seated), SHAPE.heads, SHAPE.head_size)
-        seen, _ = desk.write(layer, keys, values, torch.tensor(lengths), max(lengths))
+        seen, _ = desk.write(layer, keys, values, ends, max(lengths))
         for place, row in enumerate(seated):
             row.append(layer, keys[place][None, :, None], values[place][None, :, None])
             assert torch.equal(seen[place : place + 1, :, : lengths[place] + 1], row.keys[layer])
@@ -85,6 +87,8 @@ def test_nothing_is_lost_however_rows_come_and_go(drawn: list[tuple[str, int]]) 
             desk.seat(row.cache)
         elif action == "write together" and desk.rows:
             write_together(desk, {id(one.cache): one for one in rows})
+        elif action == "clear":
+            desk.clear()  # frees nothing that is in use
         for one in rows:
             one.check()
 

@@ -141,7 +141,7 @@ class Desk:
 
     def seat(self, cache: RowCache) -> None:
         """Seat a cache at the next free place."""
-        self.grow(places=len(self.rows) + 1, capacity=cache.capacity)
+        self.grow(places=len(self.rows) + 1, capacity=len(cache) + 1)
         self.rows.append(cache)
         cache.desk = self
         self._bind(len(self.rows) - 1)
@@ -155,6 +155,9 @@ class Desk:
         if last is not cache:
             self.rows[place] = last
             self._bind(place)
+
+    def clear(self) -> None:
+        """Free what is reserved, if nobody is seated: room that is made anew costs more than what is written to it."""
         if not self.rows:
             self._keys, self._values, self._places, self._capacity = [], [], 0, 0
 
@@ -163,13 +166,21 @@ class Desk:
         if places <= self._places and capacity <= self._capacity:
             return
         self._places = max(self._places, 2 * places if places > self._places else 0)
-        self._capacity = max(self._capacity, capacity)
+        if capacity > self._capacity:
+            self._capacity = capacity + max(_GROWTH, capacity // 2)
         self._keys, self._values = (self._shape.room(self._places, self._capacity) for _ in range(2))
         for place in range(len(self.rows)):
             self._bind(place)
 
+    def ends(self) -> torch.Tensor:
+        """Where the next token of every seated row goes, as `write` takes it, of shape (rows * H,)."""
+        heads, capacity = self._shape.heads, self._capacity
+        lengths = torch.tensor([len(row) for row in self.rows], device=self._shape.device)
+        starts = torch.arange(len(self.rows) * heads, device=self._shape.device) * capacity
+        return starts + lengths.repeat_interleave(heads)
+
     def write(
-        self, layer: int, keys: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor, longest: int
+        self, layer: int, keys: torch.Tensor, values: torch.Tensor, ends: torch.Tensor, longest: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Put one new token of every seated row behind what the row holds; it counts once `RowCache.extend` says so.
 
@@ -177,19 +188,19 @@ class Desk:
             layer: Index of the layer.
             keys: Of shape (rows, H, D), in the order of the places.
             values: Of shape (rows, H, D).
-            lengths: Tokens that each row holds, n, of shape (rows,).
-            longest: The greatest of them.
+            ends: What `ends` gives.
+            longest: The most tokens that a row holds.
 
         Returns:
             Keys and values of shape (rows, H, longest + 1, D), as views; what lies behind a row's own n + 1 tokens is
             to be masked.
         """
-        count = len(self.rows)
-        all_keys, all_values = self._keys[layer][:count], self._values[layer][:count]
-        places = torch.arange(count, device=lengths.device)
-        all_keys[places, :, lengths] = keys
-        all_values[places, :, lengths] = values
-        return all_keys[:, :, : longest + 1], all_values[:, :, : longest + 1]
+        size = self._shape.head_size
+        whole = self._keys[layer], self._values[layer]
+        for reserved, new in zip(whole, (keys, values), strict=True):
+            reserved.view(-1, size).index_copy_(0, ends, new.reshape(-1, size))
+        all_keys, all_values = (reserved[: len(self.rows), :, : longest + 1] for reserved in whole)
+        return all_keys, all_values
 
     def _bind(self, place: int) -> None:
         one = slice(place, place + 1)

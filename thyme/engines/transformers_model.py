@@ -10,20 +10,19 @@ heads, D their size, E width of the model, V size of the vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from thyme.engines.transformers_cache import CacheShape, Desk, RowCache
+from thyme.engines.transformers_layers import norm, run_layers
 from thyme.families.positions import IntArray
 
-_ATTENTION = "thyme_packed"
 _WORTH_SEATING = 3
 """Rows that write from which on they attend together."""
 _WORTH_PADDING = 2
@@ -88,8 +87,8 @@ class _Together:
     """The rows of the desk, one token each, in the order of its places: the first tokens of the packed step."""
 
     desk: Desk
-    lengths: torch.Tensor
-    """Tokens that each holds, of shape (rows,)."""
+    ends: torch.Tensor
+    """Where their new tokens go, of shape (rows * H,)."""
     longest: int
     mask: torch.Tensor
     """Shape (rows, 1, 1, longest + 1), 0 where a row may look and minus infinity elsewhere."""
@@ -112,12 +111,15 @@ class PackedModel:
         self.max_context: int = text.max_position_embeddings
         self._language = model.model.language_model
         self._image_token_id = image_token_id
-        self._no_mask = torch.zeros(1, 1, 1, 1, device=self.device)
         head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         self.cache_shape = CacheShape(
             text.num_hidden_layers, text.num_key_value_heads, head_size, model.dtype, self.device
         )
         self._desk = Desk(self.cache_shape)
+
+    def forget(self) -> None:
+        """Free what is reserved for rows that write together, if none does."""
+        self._desk.clear()
 
     def see(self, patches: torch.Tensor, grid: torch.Tensor) -> Features:
         """Run the vision tower over one image.
@@ -148,28 +150,20 @@ class PackedModel:
         ids = torch.tensor([token for feed in ordered for token in feed.ids], device=self.device)
         positions = torch.from_numpy(np.concatenate([feed.positions for feed in ordered], axis=1)).to(self.device)
         embeddings = self._language.embed_tokens(ids)
-        vision: dict[str, Any] = {}
         features = [feed.features for feed in ordered if feed.features is not None]
+        places, deep = None, list[torch.Tensor]()
         if features:
             seen, places = join(features), ids == self._image_token_id
             embeddings[places] = seen.embeddings.to(embeddings.dtype)
-            if seen.deep:
-                vision = {"visual_pos_masks": places[None], "deepstack_visual_embeds": list(seen.deep)}
-        with _packed_attention(self._language.config):
-            hidden = self._language(
-                inputs_embeds=embeddings[None],
-                position_ids=positions[:, None],
-                attention_mask=self._no_mask,  # a ready-made mask is taken as it is; packed attention knows better
-                use_cache=False,
-                together=self._together(together),
-                segments=self._segments(ordered[len(together) :], len(together)),
-                **vision,
-            ).last_hidden_state[0]
+            deep += seen.deep
+        attend = partial(_attend, self._together(together), self._segments(ordered[len(together) :], len(together)))
+        hidden = run_layers(self._language, embeddings, positions, attend, places=places, deep=deep)
         ends = np.cumsum([len(feed.ids) for feed in ordered])
         last = {id(feed): int(end) - 1 for feed, end in zip(ordered, ends, strict=True)}
         for feed in feeds:
             feed.cache.extend(feed.ids, feed.next_position)
-        logits: torch.Tensor = self.model.lm_head(hidden[[last[id(feed)] for feed in feeds if feed.wants_logits]])
+        wanted = hidden[[last[id(feed)] for feed in feeds if feed.wants_logits]]
+        logits: torch.Tensor = self.model.lm_head(norm(self._language.norm, wanted))
         return logits
 
     def _seated(self, feeds: Sequence[Feed]) -> list[Feed]:
@@ -191,11 +185,11 @@ class PackedModel:
     def _together(self, feeds: Sequence[Feed]) -> _Together | None:
         if not feeds:
             return None
-        lengths = torch.tensor([len(feed.cache) for feed in feeds], device=self.device)
-        longest = int(max(len(feed.cache) for feed in feeds))
-        hidden = torch.arange(longest + 1, device=self.device) > lengths[:, None]
+        counts = [len(feed.cache) for feed in feeds]
+        longest = max(counts)
+        hidden = torch.arange(longest + 1, device=self.device) > torch.tensor(counts, device=self.device)[:, None]
         mask = torch.zeros(hidden.shape, dtype=self.model.dtype, device=self.device).masked_fill_(hidden, -torch.inf)
-        return _Together(self._desk, lengths, longest, mask[:, None, None])
+        return _Together(self._desk, self._desk.ends(), longest, mask[:, None, None])
 
     def _segments(self, feeds: Sequence[Feed], start: int) -> list[_Segment]:
         segments = []
@@ -210,45 +204,29 @@ class PackedModel:
         return segments
 
 
-@contextmanager
-def _packed_attention(config: Any) -> Iterator[None]:
-    """Switch the language model to packed attention for one pass, and leave it to others as it was."""
-    before = config._attn_implementation
-    config._attn_implementation = _ATTENTION
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
-
-
 def _attend(
-    module: Any,
+    together: _Together | None,
+    segments: Sequence[_Segment],
+    layer: int,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    *,
     scaling: float,
-    together: _Together | None,
-    segments: Sequence[_Segment],
-    **_: object,
-) -> tuple[torch.Tensor, None]:
-    """Attention of packed rows, in the form that transformers calls.
+) -> torch.Tensor:
+    """Attention of packed rows; see `thyme.engines.transformers_layers.Attend`.
 
     Args:
-        module: The attention layer.
+        together: The rows of the desk, whose tokens come first.
+        segments: Whose the other tokens are.
+        layer: Index of the layer.
         query: Of shape (1, A, T, D).
         key: Of shape (1, H, T, D).
         value: Of shape (1, H, T, D).
-        attention_mask: Not used.
         scaling: Factor on the scores.
-        together: The rows of the desk, whose tokens come first.
-        segments: Whose the other tokens are.
 
     Returns:
-        Of shape (1, T, A, D), and no weights.
+        Of shape (1, T, A, D).
     """
-    layer = module.layer_idx
     outputs = []
     if together is not None:
         outputs.append(_attend_at_desk(layer, query, key, value, scaling, together))
@@ -256,22 +234,21 @@ def _attend(
         new = slice(row.start, row.stop)
         keys, values = row.cache.write(layer, key[:, :, new], value[:, :, new])
         outputs.append(_attend_alone(query[:, :, new], keys, values, scaling, row.mask))
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), None
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
 
 def _attend_at_desk(
     layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, together: _Together
 ) -> torch.Tensor:
     """One token of each row of the desk. Returns (1, rows, A, D)."""
-    rows, heads = len(together.lengths), key.shape[1]
+    rows, heads, size = len(together.desk.rows), key.shape[1], query.shape[3]
     keys, values = together.desk.write(
-        layer, key[0, :, :rows].transpose(0, 1), value[0, :, :rows].transpose(0, 1), together.lengths, together.longest
+        layer, key[0, :, :rows].transpose(0, 1), value[0, :, :rows].transpose(0, 1), together.ends, together.longest
     )
-    grouped = query[0, :, :rows].reshape(heads, -1, rows, query.shape[3]).permute(2, 0, 1, 3)
-    # Written out: for single queries with a mask, torch's fused attention takes twice as long on a CPU.
-    scores = torch.matmul(grouped * scaling, keys.transpose(2, 3)) + together.mask
-    weights = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
-    return torch.matmul(weights, values).reshape(1, rows, -1, query.shape[3])
+    # The query heads that share a key-value head stand in for the query's length: no copy of the cache.
+    grouped = query[0, :, :rows].transpose(0, 1).reshape(rows, heads, -1, size)
+    seen = functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=together.mask, scale=scaling)
+    return seen.reshape(1, rows, -1, size)
 
 
 def _attend_alone(
@@ -280,7 +257,6 @@ def _attend_alone(
     """The q tokens of one row, of shape (1, A, q, D). Returns (1, q, A, D)."""
     heads, attention_heads, count = keys.shape[1], query.shape[1], query.shape[2]
     if count == 1:
-        # The query heads that share a key-value head stand in for the query's length: no copy of the cache.
         grouped = query.reshape(1, heads, attention_heads // heads, -1)
         seen = functional.scaled_dot_product_attention(grouped, keys, values, scale=scaling)
         return seen.reshape(1, 1, attention_heads, -1)
@@ -289,6 +265,3 @@ def _attend_alone(
         query, keys, values, attn_mask=mask, is_causal=mask is None, scale=scaling
     )
     return seen.transpose(1, 2)
-
-
-ALL_ATTENTION_FUNCTIONS.register(_ATTENTION, _attend)

@@ -158,6 +158,8 @@ class Scheduler:
         for row in [row for row in self._rows if row.job.trajectory_id == trajectory_id]:
             self._fail(row, EngineError(f"trajectory {trajectory_id} was released"))
         self._idle.pop(trajectory_id, None)
+        if not self._rows and not self._idle:
+            self._model.forget()
 
     def _admit(self) -> None:
         """Give free places to those who wait longest."""
