@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import sample_records as samples
+from chromium import contrasts, is_dark, needs_browser, open_browser, open_tab
 from PIL import Image
 
 from thyme.types import Generated, ImageRecord, Score, StopReason, Trajectory
@@ -23,10 +22,6 @@ from thyme.view.pictures import MAX_SIDE, as_seen, picture
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
-needs_browser = pytest.mark.skipif(
-    not Path(CHROMIUM).exists() and not os.environ.get("CI"), reason="Chromium is not installed"
-)
 ATTACK = (
     "<script>window.owned = 1</script><img src=x onerror='window.owned = 1'>\"'></textarea></pre>&lt;b&gt;{{ 7*7 }}"
 )
@@ -133,13 +128,8 @@ def test_no_trajectories_make_an_empty_page() -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    with open_browser() as chromium:
         yield chromium
-        chromium.close()
 
 
 def attacked() -> Trajectory:
@@ -164,13 +154,7 @@ def attacked() -> Trajectory:
 def open_page(browser: Browser, folder: Path, html: str, *, width: int = 1200, scheme: str = "light") -> Page:
     """Open a page from a file, in a tab that records every request and every message of the console."""
     (folder / "page.html").write_text(html, encoding="utf-8")
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page.requests, page.messages = [], []
-    page.on("request", lambda request: page.requests.append(request.url))
-    page.on("console", lambda message: page.messages.append(message.text))
-    page.on("pageerror", lambda error: page.messages.append(str(error)))
-    page.goto((folder / "page.html").as_uri())
-    return page
+    return open_tab(browser, (folder / "page.html").as_uri(), width=width, scheme=scheme)
 
 
 def demo_trajectories() -> list[Trajectory]:
@@ -271,24 +255,6 @@ def test_no_sideways_scrolling(browser: Browser, tmp_path: Path, width: int) -> 
     page.close()
 
 
-def luminance(colour: str) -> float:
-    """Relative luminance (WCAG 2.2) of a CSS colour of the form rgb(r, g, b)."""
-    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-    red, green, blue = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-CONTRASTS = """() => [...document.querySelectorAll('body *')].flatMap(element => {
-  const text = [...element.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
-  if (!text || !element.getClientRects().length || element.closest('style')) return [];
-  let behind = element;
-  const clear = () => getComputedStyle(behind).backgroundColor === 'rgba(0, 0, 0, 0)';
-  while (clear() && behind.parentElement) behind = behind.parentElement;
-  return [[element.className + ' ' + element.textContent.slice(0, 30), getComputedStyle(element).color,
-           getComputedStyle(behind).backgroundColor]];
-})"""
-
-
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_has_contrast_in_both_schemes(browser: Browser, tmp_path: Path, scheme: str) -> None:
@@ -297,12 +263,10 @@ def test_every_text_has_contrast_in_both_schemes(browser: Browser, tmp_path: Pat
     scores = [Score(value=1.0), Score(value=0.0), None]
     trajectories = [samples.trajectory(executions=(samples.good_execution(code),)), *demo_trajectories()[1:]]
     page = open_page(browser, tmp_path, render_page(trajectories, "Signs", scores=scores), scheme=scheme)
-    assert (luminance(page.evaluate("getComputedStyle(document.body).backgroundColor")) > 0.5) == (scheme == "light")
-    found = page.evaluate(CONTRASTS)
+    assert is_dark(page) == (scheme == "dark")
+    found = contrasts(page)
     assert len(found) > 40
-    for name, ink, ground in found:
-        bright, dark = sorted((luminance(ink), luminance(ground)), reverse=True)
-        assert (bright + 0.05) / (dark + 0.05) >= 4.5, f"{name}: {ink} on {ground}"
+    assert {name: ratio for name, ratio in found.items() if ratio < 4.5} == {}
     page.close()
 
 

@@ -43,7 +43,7 @@ def view(
     search: Annotated[str, typer.Option(help="Only with this text in question or response.")] = "",
     kind: Annotated[str, typer.Option(help="Only of this kind, e.g. zoom.")] = "",
     verdict: Annotated[
-        Literal["right", "wrong", "failed", "not scored"] | None, typer.Option(help="Only with this verdict, by rules.")
+        Literal["right", "wrong", "failed", "unscored"] | None, typer.Option(help="Only with this verdict, by rules.")
     ] = None,
     stop: Annotated[StopReason | None, typer.Option(help="Only those that ended so.")] = None,
     rounds: Annotated[int | None, typer.Option(min=0, help="Only with so many code blocks.")] = None,

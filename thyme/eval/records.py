@@ -13,7 +13,7 @@ from thyme.store import load_image_of, read_line
 from thyme.types import ImageRecord, Trajectory
 from thyme.view import words
 
-UNSCORED = "not scored"
+UNSCORED = "unscored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Entry:
     kind: str
     stop: str
     verdict: str
-    """``right``, ``wrong``, ``failed`` or ``not scored``."""
+    """``right``, ``wrong``, ``failed`` or ``unscored``."""
     rounds: int
     """Code blocks that ran."""
     text: str
