@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextlib import aclosing
 
 from fastapi import Request
@@ -25,6 +26,7 @@ from thyme.types import Problem, Trajectory
 
 _CLOSED_REQUEST = 499
 """What nginx calls a request whose client went away; nobody reads it but logs."""
+_PATIENCE_S = 5.0
 
 
 class Chat:
@@ -82,6 +84,7 @@ class Chat:
         try:
             return await read_body(request, self._config.max_body_mb << 20, self._config.upload_s)
         except BodyRefusal as refusal:
+            await _discard_rest(request)
             raise Refusal(refusal.status, refusal.message, code=refusal.code) from None
 
     def _refuse_other_model(self, chat: ChatRequest) -> None:
@@ -115,6 +118,14 @@ class Chat:
             await following.aclose()
             raise refusal
         return EventStream(job, first, following, self._runtime.metrics)
+
+
+async def _discard_rest(request: Request) -> None:
+    """Let a client finish sending, for a moment: one whose connection is closed before never reads the answer."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE_S):
+            while (await request.receive()).get("more_body"):
+                pass
 
 
 async def _first(events: Events) -> Event | None:
