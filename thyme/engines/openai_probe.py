@@ -192,10 +192,15 @@ class _Probe:
 
     def find_streaming(self) -> None:
         """Whether tokens come one by one, and a stop string that was hit is named: one that is sure to be hit."""
-        stop = self._first.text[:1]
-        in_place = self.facts.style == "continue"
-        body = self._body(_started(image=self.facts.images) if in_place else _question(image=False), max_tokens=2)
-        body |= {**IN_PLACE, **({"stop": [stop]} if stop else {})} if in_place else {}
+        messages, fields, first = _question(image=False), dict[str, Any](), ""
+        if self.facts.style == "continue":
+            first = self._first.text
+            if first:
+                messages, fields = _started(image=self.facts.images), dict(IN_PLACE)
+            else:  # it ended its turn at once
+                first = self._ask(messages)[0].text
+        stop = first[:1]
+        body = self._body(messages, max_tokens=2) | fields | ({"stop": [stop]} if stop else {})
         try:
             response = self._send("POST", CHAT, json={**body, "stream": True})
         except RefusedFieldError:
