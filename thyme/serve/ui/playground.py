@@ -154,7 +154,7 @@ class _Playground:
         return StreamingResponse(self._stream(question, start), media_type="text/event-stream", headers=headers)
 
     async def _stream(self, question: Question, start: int) -> AsyncIterator[str]:
-        yield "retry: 2000\n\n"
+        yield "retry: 1000\n\n"
         async with aclosing(self.questions.follow(question, start)) as told:
             async for known, patches in told:
                 yield _event("patches", [asdict(patch) for patch in patches], known) if patches else ": waiting\n\n"
