@@ -245,7 +245,7 @@ def test_bad_options_are_named(street: Path, crops: str, tmp_path: Path) -> None
     ("model", "message"),
     [
         ("scripted:nowhere.json", "script nowhere.json cannot be read (No such file or directory)"),
-        ("http://localhost:1/v1#name", "names a server"),
+        ("ftp://localhost/v1#name", "ftp://localhost/v1"),
     ],
 )
 def test_a_model_that_is_not_there(model: str, message: str) -> None:

@@ -42,7 +42,7 @@ def test_unknown_command_is_a_usage_error() -> None:
     assert "No such command 'aks'" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["ask", "replay", "demo", "sandbox"])
+@pytest.mark.parametrize("name", ["ask", "serve", "view", "replay", "demo", "sandbox"])
 def test_each_command_has_help(name: str) -> None:
     result = run.invoke(app, [name, "--help"])
     assert result.exit_code == 0

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from thyme.config import Config, RepetitionConfig, RolloutConfig, RunConfig, load
-from thyme.config.load import recipes
+from thyme.config.load import changed, overridden, recipes
 from thyme.errors import ConfigError
 
 
@@ -119,3 +119,18 @@ def test_every_shipped_recipe_loads(name):
 def test_ats_explores_in_text_only():
     rollout = load("@ats", ["rollout.max_rounds=2"]).rollout
     assert (rollout.text_temperature, rollout.code_temperature, rollout.max_rounds) == (1.0, 0.0, 2)
+
+
+def test_a_config_is_changed_or_overridden_and_checked_again():
+    """`changed` takes values as they are, `overridden` the text of ``a.b=value``; what was set before stays."""
+    rollout = RolloutConfig(max_rounds=2)
+    assert changed(rollout, {"tools": False}, "here") == RolloutConfig(max_rounds=2, tools=False)
+    assert changed(rollout, {}, "here") is rollout
+    with pytest.raises(ConfigError, match=r"here: unknown key 'tool'; did you mean 'tools'\?"):
+        changed(rollout, {"tool": False}, "here")
+    run = RunConfig(rollout=rollout, seed=3)
+    over = overridden(run, ["rollout.text_temperature=0.5", "engine.device=cpu"])
+    assert (over.rollout.max_rounds, over.rollout.text_temperature, over.engine.device, over.seed) == (2, 0.5, "cpu", 3)
+    assert overridden(run, []) is run
+    with pytest.raises(ConfigError, match="the settings: engine.device"):
+        overridden(run, ["engine.device=tpu"])

@@ -15,7 +15,8 @@ import typer
 from thyme.agent.rollout import rollout_events
 from thyme.cli import options
 from thyme.cli.models import NANO, open_runtime
-from thyme.config import EngineConfig, RolloutConfig, SandboxConfig
+from thyme.config import EngineConfig, RolloutConfig, RunConfig, SandboxConfig
+from thyme.config.load import overridden
 from thyme.errors import EngineError, UsageError
 from thyme.events import Event, FinishedEvent
 from thyme.images import MAX_PIXELS, load_image
@@ -61,33 +62,40 @@ def ask(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest image that is read, pixels.")] = MAX_PIXELS,
+    settings: options.Set = None,
 ) -> None:
     """Ask a model a question about images, and watch it think.
 
     The model reasons, writes Python where it helps, sees what the code made, and answers.
 
     Example: thyme ask photo.jpg 'What does the sign say?' --model Qwen/Qwen2.5-VL-7B-Instruct --save out
+
+    Example: thyme ask photo.jpg 'What does the sign say?' --model http://localhost:8000/v1#Qwen/Qwen2.5-VL-7B-Instruct
     """
     problem = read_problem(images, question, max_pixels)
     if save is not None:
         options.make_folder(save, "--save")
     words = None if prompts is None else PromptSet.load(prompts)
-    config = RolloutConfig(
+    rollout = RolloutConfig(
         text_temperature=text_temperature, code_temperature=code_temperature, tools=not no_tools, max_rounds=max_rounds
     )
-    if model == NANO:
+    engine = EngineConfig(model=model, device=device, dtype=dtype)
+    config = RunConfig(engine=engine, sandbox=SandboxConfig(isolation=isolation), rollout=rollout, seed=seed)
+    config = overridden(config, settings or [])
+    if config.engine.model == NANO:
         warn_of_foreign(problem.images)
+    printer = None if as_json else TrajectoryPrinter()
+    hand_over(asyncio.run(_answered(problem, config, words, printer)), save, as_json=as_json)
 
-    async def run() -> Trajectory:
-        engine_config = EngineConfig(model=model, device=device, dtype=dtype)
-        async with open_runtime(model, engine_config, SandboxConfig(isolation=isolation)) as (engine, sandbox):
-            printer = None if as_json else TrajectoryPrinter()
-            if printer is not None:
-                printer.question(problem)
-            events = rollout_events(problem, engine, sandbox, config, prompts=words, seed=seed)
-            return await watch(events, printer)
 
-    hand_over(asyncio.run(run()), save, as_json=as_json)
+async def _answered(
+    problem: Problem, config: RunConfig, words: PromptSet | None, printer: TrajectoryPrinter | None
+) -> Trajectory:
+    async with open_runtime(config.engine.model, config.engine, config.sandbox) as (engine, sandbox):
+        if printer is not None:
+            printer.question(problem)
+        events = rollout_events(problem, engine, sandbox, config.rollout, prompts=words, seed=config.seed)
+        return await watch(events, printer)
 
 
 def hand_over(trajectory: Trajectory, save: Path | None, *, as_json: bool) -> None:

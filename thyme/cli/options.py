@@ -27,6 +27,15 @@ Isolation = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Seeds every draw and the sandbox.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Any other setting, over the options: engine.openai.style=chat, engine.openai.token_timeout_s=300, "
+        "engine.max_pixels=3211264, rollout.max_tokens=8192, sandbox.timeout_s=30, … Repeatable.",
+        metavar="KEY=VALUE",
+    ),
+]
 Prompts = Annotated[
     Path | None, typer.Option(help="Folder of prompt files, instead of the model's own.", metavar="DIR")
 ]

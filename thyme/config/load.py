@@ -64,6 +64,20 @@ def changed(config: ConfigT, settings: Mapping[str, Any], where: str) -> ConfigT
     return cast(ConfigT, _validate({**fields, **settings}, type(config), where))
 
 
+def overridden(config: ConfigT, overrides: Sequence[str]) -> ConfigT:
+    """A config with ``a.b=value`` overrides in place, as `load` reads them.
+
+    Raises:
+        ConfigError: An unknown key (with its nearest match), or a value that cannot be.
+    """
+    if not overrides:
+        return config
+    values = config.model_dump(exclude_unset=True)
+    for override in overrides:
+        _apply(values, override, type(config))
+    return cast(ConfigT, _validate(values, type(config), "the settings"))
+
+
 def recipes() -> list[str]:
     """Names of the shipped recipes, in order."""
     return sorted(path.stem for path in RECIPES.glob("*.toml"))

@@ -1,0 +1,98 @@
+"""``thyme ask --model URL#NAME``: the real command, over HTTP, against a real ``thyme serve`` as the model's server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from command_helpers import thyme
+
+from thyme.background import Background
+from thyme.config.serve import ServeConfig
+from thyme.engines.scripted import ScriptedEngine
+from thyme.errors import EngineError
+from thyme.sandbox import Sandbox
+from thyme.sandbox.server.serve import Address, listening, uvicorn_for
+from thyme.serve.app import create_app
+
+KEY = "a-key-of-thirty-two-characters-xx"
+SAYS = "<think>I see it.</think>\n<answer>The sign says KX 47.</answer>"
+
+
+@contextlib.asynccontextmanager
+async def opened(sandbox: Sandbox) -> AsyncIterator[str]:
+    """A server whose model says the same to everybody, and which wants a key."""
+    config = ServeConfig.model_validate({"api_keys": [KEY], "model_name": "signs"})
+    app = create_app(ScriptedEngine([SAYS]), sandbox.lent(), config)
+    with listening(Address("127.0.0.1", 0)) as (socket, url):
+        server = uvicorn_for(app)
+        serving = asyncio.create_task(server.serve(sockets=[socket]))
+        while not server.started:
+            await asyncio.sleep(0.005)
+        try:
+            yield f"{url}/v1"
+        finally:
+            server.should_exit = True
+            await serving
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with Sandbox() as sandbox:
+        background = Background(opened(sandbox), "server", EngineError)
+        try:
+            yield background.value
+        finally:
+            background.end()
+
+
+def ask(model: str, *arguments: object, key: str = KEY) -> subprocess.CompletedProcess[bytes]:
+    environment = {"THYME_API_KEY": key, "OPENAI_API_KEY": "", "NO_PROXY": "*"}
+    return thyme("ask", *arguments, "What does the sign say?", "--model", model, environment=environment)
+
+
+def failed(done: subprocess.CompletedProcess[bytes], code: int) -> str:
+    """The error line of a call that failed."""
+    error = done.stderr.decode()
+    assert (done.returncode, done.stdout) == (code, b""), error
+    assert "Traceback" not in error
+    assert KEY not in error
+    return error
+
+
+def test_the_answer_of_a_server_is_shown(url: str, street: Path, tmp_path: Path) -> None:
+    """Its only model needs no name; ``thyme serve`` continues no message, so that it is asked in turns."""
+    done = ask(url, street, "--save", tmp_path / "saved")
+    assert (done.returncode, done.stderr.decode().splitlines()[-1][:8]) == (0, "saved in")
+    assert "The sign says KX 47." in done.stdout.decode()
+    stored = (tmp_path / "saved" / "trajectory.jsonl").read_text(encoding="utf-8")
+    assert json.loads(stored)["model"] == "signs"
+    assert KEY not in stored
+
+
+def test_it_is_asked_as_it_is_told(url: str) -> None:
+    """Style and time-outs are settings; one that the server cannot do is an error, not another way."""
+    done = ask(f"{url}#signs", "--json", "--set", "engine.openai.style=chat", "--set", "engine.openai.retries=0")
+    assert done.returncode == 0, done.stderr
+    assert "The sign says KX 47." in done.stdout.decode()
+    assert "unknown key 'engine.openai.stile'; did you mean 'engine.openai.style'?" in failed(
+        ask(f"{url}#signs", "--set", "engine.openai.stile=chat"), 2
+    )
+
+
+def test_a_wrong_key_and_an_unknown_model_are_named(url: str) -> None:
+    assert "THYME_API_KEY" in failed(ask(f"{url}#signs", key="another-key-of-thirty-characters"), 1)
+    error = failed(ask(f"{url}#gpt"), 2)
+    assert "no model 'gpt'" in error
+    assert "signs" in error
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    assert "http://127.0.0.1:9/v1 cannot be reached" in failed(
+        ask("http://127.0.0.1:9/v1#signs", "--set", "engine.openai.retries=0"), 1
+    )
