@@ -145,13 +145,8 @@ def run(
     except ImportError as error:
         raise MissingExtraError("thyme serve", "serve") from error
     require_keys(config, without_key)
-
-    async def opened() -> None:
-        runtime = open_runtime(engine_config.model, engine_config, sandbox_config, sandbox_url)
-        async with runtime as (engine, sandbox):
-            await run_server(engine, sandbox, config, _announce)
-
-    asyncio.run(opened())
+    runtime = open_runtime(engine_config.model, engine_config, sandbox_config, sandbox_url)
+    asyncio.run(run_server(runtime, config, _announce))
 
 
 def make_config(values: dict[str, object]) -> ServeConfig:

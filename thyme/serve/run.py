@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from thyme.config.serve import ServeConfig
 from thyme.engines.base import Engine
@@ -27,13 +28,14 @@ def require_keys(config: ServeConfig, without_key: bool) -> None:
 
 
 async def serve(
-    engine: Engine, sandbox: Sandbox, config: ServeConfig, ready: Callable[[str, AgentRuntime], None]
+    runtime: AbstractAsyncContextManager[tuple[Engine, Sandbox]],
+    config: ServeConfig,
+    ready: Callable[[str, AgentRuntime], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let requests finish for `drain_s`; a second signal ends them at once.
 
     Args:
-        engine: The model; the caller closes it.
-        sandbox: Runs its code; the caller closes it.
+        runtime: Opens engine and sandbox, once the address is had, and closes them at the end.
         config: The server.
         ready: Called with the URL when requests are taken.
 
@@ -41,7 +43,8 @@ async def serve(
         UsageError: The address cannot be had.
         ConfigError: The prompts cannot be read.
     """
-    app = create_app(engine, sandbox, config)
-    runtime: AgentRuntime = app.state.runtime
     with listening(Address(config.host, config.port)) as (opened, url):
-        await serve_app(app, opened, lambda: runtime.drain(config.drain_s), lambda: ready(url, runtime))
+        async with runtime as (engine, sandbox):
+            app = create_app(engine, sandbox, config)
+            agent: AgentRuntime = app.state.runtime
+            await serve_app(app, opened, lambda: agent.drain(config.drain_s), lambda: ready(url, agent))
