@@ -132,5 +132,5 @@ def test_a_config_is_changed_or_overridden_and_checked_again():
     over = overridden(run, ["rollout.text_temperature=0.5", "engine.device=cpu"])
     assert (over.rollout.max_rounds, over.rollout.text_temperature, over.engine.device, over.seed) == (2, 0.5, "cpu", 3)
     assert overridden(run, []) is run
-    with pytest.raises(ConfigError, match="the settings: engine.device"):
+    with pytest.raises(ConfigError, match=r"the settings: engine\.device"):
         overridden(run, ["engine.device=tpu"])

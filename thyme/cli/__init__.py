@@ -21,7 +21,7 @@ from thyme.errors import ThymeError, UsageError
 COMMANDS = {
     "ask": ("thyme.cli.ask", "Ask a model a question about images, and watch it think."),
     "serve": ("thyme.cli.serve", "Serve a model that thinks with images to any OpenAI client."),
-    "view": ("thyme.cli.view", "Look at stored trajectories: in the terminal, as one page, in the browser."),
+    "view": ("thyme.cli.view", "Look at stored trajectories."),
     "replay": ("thyme.cli.replay", "Run the code of a stored trajectory again, and compare."),
     "demo": ("thyme.cli.demo", "Show the embedded model at work on fresh scenes."),
     "sandbox": ("thyme.cli.sandbox", "Run code as a model's code is run."),
