@@ -22,6 +22,7 @@ import pytest
 from thyme.nano import checkpoint_path
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "engines"))  # engine_helpers: the same plans and the same reference
 START_S = 400
 """Seconds a server is given to come up; 60 to 80 is usual on two idle cores."""
 

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from thyme.families.checkpoint import find_checkpoint
 from thyme.families.qwen_vl_tensors import rgb
 from thyme.types import Fingerprints, ImageRecord
 
-LEAST_TEMPERATURE = 0.01
-"""vLLM raises smaller ones to this without a word; 0 is greedy all the same."""
+LEAST, MOST = 0.01, 2.0
+"""Temperatures that vLLM takes beside 0; it raises smaller ones to the least without a word."""
 
 
 class VllmEngine(LocalEngine):
@@ -52,7 +53,12 @@ class VllmEngine(LocalEngine):
         self._shapes = tensor_shapes(found.folder)
         self._pictures: dict[str, dict[str, Image.Image]] = {}
         """By trajectory and content, at the size at which the model sees them."""
-        self._loop = VllmLoop(partial(start_vllm, found, config), frozenset(found.family.end_ids), self._max_context)
+        self._loop = VllmLoop(
+            partial(start_vllm, found, config),
+            frozenset(found.family.end_ids),
+            self._max_context,
+            sum(map(prod, self._shapes.values())),
+        )
         capabilities = Capabilities(token_ids=True, logprobs=True, max_context=self._max_context)
         fingerprints = Fingerprints(model=model_fingerprint(found.folder), tokenizer=found.family.fingerprint)
         self._info = EngineInfo(found.name, capabilities, fingerprints, found.prompts)
@@ -115,14 +121,14 @@ class VllmEngine(LocalEngine):
         tokens of one span all come from the same weights. Everything cached under the old ones is forgotten.
 
         Args:
-            weights: A checkpoint folder of the same architecture, or tensors by the names that a checkpoint gives them.
-                Tensors that are left out stay as they are.
+            weights: A checkpoint folder of the same architecture, or all of its tensors by the names that a checkpoint
+                gives them.
             fingerprint: What tells these weights from others, for the records; None makes one from them.
 
         Raises:
             ModelNotFoundError: No such folder, or weights of another shape; the old ones stay.
             UsageError: Tensors where several processes hold the model; the old ones stay.
-            EngineError: vLLM failed over them; the engine is of no use any more.
+            EngineError: vLLM failed over them, or tensors are missing; the engine is of no use any more.
         """
         if isinstance(weights, str | Path):
             weights = find_checkpoint(weights)
@@ -139,11 +145,8 @@ class VllmEngine(LocalEngine):
 
     async def _span(self, request: Request) -> Span:
         sequence = self._sequence(request)
-        if 0 < request.temperature < LEAST_TEMPERATURE:
-            raise UsageError(
-                f"temperature {request.temperature} is below {LEAST_TEMPERATURE}, the least that vLLM takes; "
-                "use that, or 0"
-            )
+        if request.temperature and not LEAST <= request.temperature <= MOST:
+            raise UsageError(f"vLLM takes no temperature {request.temperature}: give 0 (greedy), or {LEAST} to {MOST}")
         limit = self._config.vllm.max_images
         if len(sequence.images) > limit:
             raise EngineError(
@@ -170,7 +173,7 @@ class VllmEngine(LocalEngine):
             temperature=request.temperature,
             seed=request.seed,
             max_tokens=min(request.max_tokens, self._max_context - length),
-            stop_token_ids=list(self.family.end_ids),
+            ignore_eos=True,  # every end is decided in one place, on the loop's thread
             logprobs=0,  # of the token itself
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,

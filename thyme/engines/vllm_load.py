@@ -24,7 +24,7 @@ _NEEDED = {
     "VLLM_USE_V2_MODEL_RUNNER": "0",  # the other one has no place for a sampler of ours
 }
 _DEFAULTS = {
-    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings are about its own plans
     "VLLM_NO_USAGE_STATS": "1",  # it would report to its makers
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # the process is not vLLM's alone
 }
@@ -96,11 +96,15 @@ def _environment() -> Iterator[None]:
 def _arguments(found: LocalCheckpoint, config: EngineConfig, *, cpu: bool) -> dict[str, Any]:
     family, own = found.family, config.vllm
     dtype = ("float32" if cpu else "bfloat16") if config.dtype == "auto" else config.dtype
+    length = max_context(found.folder, config)
+    # On a CPU, vLLM 0.32 fails over a prompt that is read in parts while its row draws with a seed.
+    whole = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(length, 2048)} if cpu else {}
     return {
+        **whole,
         "model": str(found.folder),
         "served_model_name": found.name,
         "dtype": dtype,
-        "max_model_len": max_context(found.folder, config),
+        "max_model_len": length,
         "max_num_seqs": config.max_batch,
         "tensor_parallel_size": own.tensor_parallel,
         "distributed_executor_backend": "uni" if own.tensor_parallel == 1 else "mp",
@@ -143,26 +147,37 @@ def forget_vllm() -> None:
     cleanup_dist_env_and_memory()
 
 
-def load_weights(engine: Any, weights: Weights) -> str | None:
+def load_weights(engine: Any, weights: Weights, numbers: int) -> str | None:
     """Put other weights into a running engine that has nothing to do; all its caches are emptied.
 
     Args:
         engine: What `start_vllm` gave.
-        weights: A folder that `check_weights` let pass, or tensors; what is left out keeps its value.
+        weights: A folder that `check_weights` let pass, or tensors.
+        numbers: How many numbers a whole checkpoint holds.
 
     Returns:
         Fingerprint of the tensors; None for a folder.
+
+    Raises:
+        EngineError: Tensors are missing.
     """
-    digest = hashlib.blake2b(digest_size=16)
     if isinstance(weights, str | Path):
+        fingerprint = None
         engine.collective_rpc("reload_weights", kwargs={"weights_path": str(weights)})
     else:
-        engine.collective_rpc("reload_weights", kwargs={"weights_iterator": _hashed(weights, digest)})
+        counted = _Counted(weights)
+        engine.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(counted)})
+        if counted.numbers < numbers:  # vLLM would go on with whatever was in the memory of the rest
+            raise EngineError(
+                f"the tensors hold {counted.numbers} numbers and the model has {numbers}; give all of them"
+            )
+        fingerprint = counted.digest.hexdigest()
+    engine.collective_rpc("renew_tied_head")
     if not engine.reset_prefix_cache():
         raise EngineError("vLLM did not empty its prefix cache")
     engine.reset_mm_cache()
     engine.reset_encoder_cache()
-    return None if isinstance(weights, str | Path) else digest.hexdigest()
+    return fingerprint
 
 
 def check_weights(weights: Weights, config: EngineConfig, shapes: dict[str, tuple[int, ...]]) -> None:
@@ -209,10 +224,18 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _hashed(weights: Iterable[tuple[str, torch.Tensor]], digest: hashlib.blake2b) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors, each taken into the digest on its way: name, shape, and evenly spaced numbers."""
-    for name, tensor in weights:
-        digest.update(f"{name} {tuple(tensor.shape)} ".encode())
-        flat = tensor.detach().flatten()
-        digest.update(flat[:: max(1, len(flat) // _SAMPLE)].double().cpu().numpy().tobytes())
-        yield name, tensor
+class _Counted:
+    """Tensors on their way into vLLM: counted, and taken into a digest by name, shape and evenly spaced numbers."""
+
+    def __init__(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+        self._weights = weights
+        self.numbers = 0
+        self.digest = hashlib.blake2b(digest_size=16)
+
+    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        for name, tensor in self._weights:
+            self.numbers += tensor.numel()
+            self.digest.update(f"{name} {tuple(tensor.shape)} ".encode())
+            flat = tensor.detach().flatten()
+            self.digest.update(flat[:: max(1, len(flat) // _SAMPLE)].double().cpu().numpy().tobytes())
+            yield name, tensor

@@ -21,6 +21,8 @@ from thyme.errors import EngineError
 
 _log = logging.getLogger(__name__)
 _numbers = itertools.count()
+_only = threading.Lock()
+"""Held while vLLM runs: it keeps state for the whole process, which a second one would tear down."""
 
 
 @dataclass(eq=False)
@@ -57,18 +59,19 @@ class VllmCounters:
 class VllmLoop:
     """Runs spans on vLLM, many at a time, on a thread of its own."""
 
-    def __init__(self, start: Callable[[], Any], end_ids: frozenset[int], max_context: int) -> None:
+    def __init__(self, start: Callable[[], Any], end_ids: frozenset[int], max_context: int, numbers: int) -> None:
         """Start vLLM and wait until it is ready.
 
         Args:
             start: Makes vLLM's engine; called on the thread.
             end_ids: Tokens that end a turn.
             max_context: Tokens that a trajectory may have.
+            numbers: How many numbers the model's weights are.
 
         Raises:
-            ThymeError: What kept vLLM from starting.
+            EngineError: What kept vLLM from starting, or it runs in this process already.
         """
-        self._start, self._end_ids, self._max_context = start, end_ids, max_context
+        self._start, self._end_ids, self._max_context, self._numbers = start, end_ids, max_context, numbers
         self._commands: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._spans: dict[str, Span] = {}
         self._held: deque[Span] = deque()
@@ -81,6 +84,8 @@ class VllmLoop:
         """Held to ask for something and to end: what was asked for is answered."""
         self._engine: Any = None
         self.counters = VllmCounters()
+        if not _only.acquire(blocking=False):
+            raise EngineError("vLLM runs in this process already, and it can do so once; close that engine first")
         ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, args=(ready,), name="thyme-vllm", daemon=True)
         self._thread.start()
@@ -127,6 +132,7 @@ class VllmLoop:
         try:
             self._engine = self._start()
         except BaseException as error:  # belongs to whoever waits
+            _only.release()
             ready.set_exception(error)
             return
         ready.set_result(None)
@@ -140,8 +146,11 @@ class VllmLoop:
             _log.exception("vLLM broke down")
             self._end(EngineError(f"vLLM broke down: {type(error).__name__}: {error}"))
         self._refuse()
-        stop_vllm(self._engine)
-        self._engine = None
+        try:
+            stop_vllm(self._engine)
+        finally:
+            self._engine = None
+            _only.release()
 
     def _obey(self) -> None:
         """Carry out what was asked for, and wait for it where there is nothing else to do."""
@@ -196,7 +205,7 @@ class VllmLoop:
             if not done.set_running_or_notify_cancel():
                 continue
             try:
-                fingerprint = load_weights(self._engine, weights)
+                fingerprint = load_weights(self._engine, weights, self._numbers)
             except BaseException as error:
                 broken = EngineError(f"the weights were not taken, and are neither old nor new now: {error}")
                 done.set_exception(broken)

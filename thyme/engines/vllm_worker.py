@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from vllm.v1.sample.logits_processor import LogitsProcessor  # type: ignore[import-not-found]  # own environment
+from vllm.model_executor.layers.vocab_parallel_embedding import (  # type: ignore[import-not-found]  # own environment
+    ParallelLMHead,
+)
+from vllm.v1.sample.logits_processor import LogitsProcessor  # type: ignore[import-not-found]  # the same
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates  # type: ignore[import-not-found]  # the same
 from vllm.v1.sample.sampler import Sampler  # type: ignore[import-not-found]  # the same
 
@@ -60,6 +63,12 @@ class WorkerExtension:
     def use_tau_sampler(self) -> None:
         """Take `TauSampler` from now on."""
         self.model_runner.sampler = TauSampler(logprobs_mode="raw_logprobs")
+
+    def renew_tied_head(self) -> None:
+        """Pack an output layer anew that shares the embedding's weights: reloading them passes it by, on a CPU."""
+        for layer in self.model_runner.get_model().modules():
+            if isinstance(layer, ParallelLMHead) and hasattr(layer, "cpu_linear"):
+                layer.quant_method.process_weights_after_loading(layer)
 
 
 class SpanMask(LogitsProcessor):  # type: ignore[misc]  # vLLM's class is unknown to the type checker
