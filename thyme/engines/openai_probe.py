@@ -180,7 +180,7 @@ class _Probe:
 
     def find_logprobs(self) -> None:
         """Whether log-probs follow the temperature: gaps between tokens shrink with it where they do."""
-        if not self._first.tokens:
+        if not self._first.tokens or "temperature" in self._config.extra:
             return
         cold, hot = (self._gaps(temperature) for temperature in (1.0, 2.0))
         shared = [name for name in cold if name in hot and abs(cold[name]) > 0.05]
@@ -202,7 +202,7 @@ class _Probe:
         stop = first[:1]
         body = self._body(messages, max_tokens=2) | fields | ({"stop": [stop]} if stop else {})
         try:
-            response = self._send("POST", CHAT, json={**body, "stream": True})
+            response = self._send("POST", CHAT, json=with_extra(body | {"stream": True}, self._config))
         except RefusedFieldError:
             self.facts = replace(self.facts, streaming=False)
             return
@@ -260,11 +260,11 @@ class _Probe:
 
     def _post(self, messages: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
         body = self._body(messages, max_tokens=1) | {key: value for key, value in fields.items() if value is not None}
-        return parse_json(self._send("POST", CHAT, json=body).content, self.server.url)
+        return parse_json(self._send("POST", CHAT, json=with_extra(body, self._config)).content, self.server.url)
 
     def _body(self, messages: list[dict[str, Any]], max_tokens: int) -> dict[str, Any]:
         body = {"model": self.server.model, "messages": messages, "temperature": 0.0}
-        return with_extra(body | {self.facts.limit_field: max_tokens} | self.facts.extra, self._config)
+        return body | {self.facts.limit_field: max_tokens} | self.facts.extra
 
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
         for attempt in range(self._config.retries + 1):
