@@ -84,6 +84,7 @@ def server_command(port: int, name: str) -> list[str]:
         "--dtype": "float32",
         "--max-model-len": "4096",
         "--max-num-seqs": "8",
+        "--logprobs-mode": "processed_logprobs",
         "--limit-mm-per-prompt": '{"image": 8}',
     }
     return [sys.executable, "-m", module, "--enforce-eager", *(word for pair in options.items() for word in pair)]
