@@ -107,20 +107,38 @@ class RowCache:
 
         What is kept never ends inside an image, and images count as equal by content, not by their placeholders.
         """
-        keep = self._common(wanted)
-        for start, count, content in self.images:
-            if start < keep and (wanted.image_at(start) != (count, content) or keep < start + count):
-                keep = start
+        keep = self.common(wanted)
         if keep < len(self) or self.next_position < 0:
             self.images = [image for image in self.images if image[0] < keep]
             del self.ids[keep:]
-            kept_grids = wanted.grids[: len(self.images)]
-            self.next_position = family.positions(wanted.ids[:keep], kept_grids, 0)[1]
+            self._place(wanted, family)
 
-    def _common(self, wanted: TokenSequence) -> int:
+    def take_over(self, donor: RowCache, count: int, wanted: TokenSequence, family: Family) -> None:
+        """Begin, empty, with a copy of the first tokens of another cache.
+
+        Args:
+            donor: Holds them.
+            count: How many, at most `common` of the donor.
+            wanted: The sequence that they begin.
+            family: For positions.
+        """
+        self.reserve(count)
+        for mine, others in zip((*self.keys, *self.values), (*donor.keys, *donor.values), strict=True):
+            mine[:, :, :count] = others[:, :, :count]
+        self.ids = donor.ids[:count]
+        self.images = [image for image in donor.images if image[0] < count]
+        self._place(wanted, family)
+
+    def common(self, wanted: TokenSequence) -> int:
+        """Tokens that could be kept for a sequence; never all of it, as the last one's logits are needed."""
         length = min(len(self), len(wanted.ids) - 1)
         differ = np.flatnonzero(np.asarray(self.ids[:length], dtype=np.int64) != wanted.ids[:length])
-        return int(differ[0]) if differ.size else length
+        return wanted.whole_images(int(differ[0]) if differ.size else length, self.images)
+
+    def _place(self, wanted: TokenSequence, family: Family) -> None:
+        """Work out where the next token stands."""
+        kept_grids = wanted.grids[: len(self.images)]
+        self.next_position = family.positions(wanted.ids[: len(self)], kept_grids, 0)[1]
 
 
 class Desk:

@@ -24,6 +24,7 @@ from thyme.engines.transformers_cache import RowCache
 from thyme.engines.transformers_model import Features, Feed, PackedModel
 from thyme.engines.transformers_rows import Job, Patches, Reading, Row
 from thyme.engines.transformers_sampling import choose
+from thyme.engines.transformers_sharing import reads_the_same, start_from_others
 from thyme.errors import EngineError, ThymeError
 from thyme.families import Family
 from thyme.families.qwen_vl_tensors import pixels
@@ -70,6 +71,8 @@ class Scheduler:
         """Caches of trajectories that are not being generated, the longest unused first."""
         self._out: list[Delivery] = []
         self._closing = self._closed = False
+        self._stalled = False
+        """Whether all that wait do so for what a row is reading."""
         self.counters = Counters()
 
     # --- called from any thread ---------------------------------------------------------------------------------------
@@ -123,7 +126,8 @@ class Scheduler:
 
     def _obey(self) -> None:
         """Carry out what was asked for, and wait for it where there is nothing else to do."""
-        admissible = self._waiting and len(self._rows) < self._config.max_batch
+        stalled = self._stalled and any(not row.reading.done for row in self._rows)
+        admissible = self._waiting and len(self._rows) < self._config.max_batch and not stalled
         wait = not admissible and not any(row.reading.ready for row in self._rows)
         while True:
             try:
@@ -162,16 +166,29 @@ class Scheduler:
             self._model.forget()
 
     def _admit(self) -> None:
-        """Give free places to those who wait longest."""
+        """Give free places to those who wait longest, except where a row is reading what they would read, too."""
+        held: list[Job] = []
         while self._waiting and len(self._rows) < self._config.max_batch:
             job = self._waiting.popleft()
+            known = self._idle.pop(job.trajectory_id, None)
             if any(row.job.trajectory_id == job.trajectory_id for row in self._rows):
                 error = EngineError(f"trajectory {job.trajectory_id} is being generated already; one span at a time")
                 self._out.append((job.outbox, error))
-                continue
-            cache = self._idle.pop(job.trajectory_id, None) or RowCache(self._model.cache_shape)
+            elif known is None and reads_the_same(job.sequence, self._rows, self._idle.values()):
+                held.append(job)
+            else:
+                self._place(job, known or RowCache(self._model.cache_shape))
+        self._stalled = bool(held) and len(self._rows) < self._config.max_batch
+        self._waiting.extendleft(reversed(held))
+
+    def _place(self, job: Job, cache: RowCache) -> None:
+        """Give a job a place in the batch."""
+        if len(cache):
             cache.align(job.sequence, self._family)
-            self._rows.append(Row(job, cache, Reading(cache, job.sequence, self._family, self._prepare)))
+        else:
+            others = (*(row.cache for row in self._rows), *self._idle.values())
+            start_from_others(cache, job.sequence, others, self._family)
+        self._rows.append(Row(job, cache, Reading(cache, job.sequence, self._family, self._prepare)))
 
     def _prepare(self, image: ImageRecord) -> Future[Patches]:
         """Begin to make the patches of an image, away from the model's thread, and wake that when they are there."""
@@ -203,11 +220,14 @@ class Scheduler:
     def _feeds(self) -> list[tuple[Row, Feed]]:
         fed: list[tuple[Row, Feed]] = []
         budget = self._config.prefill_tokens
+        seen, writing = self.counters.images_seen, any(row.reading.done for row in self._rows)
         for row in tuple(self._rows):
             if row.reading.done:
                 position = row.cache.next_position
                 fed.append((row, Feed(row.cache, (row.last,), np.full((3, 1), position), position + 1)))
             elif budget > 0 and row.reading.ready:
+                if writing and self.counters.images_seen > seen:
+                    continue  # one reader looks at pictures in a step, so that writers never wait for more
                 try:
                     feed = row.reading.take(budget, self._see)
                 except Exception as error:  # a picture that cannot be processed ends its own row only

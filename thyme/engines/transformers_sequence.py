@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,6 +36,29 @@ class TokenSequence:
     def image_at(self, start: int) -> tuple[int, str] | None:
         """Number of placeholders and content id of the image that starts there."""
         return self._images_by_start.get(start)
+
+    def shared(self, other: TokenSequence) -> int:
+        """Tokens of the longest common prefix, images compared by content; it never ends inside an image."""
+        both = min(len(self.ids), len(other.ids))
+        differ = np.flatnonzero(self.ids[:both] != other.ids[:both])
+        return self.whole_images(int(differ[0]) if differ.size else both, other.spans)
+
+    @property
+    def spans(self) -> list[tuple[int, int, str]]:
+        """First token, number of tokens and content id of each image."""
+        return [(start, *self._images_by_start[start]) for start in self.starts]
+
+    def whole_images(self, length: int, images: Sequence[tuple[int, int, str]]) -> int:
+        """How much remains of a common prefix of ids, if images have to be the same and to be in it as a whole.
+
+        Args:
+            length: Of the prefix.
+            images: The other side's, as `spans` gives them.
+        """
+        for start, count, content in images:
+            if start < length and (self.image_at(start) != (count, content) or length < start + count):
+                return start
+        return length
 
 
 def request_sequence(request: Request, family: Family) -> TokenSequence:
