@@ -9,10 +9,12 @@ import json
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,14 @@ def crops(sandbox: Sandbox) -> Iterator[Thyme]:
 
 def slow(script: list[str] | None = None) -> ScriptedEngine:
     return ScriptedEngine(script or [f"<think>{'and on ' * 9999}"], delay_s=0.02)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Fails after a while that no loaded machine needs."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 class Fake:
@@ -399,17 +409,41 @@ def test_closing_ends_what_is_at_work_and_leaves_no_thread() -> None:
 
     asking = threading.Thread(target=ask)
     asking.start()
-    while not engine.running:
-        pass
+    wait_until(lambda: engine.running == 1)
     client.close()
     client.close()
     asking.join(20)
     assert [str(failure) for failure in failures] == ["the Thyme was closed meanwhile"]
     assert engine.running == 0
-    assert set(threading.enumerate()) <= before
+    wait_until(lambda: set(threading.enumerate()) <= before)
     with pytest.raises(EngineError, match="the Thyme is closed"):
         client.ask(None, "What?")
     assert repr(client) == "<Thyme closed>"
+
+
+def test_closing_ends_a_stream() -> None:
+    engine = slow()
+    client = Thyme(engine, sandbox=Fake())
+    stream = client.stream(None, "What?")
+    next(stream)
+    client.close()
+    with pytest.raises(EngineError, match="the Thyme was closed meanwhile"):
+        list(stream)
+    assert engine.running == 0
+    with pytest.raises(EngineError, match="the Thyme is closed"):
+        next(client.stream(None, "What?"))
+
+
+def test_ctrl_c_ends_the_question_and_not_the_client() -> None:
+    engine = slow([f"<think>{'and on ' * 9999}"])
+    with Thyme(ScriptedEngine(SAYS), sandbox=Fake()) as quick, Thyme(engine, sandbox=Fake()) as client:
+        timer = threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            client.ask(None, "What?")
+        timer.join()
+        wait_until(lambda: engine.running == 0)
+        assert quick.ask(None, "What?").answer == "4"
 
 
 def test_one_that_is_forgotten_is_closed() -> None:
@@ -418,7 +452,7 @@ def test_one_that_is_forgotten_is_closed() -> None:
     client.ask(None, "What?")
     del client
     gc.collect()
-    assert set(threading.enumerate()) <= before
+    wait_until(lambda: set(threading.enumerate()) <= before)
 
 
 def test_what_was_given_stays_open_and_what_was_opened_is_closed(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -489,6 +523,13 @@ async def test_it_opens_with_the_first_question_and_cancelling_frees_it() -> Non
     assert (engine.running, len(engine.released)) == (0, 1)
     await client.aclose()
     assert repr(client) == "<AsyncThyme closed>"
+
+
+def test_it_belongs_to_one_loop() -> None:
+    client = AsyncThyme(ScriptedEngine(SAYS), sandbox=Fake())
+    assert asyncio.run(client.ask(None, "What?")).answer == "4"
+    with pytest.raises(UsageError, match="opened in another event loop"):
+        asyncio.run(client.ask(None, "What?"))
 
 
 async def test_a_lent_sandbox_is_freed_where_a_run_is_cancelled(sandbox: Sandbox) -> None:

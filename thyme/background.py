@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import queue
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Generic, TypeVar
 
 from thyme.errors import ThymeError
@@ -156,6 +157,40 @@ class Background(Generic[T]):
         except BaseException:
             future.cancel()
             raise
+
+    def iterate(self, make: Callable[[], AsyncGenerator[S, None]]) -> Generator[S, None, None]:
+        """Iterate from here what is generated there, by one task; leaving the loop cancels it and waits for its end.
+
+        Args:
+            make: Gives the generator.
+        """
+        inbox = queue.SimpleQueue[tuple[S] | None]()
+
+        async def follow() -> None:
+            async with aclosing(make()) as items:
+                async for item in items:
+                    inbox.put((item,))
+
+        async def start() -> asyncio.Task[None]:
+            task = asyncio.create_task(follow())
+            task.add_done_callback(lambda _: inbox.put(None))  # also of a task that is cancelled before its first step
+            return task
+
+        task = self.call(start)
+        ended = False
+        try:
+            while (item := inbox.get()) is not None:
+                yield item[0]
+            ended = True
+            if task.cancelled():
+                raise self._closed_meanwhile()
+            task.result()
+        finally:
+            if not ended:
+                with contextlib.suppress(RuntimeError):  # the loop is closed, and with it whatever lived there
+                    self._loop.call_soon_threadsafe(task.cancel)
+                while not self.is_here and inbox.get() is not None:
+                    pass
 
     def wait_closed(self, held: Held[Any]) -> None:
         """Have a context closed and wait until it is, unless that would be waiting for oneself."""

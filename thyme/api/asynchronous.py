@@ -84,6 +84,7 @@ class AsyncThyme:
         self._config = _settled(config or RolloutConfig(), settings)
         self._prompts = PromptSet.load(Path(prompts)) if isinstance(prompts, str | Path) else prompts
         self._gate, self._resources = asyncio.Lock(), AsyncExitStack()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._opened: _Opened | None = None
         self._closed = False
 
@@ -246,7 +247,11 @@ class AsyncThyme:
         async with self._gate:
             if self._closed:
                 raise EngineError("this Thyme is closed; open another")
+            loop = asyncio.get_running_loop()
+            if (self._loop or loop) is not loop:
+                raise UsageError("this AsyncThyme was opened in another event loop; open one here, or use Thyme")
             if self._opened is None:
+                self._loop = loop
                 async with AsyncExitStack() as resources:
                     sandbox = await _open_sandbox(self._sandbox, resources)
                     self._opened = _Opened(await self._open_engine(resources), sandbox)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import queue
 import weakref
 from collections.abc import Generator, Iterable
-from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, overload
@@ -84,27 +82,10 @@ class Thyme:
         **settings: Any,
     ) -> Generator[Event, None, None]:
         """`ask`, told as it happens; see `AsyncThyme.stream`. Leaving the loop cancels what still runs."""
-        thyme, inbox = self._background.value, queue.SimpleQueue[Event | None]()
-
-        async def follow() -> None:
-            try:
-                async with aclosing(thyme.stream(images, question, seed=seed, config=config, **settings)) as events:
-                    async for event in events:
-                        inbox.put(event)
-            finally:
-                inbox.put(None)
-
-        future = self._background.submit(follow)
-        ended = False
-        try:
-            while (event := inbox.get()) is not None:
-                yield event
-            ended = True
-            self._background.result(future)
-        finally:
-            if not ended and future.cancel() and not self._background.is_here:
-                while inbox.get() is not None:  # until the session is closed
-                    pass
+        thyme = self._background.value
+        yield from self._background.iterate(
+            lambda: thyme.stream(images, question, seed=seed, config=config, **settings)
+        )
 
     @overload
     def ask_many(
