@@ -35,7 +35,7 @@ from thyme.engines.openai_span import Limits, Reader, TextReader, TokenReader
 from thyme.engines.openai_stream import Delta
 from thyme.errors import ContextFullError, EngineError, UsageError
 from thyme.families import Family, load_family
-from thyme.families.checkpoint import find_checkpoint
+from thyme.families.checkpoint import find_checkpoint, read_json
 from thyme.markup import observation_parts, observation_text
 from thyme.types import Execution, Fingerprints, ImageRecord, Observation, Prompt, SeenImage
 
@@ -53,6 +53,7 @@ class OpenAIEngine:
         config: EngineConfig | None = None,
         *,
         family: Family | None = None,
+        vocabulary: int = 0,
         name: str | None = None,
         prompts: str | None = None,
     ) -> None:
@@ -63,6 +64,7 @@ class OpenAIEngine:
             facts: What it can do.
             config: Time-outs and limits; None is the default.
             family: The served model's tokenizer, where it is at hand.
+            vocabulary: Rows of the model's output; those beyond the tokenizer's stand for nothing and are never drawn.
             name: What records call the model; None is its name on the server.
             prompts: Folder of prompt files that belong to it.
         """
@@ -73,6 +75,7 @@ class OpenAIEngine:
         self._client = Client(server, self._config.openai, streaming=facts.streaming)
         self._answers = ChatAnswers()
         self._check = PromptCheck(family) if family is not None else None
+        self._never = () if family is None else (*family.never_sampled, *range(len(family.token_bytes), vocabulary))
         self._shown: dict[str, dict[str, str]] = {}  # data URLs by trajectory and image
         capabilities = facts.capabilities(self._config.max_context, has_tokenizer=family is not None)
         fingerprints = Fingerprints(tokenizer=family.fingerprint if family is not None else "")
@@ -95,13 +98,15 @@ class OpenAIEngine:
         """
         config = config or EngineConfig()
         server = parse_model(model, os.environ)
-        family, prompts = None, None
+        family, prompts, vocabulary = None, None, 0
         if (tokenizer := config.openai.tokenizer) is not None:
             family = load_family(tokenizer, min_pixels=config.min_pixels, max_pixels=config.max_pixels)
-            folder = find_checkpoint(tokenizer, weights=False) / "prompts"
-            prompts = str(folder.resolve()) if folder.is_dir() else None
+            folder = find_checkpoint(tokenizer, weights=False)
+            prompts = str((folder / "prompts").resolve()) if (folder / "prompts").is_dir() else None
+            settings = read_json(folder / "config.json")
+            vocabulary = int((settings.get("text_config") or settings).get("vocab_size") or 0)
         server, facts = probe(server, config.openai)
-        return cls(server, facts, config, family=family, name=name, prompts=prompts)
+        return cls(server, facts, config, family=family, vocabulary=vocabulary, name=name, prompts=prompts)
 
     @property
     def info(self) -> EngineInfo:
@@ -230,13 +235,13 @@ class OpenAIEngine:
         return self.facts.logprobs == "raw" and request.temperature in {0.0, 1.0}
 
     def _forbidden(self, request: Request) -> dict[str, float]:
-        """Tokens that must not be written: placeholders of images, and, but on vLLM, blocked strings of one token."""
+        """Tokens that must not be written: those without text, and, but on vLLM, blocked strings of one token."""
         family = self._family
         if family is None:
             return {}
         words = request.blocked if self.facts.kind != "vllm" else ()
         single = [ids[0] for word in words if len(ids := family.encode_text(word)) == 1]
-        return {str(token): FORBID for token in (*family.never_sampled, *single)}
+        return {str(token): FORBID for token in (*self._never, *single)}
 
     async def _fitting(self, body: dict[str, Any]) -> AsyncGenerator[Delta, None]:
         """Send it; once more with fewer tokens asked for where input and answer together do not fit."""
