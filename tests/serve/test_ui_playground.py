@@ -88,6 +88,13 @@ def finished(page: Page) -> None:
     page.wait_for_selector(".share:not([hidden])", timeout=20_000)
 
 
+def natural_width(page: Page, selector: str) -> int:
+    """Width of an image once its pixels are there."""
+    decoded = "async i => { i.loading = 'eager'; await i.decode(); return i.naturalWidth; }"
+    width: int = page.locator(selector).evaluate(decoded)
+    return width
+
+
 WATCH = """() => { window.seen = []; const note = what => { if (seen.at(-1) !== what) seen.push(what); };
 new MutationObserver(changes => { for (const change of changes) for (const node of change.addedNodes) {
   const row = node.nodeType === 1 ? node.closest('.step') : node.parentElement && node.parentElement.closest('.step');
@@ -115,7 +122,7 @@ def test_a_question_to_the_embedded_model(browser: Browser, nano: Served) -> Non
     order = [seen.index(what) for what in ("thought", "code", "code text", "made", "answer")]
     assert order == sorted(order), "nothing came before what caused it"
     assert page.locator(".code .kn").first.inner_text() == "from"
-    assert page.locator(".made img").evaluate("i => i.complete && i.naturalWidth") == 192
+    assert natural_width(page, ".made img") == 192
     assert page.locator("#recent li").inner_text().split("\n")[0].startswith(asked.question)
     assert page.locator("h2[tabindex]").evaluate("h => h === document.activeElement")
     assert page.messages == []
@@ -217,7 +224,7 @@ def test_stop_frees_the_sandbox(browser: Browser, scripted: Served, question: st
         wait_until(lambda: scripted.sandbox.open == 1)
         assert "running code block 1" in page.locator(".state").inner_text()
     page.click("[data-do=stop]")
-    page.wait_for_selector(".now", state="hidden")
+    page.wait_for_selector(".now.over")
     assert "you stopped it" in page.locator(".steps").inner_text()
     assert scripted.sandbox.open == 0
     assert scripted.sandbox.opened == opened + sessions
@@ -313,7 +320,7 @@ def test_a_full_queue_is_told_and_can_be_asked_again(browser: Browser, scripted:
     assert "all 2 places are taken" in tabs[2].locator("#problem").inner_text()
     for page in tabs[:2]:
         page.click("[data-do=stop]")
-        page.wait_for_selector(".now", state="hidden")
+        page.wait_for_selector(".now.over")
     tabs[2].click("#submit")
     finished(tabs[2])
     for page in tabs:
@@ -413,7 +420,7 @@ def test_settings_reach_the_rollout(browser: Browser, scripted: Served) -> None:
     assert request.blocked == ("<code>",)
     assert request.temperature == 0.7
     page.click("[data-do=stop]")
-    page.wait_for_selector(".now", state="hidden")
+    page.wait_for_selector(".now.over")
     page.fill("[name=max_rounds]", str(RolloutConfig().max_rounds + 1))
     page.click("#submit")
     assert page.evaluate("document.querySelector('[name=max_rounds]').validity.rangeOverflow")
@@ -439,7 +446,7 @@ def test_the_api_key_is_asked_once(browser: Browser) -> None:
         drop(page, ("sign.png", png()))
         ask(page, "What does the sign say?")
         finished(page)
-        assert page.locator(".made img").evaluate("i => i.complete && i.naturalWidth > 0")
+        assert natural_width(page, ".made img") > 0
         page.close()
 
 

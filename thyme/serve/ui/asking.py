@@ -102,9 +102,7 @@ def _read(body: bytes | bytearray, config: ServeConfig) -> tuple[Wish, Problem]:
     if not question:
         raise Refusal(400, "the question is empty; write what you want to know", code="no_question")
     if len(question) > config.max_text_chars:
-        message = (
-            f"the question has {len(question)} characters, more than the limit of {config.max_text_chars}; shorten it"
-        )
+        message = f"the question has {len(question)} characters and may have {config.max_text_chars}; shorten it"
         raise Refusal(400, message, code="text_too_long")
     if len(wish.images) > config.max_images:
         message = f"{len(wish.images)} images, and this server takes {config.max_images} a question; remove some"

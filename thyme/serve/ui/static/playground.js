@@ -247,21 +247,19 @@
     };
     const over = (end) => {
       source.close();
-      clearInterval(timer);
-      part(".now").hidden = true;
-      part("article").setAttribute("aria-busy", "false");
+      rest(end.state);
+      const answer = end.state === "done" && part(".answer strong");
+      if (answer) status.append(element("span", "hidden", `. The answer is ${answer.textContent}`));
       part(".share").hidden = !end.complete;
-      const answer = part(".answer strong");
-      part(".end").prepend(said(end, answer));
       if (end.state === "failed") alarmed("It can be asked again.", "Ask again");
       whenOver();
     };
-    const said = (end, answer) => {
-      const text = end.state === "done" && answer ? `Done. Answer: ${answer.textContent}` : `It ended: ${end.message || end.state}`;
-      const note = element("p", "hidden", "");
-      note.setAttribute("role", "status");
-      setTimeout(() => { note.textContent = text; }, 50);
-      return note;
+    const rest = (text) => {
+      clearInterval(timer);
+      clock.textContent = "";
+      status.textContent = text;
+      part(".now").classList.add("over");
+      part("article").setAttribute("aria-busy", "false");
     };
     const shown = () => Promise.all([...section.querySelectorAll(".scene a.zoom")].filter((link) => !link.search).map(async (link, index) => {
       const reply = await fetch(link.href);
@@ -288,8 +286,7 @@
       source.addEventListener("end", (event) => over(JSON.parse(event.data)));
       source.addEventListener("error", () => {
         if (source.readyState === EventSource.CLOSED) {
-          clearInterval(timer);
-          part(".now").hidden = true;
+          rest("lost");
           alarmed("The connection to the server was lost, and the server does not know this question any more.", "Ask again");
           whenOver();
         } else {
