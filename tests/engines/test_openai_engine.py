@@ -296,7 +296,7 @@ async def test_a_server_that_falls_silent_is_given_up(tokens: list[str], keep_al
         assert text(await collect(engine, request(engine))) == "word"
 
 
-async def test_an_error_in_the_middle_of_a_stream_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_in_the_middle_of_a_stream_is_told() -> None:
     from fastapi.responses import Response
 
     fake = Fake()
@@ -304,6 +304,9 @@ async def test_an_error_in_the_middle_of_a_stream_is_told(monkeypatch: pytest.Mo
     async with engine_over(fake, openai={"retries": 1}) as engine:
         fake.failures = [Response(broken, media_type="text/event-stream")] * 2
         with pytest.raises(EngineError, match="CUDA is out of memory"):
+            await collect(engine, request(engine))
+        fake.failures = [Response(b'{"error": "no GPU"}', media_type="application/json")] * 2  # with status 200
+        with pytest.raises(EngineError, match="no GPU"):
             await collect(engine, request(engine))
         fake.failures = [Response(b"data: {}\n\n", media_type="text/event-stream")]
         with pytest.raises(EngineError, match="broke off in the middle"):

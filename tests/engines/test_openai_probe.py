@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,6 +120,11 @@ def test_own_limits_count_beside_the_servers() -> None:
     with serving(Fake()) as url:
         assert open_engine(f"{url}#toy", EngineConfig(max_context=100)).info.capabilities.max_context == 100
         assert open_engine(f"{url}#toy", EngineConfig(max_context=9000)).info.capabilities.max_context == 4096
+
+
+def test_every_setting_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "engines.md").read_text(encoding="utf-8")
+    assert [name for name in OpenAIConfig.model_fields if f"| `{name}` |" not in text] == []
 
 
 # --- which model ------------------------------------------------------------------------------------------------------

@@ -245,17 +245,19 @@ class OpenAIEngine:
 
     async def _fitting(self, body: dict[str, Any]) -> AsyncGenerator[Delta, None]:
         """Send it; once more with fewer tokens asked for where input and answer together do not fit."""
-        for last in (False, True):
+        final = False
+        while True:
             try:
                 async with aclosing(self._client.deltas(body)) as deltas:
                     async for delta in deltas:
+                        final = True
                         yield delta
                 return
             except ContextFullError as error:
                 limit, used = self._info.capabilities.max_context, input_tokens(str(error))
-                if last or limit is None or used is None or used >= limit:
+                if final or limit is None or used is None or used >= limit:
                     raise
-                body = body | {self.facts.limit_field: limit - used}
+                final, body = True, body | {self.facts.limit_field: limit - used}
 
     # --- style chat ---------------------------------------------------------------------------------------------------
 

@@ -159,7 +159,7 @@ class Client:
                 if not response.is_success or "event-stream" not in response.headers.get("content-type", ""):
                     await response.aread()
                     check(self.server, response)
-                    yield parse_delta(parse_json(response.content, self.server.url))
+                    yield parse_delta(self._event(response.content))
                     return
                 async with aclosing(self._deltas(response)) as deltas:
                     async for delta in deltas:
@@ -185,10 +185,10 @@ class Client:
             if data.strip() != DONE:
                 yield parse_delta(self._event(data))
 
-    def _event(self, data: str) -> dict[str, Any]:
+    def _event(self, data: str | bytes) -> dict[str, Any]:
         event = parse_json(data, self.server.url)
         if event.get("error"):
-            message = error_message(event, data)
+            message = error_message(event, "")
             code = event["error"].get("code") if isinstance(event["error"], Mapping) else None
             error = refusal(self.server, code if isinstance(code, int) and code >= 300 else 500, message)
             raise Passing(error) if not isinstance(code, int) or code >= 500 else error
