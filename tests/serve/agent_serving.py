@@ -7,7 +7,7 @@ import base64
 import contextlib
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ import httpx
 from PIL import Image
 
 from thyme.config.serve import ServeConfig
-from thyme.engines.base import Engine
+from thyme.engines.base import Chunk, Engine, Request
+from thyme.engines.scripted import ScriptedEngine
 from thyme.sandbox.base import Sandbox
 from thyme.sandbox.server.serve import Address, listening, uvicorn_for
 from thyme.serve.app import create_app
@@ -35,6 +36,20 @@ class NoSandbox:
 
     async def aclose(self) -> None:
         """Nothing to end."""
+
+
+class GatedEngine(ScriptedEngine):
+    """Writes nothing before its gate is opened, so that a test decides how long requests take."""
+
+    def __init__(self, script: Sequence[str]) -> None:
+        super().__init__(script)
+        self.gate = asyncio.Event()
+
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        await self.gate.wait()
+        async with contextlib.aclosing(super().stream(request)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
 
 @dataclass(frozen=True)

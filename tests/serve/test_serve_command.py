@@ -20,6 +20,7 @@ from agent_serving import ANSWER, CODE, user
 from typer.testing import CliRunner
 
 from thyme.cli import app as thyme
+from thyme.cli import serve as command
 from thyme.cli.serve import read_keys
 from thyme.config.serve import ServeConfig
 from thyme.errors import UsageError
@@ -112,6 +113,8 @@ def test_mistakes_are_told_in_a_line(script: str, tmp_path: Path, monkeypatch: p
         (("--host", "0.0.0.0"), "reachable from other machines, and there is no API key"),
         (("--api-key-file", tmp_path / "none"), "cannot be read"),
         (("--api-key-file", tmp_path / "short"), "an API key has 5 characters; take at least 16"),
+        (("--set", "serve.rollout.max_rounds=3"), "is set by rollout.KEY=VALUE"),
+        (("--set", "serve.max_imags=3"), "max_images"),
     ):
         line = failed("--model", script, *words)
         assert said in line
@@ -122,6 +125,18 @@ def test_a_port_that_is_taken_is_told_before_the_model_is_loaded() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"cannot listen on 127.0.0.1 port {port}" in failed("--model", "no/such-model", "--port", port)
+
+
+def test_any_setting_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[command.ServeRun] = []
+    monkeypatch.setattr(command, "run", lambda config, *rest, **more: asked.append(config))
+    monkeypatch.setenv("THYME_SERVE_API_KEY", KEY)
+    words = ["--max-images", "3", "--set", "serve.uploads=2", "--set", "rollout.text_temperature=0.5"]
+    assert CliRunner().invoke(thyme, ["serve", *words, "--set", "sandbox.timeout_s=30"]).exit_code == 0
+    (config,) = asked
+    assert (config.serve.max_images, config.serve.uploads) == (3, 2)
+    assert (config.rollout.text_temperature, config.sandbox.timeout_s) == (0.5, 30)
+    assert config.serve.api_keys[0].get_secret_value() == KEY
 
 
 def test_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

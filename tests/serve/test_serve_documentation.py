@@ -9,7 +9,6 @@ import shutil
 from asyncio.subprocess import PIPE
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from agent_serving import served
@@ -42,8 +41,8 @@ def commands() -> list[list[str]]:
 
 def test_commands_are_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the opening of model and socket."""
-    asked: list[tuple[ServeConfig, Any]] = []
-    monkeypatch.setattr(command, "run", lambda config, engine, *rest, **more: asked.append((config, engine)))
+    asked: list[command.ServeRun] = []
+    monkeypatch.setattr(command, "run", lambda config, *rest, **more: asked.append(config))
     monkeypatch.chdir(tmp_path)
     Path("keys").write_text("0123456789abcdef\n")
     shown = commands()
@@ -51,8 +50,8 @@ def test_commands_are_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         done = CliRunner().invoke(thyme, words)
         assert done.exit_code == 0, f"{words}: {done.output}"
     assert len(asked) == len(shown) >= 5
-    assert asked[2][1].model == "http://127.0.0.1:8001/v1#Thyme-7B"
-    assert len(asked[3][0].api_keys) == 1
+    assert asked[2].engine.model == "http://127.0.0.1:8001/v1#Thyme-7B"
+    assert len(asked[3].serve.api_keys) == 1
 
 
 async def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

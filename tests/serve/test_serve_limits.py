@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from agent_serving import ANSWER, Served, error_of, events_of, picture, served, until, user
+from agent_serving import ANSWER, GatedEngine, Served, error_of, events_of, picture, served, until, user
 
 from thyme.config import RolloutConfig, SandboxConfig
 from thyme.engines.scripted import ScriptedEngine
@@ -55,7 +55,7 @@ async def test_disconnect_while_code_runs_frees_the_sandbox(stream: bool) -> Non
                 assert b" 200 " in await reader.readline()
         await until(lambda: sessions() == 0)  # long before the code would have ended
         await until(lambda: server.runtime.running == 0)
-        assert (engine.running, len(engine.released)) == (0, 1)
+        await until(lambda: (engine.running, len(engine.released)) == (0, 1))
         await until(lambda: server.runtime.metrics.disconnects._value.get() == 1)
         assert await server.metric('thyme_requests_total{outcome="cancelled"}') == 1
         assert await server.metric('thyme_stops_total{reason="cancelled"}') == 1
@@ -69,19 +69,19 @@ async def test_disconnect_while_the_model_writes_frees_its_row(stream: bool) -> 
             await until(lambda: engine.running == 1)
         await until(lambda: engine.running == 0)
         await until(lambda: len(engine.released) == 1)
-        assert (server.runtime.running, server.runtime.queued) == (0, 0)
+        await until(lambda: (server.runtime.running, server.runtime.queued) == (0, 0))
 
 
 async def test_disconnect_in_line_and_while_sending() -> None:
-    engine = ScriptedEngine([WORDY], delay_s=0.001)
+    engine = GatedEngine([ANSWER])
     async with served(engine, max_concurrent=1) as server:
         async with connected(server, {"messages": user("one")}):
-            await until(lambda: engine.running == 1)
+            await until(lambda: server.runtime.running == 1)
             async with connected(server, {"messages": user("two"), "stream": True}):
                 await until(lambda: server.runtime.queued == 1)
             await until(lambda: server.runtime.queued == 0)
         await until(lambda: server.runtime.running == 0)
-        assert len(engine.requests) == 1
+        await until(lambda: len(engine.released) == 1)  # the one in line never came so far
         address = urlsplit(server.url)
         _, writer = await asyncio.open_connection(address.hostname, address.port)
         head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {address.netloc}\r\ncontent-type: application/json\r\n"
@@ -93,7 +93,7 @@ async def test_disconnect_in_line_and_while_sending() -> None:
 
 
 async def test_the_line_is_bounded_and_moves_up() -> None:
-    engine = ScriptedEngine(["<think>" + "a, " * 60 + "</think><answer>1</answer>"], delay_s=0.003)
+    engine = GatedEngine([ANSWER])
     async with served(engine, max_concurrent=2, max_queued=2) as server:
         running = [asyncio.create_task(server.chat("go", stream=bool(i % 2))) for i in range(4)]
         await until(lambda: server.runtime.running == 2 and server.runtime.queued == 2)
@@ -101,8 +101,9 @@ async def test_the_line_is_bounded_and_moves_up() -> None:
             refused = await server.chat("go", stream=stream)
             assert (refused.status_code, error_of(refused)["code"]) == (429, "queue_full")
             assert int(refused.headers["retry-after"]) > 0
+        engine.gate.set()
         assert [reply.status_code for reply in await asyncio.gather(*running)] == [200] * 4
-        assert (server.runtime.running, server.runtime.queued) == (0, 0)
+        await until(lambda: (server.runtime.running, server.runtime.queued) == (0, 0))
         assert await server.metric('thyme_requests_total{outcome="queue_full"}') == 2
         assert (await server.chat("go")).status_code == 200
 
@@ -124,9 +125,9 @@ async def test_bound_holds_for_events_too() -> None:
 
 
 async def test_too_long_in_line() -> None:
-    engine = ScriptedEngine([WORDY], delay_s=0.001)
+    engine = GatedEngine([ANSWER])
     async with served(engine, max_concurrent=1, queue_s=0.1) as server, connected(server, {"messages": user("one")}):
-        await until(lambda: engine.running == 1)
+        await until(lambda: server.runtime.running == 1)
         for stream in (False, True):
             refused = await server.chat("two", stream=stream)
             assert (refused.status_code, error_of(refused)["code"]) == (429, "queue_full")
@@ -162,7 +163,7 @@ async def test_streams_say_that_they_are_alive() -> None:
 
 
 async def test_drain_lets_requests_finish_and_takes_no_new_ones() -> None:
-    engine = ScriptedEngine(["<think>" + "a, " * 60 + "</think><answer>1</answer>"], delay_s=0.003)
+    engine = GatedEngine([ANSWER])
     async with served(engine, max_concurrent=1) as server:
         running = [asyncio.create_task(server.chat("go")) for _ in range(2)]
         await until(lambda: server.runtime.running == 1 and server.runtime.queued == 1)
@@ -172,6 +173,7 @@ async def test_drain_lets_requests_finish_and_takes_no_new_ones() -> None:
         assert (refused.status_code, error_of(refused)["code"]) == (503, "shutting_down")
         assert (await server.client.get("/ready")).status_code == 503
         assert (await server.client.get("/health")).status_code == 200
+        engine.gate.set()
         assert [reply.status_code for reply in await asyncio.gather(*running)] == [200, 200]
         await draining
 

@@ -26,6 +26,7 @@ from PIL import Image
 
 from thyme.engines.base import Capabilities
 from thyme.engines.scripted import ScriptedEngine
+from thyme.errors import EngineError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -238,6 +239,24 @@ async def test_question_that_fills_the_context() -> None:
         for streamed in (False, True):
             reply = await server.chat("What?", stream=streamed)
             assert (reply.status_code, error_of(reply)["code"]) == (400, "context_length_exceeded")
+
+
+async def test_a_bug_of_ours_is_a_500_that_says_nothing_more(caplog: pytest.LogCaptureFixture) -> None:
+    """The sandbox of this test raises what no sandbox may raise."""
+    async with served(ScriptedEngine(["<think>a<code>1</code>"])) as server:
+        reply = await server.chat("What?")
+        assert (reply.status_code, error_of(reply)["code"]) == (500, "internal_error")
+        assert "no code was to run" not in reply.text
+        assert "no code was to run" in caplog.text
+        assert (server.runtime.running, server.runtime.queued) == (0, 0)
+
+
+async def test_failures_are_told_to_client_and_operator(caplog: pytest.LogCaptureFixture) -> None:
+    async with served(ScriptedEngine([EngineError("the model server is gone")])) as server:
+        reply = await server.chat("What?")
+        assert (reply.status_code, error_of(reply)["code"]) == (502, "engine_failed")
+        assert "the engine failed: the model server is gone" in caplog.text
+        assert await server.metric('thyme_requests_total{outcome="error"}') == 1
 
 
 async def test_a_server_for_pictures_only() -> None:

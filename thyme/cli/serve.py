@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from thyme.cli import options
 from thyme.cli.models import NANO, open_runtime
-from thyme.config import EngineConfig, RolloutConfig, SandboxConfig
+from thyme.config import Config, EngineConfig, RolloutConfig, SandboxConfig
+from thyme.config.load import changed, overridden
 from thyme.config.serve import ServeConfig
 from thyme.errors import MissingExtraError, UsageError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 API_KEY = "THYME_SERVE_API_KEY"
-_SERVE, _ROLLOUT = ServeConfig.model_validate({}), RolloutConfig()
+_SERVE, _ROLLOUT = ServeConfig(), RolloutConfig()
 
 _ADDRESS, _LIMITS = "Address and clients", "Limits"
 
@@ -101,6 +101,7 @@ def serve(
     request_s: RequestS = _SERVE.request_s,
     keep_alive_s: KeepAliveS = _SERVE.keep_alive_s,
     drain_s: DrainS = _SERVE.drain_s,
+    settings: options.Set = None,
 ) -> None:
     """Serve a model that thinks with images to any OpenAI client, until SIGTERM or Ctrl-C.
 
@@ -108,31 +109,34 @@ def serve(
 
     Then ask POST http://127.0.0.1:8000/v1/chat/completions. See docs/serve.md.
     """
+    serving = changed(ServeConfig(), {
+        "host": host, "port": port, "api_keys": read_keys(api_key_file), "model_name": name, "ui": ui,
+        "cors_origins": cors_origin or (), "prompts": prompts, "min_tokens": min_tokens, "max_body_mb": max_body,
+        "max_images": max_images, "max_image_pixels": max_pixels, "image_hosts": image_host or (),
+        "allow_http_images": allow_http_images or bool(image_host), "max_concurrent": max_concurrent,
+        "max_queued": max_queued, "queue_s": queue_s, "request_s": request_s, "keep_alive_s": keep_alive_s,
+        "drain_s": drain_s,
+    }, "the settings")  # fmt: skip
     rollout = RolloutConfig(
         tools=not no_tools, max_rounds=max_rounds, max_tokens=max_tokens, max_round_tokens=max_round_tokens
     )
-    config = make_config({
-        "host": host, "port": port, "api_keys": read_keys(api_key_file), "model_name": name, "ui": ui,
-        "cors_origins": cors_origin or (), "prompts": prompts, "rollout": rollout, "min_tokens": min_tokens,
-        "max_body_mb": max_body, "max_images": max_images, "max_image_pixels": max_pixels,
-        "allow_http_images": allow_http_images or bool(image_host), "image_hosts": image_host or (),
-        "max_concurrent": max_concurrent, "max_queued": max_queued, "queue_s": queue_s, "request_s": request_s,
-        "keep_alive_s": keep_alive_s, "drain_s": drain_s,
-    })  # fmt: skip
     engine = EngineConfig(model=model, device=device, dtype=dtype, max_batch=max_concurrent)
     sessions = {} if sandbox_url else {"max_sessions": max(max_concurrent, SandboxConfig().max_sessions)}
     sandbox = SandboxConfig.model_validate({"isolation": isolation, **sessions})
-    run(config, engine, sandbox, sandbox_url, without_key=without_key)
+    run(overridden(ServeRun(engine=engine, sandbox=sandbox, rollout=rollout, serve=serving), settings or []),
+        sandbox_url, without_key=without_key)  # fmt: skip
 
 
-def run(
-    config: ServeConfig,
-    engine_config: EngineConfig,
-    sandbox_config: SandboxConfig,
-    sandbox_url: str | None,
-    *,
-    without_key: bool,
-) -> None:
+class ServeRun(Config):
+    """All that ``thyme serve`` can set; the tables of ``--set`` have the names of these fields."""
+
+    engine: EngineConfig = EngineConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    serve: ServeConfig = ServeConfig()
+
+
+def run(config: ServeRun, sandbox_url: str | None, *, without_key: bool) -> None:
     """Open engine and sandbox, and serve until a signal.
 
     Raises:
@@ -144,22 +148,12 @@ def run(
         from thyme.serve.run import serve as run_server
     except ImportError as error:
         raise MissingExtraError("thyme serve", "serve") from error
-    require_keys(config, without_key)
-    runtime = open_runtime(engine_config.model, engine_config, sandbox_config, sandbox_url)
-    asyncio.run(run_server(runtime, config, _announce))
-
-
-def make_config(values: dict[str, object]) -> ServeConfig:
-    """The server's settings.
-
-    Raises:
-        UsageError: One of them makes no sense.
-    """
-    try:
-        return ServeConfig.model_validate(values)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise UsageError(f"{fault['loc'][0]}: {fault['msg']}") from None
+    if "rollout" in config.serve.model_fields_set:
+        raise UsageError("how requests are answered is set by rollout.KEY=VALUE, not by serve.rollout.KEY=VALUE")
+    serving = config.serve.model_copy(update={"rollout": config.rollout})
+    require_keys(serving, without_key)
+    runtime = open_runtime(config.engine.model, config.engine, config.sandbox, sandbox_url)
+    asyncio.run(run_server(runtime, serving, _announce))
 
 
 def read_keys(file: Path | None) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -17,7 +18,9 @@ from thyme.sandbox.base import Sandbox
 from thyme.serve.auth import ApiKeys
 from thyme.serve.metrics import Metrics
 from thyme.serve.refusal import Refusal
-from thyme.types import Problem
+from thyme.types import Problem, Trajectory
+
+log = logging.getLogger(__name__)
 
 _RETRY_AFTER_S = 2.0
 
@@ -135,8 +138,8 @@ class AgentRuntime:
                 async with aclosing(rollout) as events:
                     async for event in self._counted(events, arrived):
                         inbox.put_nowait(event)
-                        if isinstance(event, FinishedEvent) and event.trajectory.error is None:
-                            outcome = "ok"
+                        if isinstance(event, FinishedEvent):
+                            outcome = _outcome(event.trajectory)
         except Refusal as refusal:
             outcome = refusal.code
             raise
@@ -186,6 +189,14 @@ class AgentRuntime:
     def _no_place(self) -> Refusal:
         message = f"all {self.config.max_concurrent} places are taken, and {self.queued} requests wait; ask again later"
         return Refusal(429, message, code="queue_full", retry_after_s=_RETRY_AFTER_S)
+
+
+def _outcome(trajectory: Trajectory) -> str:
+    """What the metric calls a rollout that came to its end; a failure is also told to whoever runs the server."""
+    if trajectory.error is None:
+        return "ok"
+    log.warning("request %s: the %s failed: %s", trajectory.id, trajectory.error.where, trajectory.error.message)
+    return "error"
 
 
 def _shutting_down() -> Refusal:
