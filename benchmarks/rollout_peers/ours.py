@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from rollout_peers.protocol import Result, Run, Script, Work, answer_commands
@@ -43,12 +45,14 @@ class Ours:
         self._engine = TransformersEngine.load(Path(work.model), config)
         names = {name for script in work.scripts for _, images, _ in script.turns for name in images}
         self._pictures = {name: ImageRecord.of(work.picture(name)) for name in names}
+        self._pauses: list[float] = []
         self._forced = transformers_scheduler.choose = Forced(work.scripts)
 
     def run(self, count: int, score: bool) -> Result:
         """All trajectories at once."""
         self._forced.score = score
         counters = self._engine.counters
+        self._pauses.clear()
         steps, fed, scripts = counters.steps, counters.fed_tokens, self._scripts[:count]
         started = time.perf_counter()
         done = asyncio.run(self._together(scripts))
@@ -59,6 +63,7 @@ class Ours:
             counters.fed_tokens - fed,
             counters.steps - steps,
             [[value for span in spans for value in span.logprobs or ()] for spans in done] if score else [],
+            [float(1e3 * value) for value in np.quantile(self._pauses, [0.5, 0.99, 1.0])],
         )
 
     async def _together(self, scripts: list[Script]) -> list[list[Generated]]:
@@ -71,7 +76,11 @@ class Ours:
 
         async def span(ids: list[int], *stop: str) -> None:
             request = Request(script.name, prompt, tuple(segments), stop=stop, max_tokens=len(ids))
-            chunks = [chunk async for chunk in engine.stream(request)]
+            chunks, times = [], []
+            async for chunk in engine.stream(request):
+                chunks.append(chunk)
+                times.append(time.perf_counter())
+            self._pauses += [after - before for before, after in pairwise(times)]
             segments.append(
                 Generated(
                     kind="text",

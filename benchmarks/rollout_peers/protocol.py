@@ -121,6 +121,8 @@ class Result:
     """Passes of the language model; 0 where it is not known."""
     logprobs: list[list[float]] = field(default_factory=list)
     """Of each of these ids, where asked for."""
+    pauses_ms: list[float] = field(default_factory=list)
+    """Between the tokens of a row that writes: median, 99th percentile, longest; empty where it is not known."""
     cpu_s: float = 0.0
     """Seconds of CPU time of the process, all threads; says what it took where other work disturbs."""
     peak_mib: float = 0.0

@@ -94,6 +94,7 @@ def _side(results: list[Result]) -> dict[str, Any]:
         "steps": results[0].steps,
         "peak_mib": round(max(result.peak_mib for result in results), 1),
         "ready_mib": round(results[0].ready_mib, 1),
+        "pauses_ms": [round(value, 2) for value in results[0].pauses_ms],
     }
 
 
@@ -127,6 +128,11 @@ def show(found: Measured, console: Console) -> None:
                     name, *found.gaps(name)
                 )
             )
+    pauses = [result.pauses_ms for result in found.results[OURS]]
+    console.print(
+        "thyme: between two tokens of a trajectory that writes {:.1f} ms (median), {:.1f} ms (99 %), {:.0f} ms at "
+        "most, while others read prompts and pictures".format(*(median(values) for values in zip(*pauses, strict=True)))
+    )
     if found.missing:
         console.print(found.missing)
     if found.scaling:

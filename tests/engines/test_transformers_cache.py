@@ -93,10 +93,11 @@ def test_nothing_is_lost_however_rows_come_and_go(drawn: list[tuple[str, int]]) 
             one.check()
 
 
+@pytest.mark.parametrize("begin", [0, 200], ids=["unlike", "beginning alike"])
 @pytest.mark.parametrize("worth", [1, 1000], ids=["at the desk", "one by one"])
 @torch.inference_mode()
 def test_rows_attend_together_as_they_do_alone(
-    tiny_checkpoint: Path, worth: int, monkeypatch: pytest.MonkeyPatch
+    tiny_checkpoint: Path, worth: int, begin: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of unlike length, one of which leaves and comes back, against each in a model of its own."""
     monkeypatch.setattr(transformers_model, "_WORTH_SEATING", worth)
@@ -110,7 +111,8 @@ def test_rows_attend_together_as_they_do_alone(
     lengths = (3, 40, 7, 300)
     together = [RowCache(model.cache_shape) for _ in lengths]
     alone = [RowCache(model.cache_shape) for _ in lengths]
-    prompts = [[(7 * index + length) % 200 for index in range(length)] for length in lengths]
+    alike = [11 * index % 200 for index in range(begin)]
+    prompts = [alike + [(7 * index + length) % 200 for index in range(length)] for length in lengths]
     model.step([feed(cache, ids) for cache, ids in zip(together, prompts, strict=True)])
     for cache, ids in zip(alone, prompts, strict=True):
         model.step([feed(cache, ids)])
@@ -120,7 +122,22 @@ def test_rows_attend_together_as_they_do_alone(
             together[1].leave()
         logits = model.step([feed(together[row], [turn + row]) for row in rows])
         assert bool(model._desk.rows) == (worth == 1)
+        if worth == 1:
+            assert model._desk.shared == begin
         monkeypatch.setattr(transformers_model, "_WORTH_SEATING", 1000)
         for row, found in zip(rows, logits, strict=True):
             torch.testing.assert_close(found, model.step([feed(alone[row], [turn + row])])[0], atol=1e-4, rtol=0)
         monkeypatch.setattr(transformers_model, "_WORTH_SEATING", worth)
+
+
+def test_rows_with_other_pictures_begin_alike_only_before_them() -> None:
+    """Placeholders are the same ids whatever they show."""
+
+    def cache(*ids: int, images: tuple[tuple[int, int, str], ...] = ()) -> RowCache:
+        return RowCache(SHAPE, list(ids), list(images))
+
+    one = cache(1, 2, 9, 9, 3, 4, images=((2, 2, "a"),))
+    assert one.begins_like(cache(1, 2, 9, 9, 3, 5, images=((2, 2, "a"),))) == 5
+    assert one.begins_like(cache(1, 2, 9, 9, 3, 4, images=((2, 2, "b"),))) == 2
+    assert one.begins_like(cache(1, 2, 9, images=((2, 2, "a"),))) == 2
+    assert one.begins_like(cache(2)) == 0

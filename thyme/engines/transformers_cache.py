@@ -135,6 +135,16 @@ class RowCache:
         differ = np.flatnonzero(np.asarray(self.ids[:length], dtype=np.int64) != wanted.ids[:length])
         return wanted.whole_images(int(differ[0]) if differ.size else length, self.images)
 
+    def begins_like(self, other: RowCache) -> int:
+        """Tokens of the longest common prefix with another cache; it never ends inside an image."""
+        length = min(len(self), len(other))
+        differ = np.flatnonzero(np.not_equal(self.ids[:length], other.ids[:length]))
+        length = int(differ[0]) if differ.size else length
+        for image in self.images:
+            if image[0] < length and (image not in other.images or length < image[0] + image[1]):
+                return image[0]
+        return length
+
     def _place(self, wanted: TokenSequence, family: Family) -> None:
         """Work out where the next token stands."""
         kept_grids = wanted.grids[: len(self.images)]
@@ -156,11 +166,21 @@ class Desk:
         self._keys: list[torch.Tensor] = []
         self._values: list[torch.Tensor] = []
         self._places = self._capacity = 0
+        self._shared: int | None = None
+
+    @property
+    def shared(self) -> int:
+        """Tokens with which all seated rows begin, images compared by content; 0 for less than two rows."""
+        if self._shared is None:
+            first, others = self.rows[:1], self.rows[1:]
+            self._shared = min((first[0].begins_like(other) for other in others), default=0)
+        return self._shared
 
     def seat(self, cache: RowCache) -> None:
         """Seat a cache at the next free place."""
         self.grow(places=len(self.rows) + 1, capacity=len(cache) + 1)
         self.rows.append(cache)
+        self._shared = None
         cache.desk = self
         self._bind(len(self.rows) - 1)
 
@@ -169,6 +189,7 @@ class Desk:
         place = self.rows.index(cache)
         cache.move(*(self._shape.room(1, len(cache) + _GROWTH) for _ in range(2)))
         cache.desk = None
+        self._shared = None
         last = self.rows.pop()
         if last is not cache:
             self.rows[place] = last

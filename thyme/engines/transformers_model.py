@@ -25,6 +25,8 @@ from thyme.families.positions import IntArray
 
 _WORTH_SEATING = 3
 """Rows that write from which on they attend together."""
+_WORTH_SHARING = 128
+"""Tokens of a common beginning from which on it is attended to once for all of them."""
 _WORTH_PADDING = 2
 """They do not where padding to the longest would make more than this many times the work."""
 
@@ -92,6 +94,8 @@ class _Together:
     longest: int
     mask: torch.Tensor
     """Shape (rows, 1, 1, longest + 1), 0 where a row may look and minus infinity elsewhere."""
+    shared: int
+    """Tokens that all of them begin with, or 0 where using that would not pay."""
 
 
 class PackedModel:
@@ -189,7 +193,8 @@ class PackedModel:
         longest = max(counts)
         hidden = torch.arange(longest + 1, device=self.device) > torch.tensor(counts, device=self.device)[:, None]
         mask = torch.zeros(hidden.shape, dtype=self.model.dtype, device=self.device).masked_fill_(hidden, -torch.inf)
-        return _Together(self._desk, self._desk.ends(), longest, mask[:, None, None])
+        shared = self._desk.shared if self._desk.shared >= _WORTH_SHARING else 0
+        return _Together(self._desk, self._desk.ends(), longest, mask[:, None, None], shared)
 
     def _segments(self, feeds: Sequence[Feed], start: int) -> list[_Segment]:
         segments = []
@@ -247,8 +252,37 @@ def _attend_at_desk(
     )
     # The query heads that share a key-value head stand in for the query's length: no copy of the cache.
     grouped = query[0, :, :rows].transpose(0, 1).reshape(rows, heads, -1, size)
-    seen = functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=together.mask, scale=scaling)
+    if together.shared:
+        seen = _attend_to_shared(grouped * scaling, keys, values, together.mask, together.shared)
+    else:
+        seen = functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=together.mask, scale=scaling)
     return seen.reshape(1, rows, -1, size)
+
+
+def _attend_to_shared(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, shared: int
+) -> torch.Tensor:
+    """Attention of rows that begin alike: the beginning is read from memory once, which is what attention waits for.
+
+    Args:
+        query: Scaled, of shape (rows, H, A / H, D).
+        keys: Of shape (rows, H, n, D).
+        values: Of shape (rows, H, n, D).
+        mask: Of shape (rows, 1, 1, n).
+        shared: Tokens that all rows begin with.
+
+    Returns:
+        Of shape (rows, H, A / H, D).
+    """
+    rows, heads, group, size = query.shape
+    across = query.transpose(0, 1).reshape(heads, rows * group, size)
+    to_shared = torch.bmm(across, keys[0, :, :shared].transpose(1, 2)).view(heads, rows, group, shared)
+    to_own = torch.matmul(query, keys[:, :, shared:].transpose(2, 3)) + mask[..., shared:]
+    scores = torch.cat([to_shared, to_own.transpose(0, 1)], dim=-1)
+    weights = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
+    of_shared = torch.bmm(weights[..., :shared].flatten(1, 2), values[0, :, :shared])
+    of_own = torch.matmul(weights[..., shared:].transpose(0, 1), values[:, :, shared:])
+    return of_own + of_shared.view(heads, rows, group, size).transpose(0, 1)
 
 
 def _attend_alone(
