@@ -7,7 +7,6 @@ import gc
 import io
 import json
 import logging
-import os
 import re
 import signal
 import subprocess
@@ -48,7 +47,7 @@ CODE = (
 CROPS = [f"<think>I look.\n<code>\n```python\n{CODE}\n```\n</code>", "Seen.</think>\n<answer>KX 47</answer>"]
 SAYS = ["<think>Easy.</think>\n<answer>4</answer>"]
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-DOCUMENT = (Path(__file__).parents[1] / "docs" / "python.md").read_text(encoding="utf-8")
+SNIPPETS = PYTHON.findall((Path(__file__).parents[1] / "docs" / "python.md").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -94,37 +93,40 @@ class Fake:
 # --- the document
 
 
-@pytest.fixture(scope="module")
-def documented(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
-    """All snippets of the document in one process, one after the other, warnings being errors."""
+@pytest.fixture
+def in_a_folder_with_a_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from thyme.nano.world import problem
 
-    folder = tmp_path_factory.mktemp("documented")
-    problem("test", 7, 0, "zoom").images[0].image.save(folder / "scene.png")
-    program = "\n".join(f"print('--- {index}')\n{text}" for index, text in enumerate(PYTHON.findall(DOCUMENT)))
-    command = [sys.executable, "-W", "error", "-c", program]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=240, check=False, env=environment
-    )
+    problem("test", 7, 0, "zoom").images[0].image.save(tmp_path / "scene.png")
+    monkeypatch.chdir(tmp_path)
 
 
-def test_every_snippet_of_the_document_runs(documented: subprocess.CompletedProcess[str]) -> None:
-    assert (documented.returncode, documented.stderr) == (0, "")
-    outputs = re.split(r"--- \d\n", documented.stdout)[1:]
-    assert len(outputs) == len(PYTHON.findall(DOCUMENT)) >= 7
-    assert outputs[0].startswith("22\nanswer ('from PIL"), "the embedded model no longer reads this scene"
-    assert "FinishedEvent" in outputs[0]
-    assert outputs[1] == "3901\n22\n22\n22\n"
-    assert outputs[3].startswith("<Result '22', stop=answer, 1 code block>\n<Result '3901'")
-    assert outputs[3].endswith("ImageError('gone.png: no such file; check the path')\n")
-    assert outputs[5].startswith("['3901', '564']")
-    assert outputs[6].endswith("\n3901\n\n")
+@pytest.mark.parametrize(
+    ("index", "pattern"),
+    [
+        (0, r"22\nanswer \('from PIL.*question   Which label.*answer     22.*GeneratedEvent.*FinishedEvent.*"),
+        (1, r"3901\n22\n22\n22\n"),
+        (2, r"\S+ \S+ 22\n"),
+        (3, r"<Result '22', stop=answer, 1 code block>\n<Result '3901'.*ImageError\('gone\.png: no such file.*"),
+        (4, r"<think>I see blue.*\nran: /mnt/data.*\n answer \d+ tokens\n"),
+        (5, r"\['3901', '564'\]\nGeneratedEvent.*FinishedEvent.*"),
+        (6, r"<Thyme nano, \w+>\n3901\n\n"),
+    ],
+    ids=["first", "pictures", "settings", "many", "stream", "asynchronous", "sandbox"],
+)
+@pytest.mark.usefixtures("in_a_folder_with_a_scene")
+def test_the_snippets_of_the_document_run(index: int, pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of the embedded model are what it says today; a change of it may change them."""
+    exec(compile(SNIPPETS[index], f"docs/python.md, snippet {index}", "exec"), {"__name__": "__main__"})
+    assert re.fullmatch(pattern, capsys.readouterr().out, re.DOTALL)
+
+
+def test_every_snippet_is_run() -> None:
+    assert len(SNIPPETS) == 7
 
 
 def test_the_first_lines_are_ten() -> None:
-    first = PYTHON.findall(DOCUMENT)[0].strip().splitlines()
-    assert len(first) <= 10
+    assert len(SNIPPETS[0].strip().splitlines()) <= 10
 
 
 def test_the_names_are_there_and_importing_stays_light() -> None:

@@ -7,7 +7,6 @@ everything else (no such field, null, an empty text) a failure, which it repeats
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -18,12 +17,6 @@ REQUESTS = recorded("vlmevalkit")
 OPEN = REQUESTS["base_url_open_question"]
 FAILED = "Failed to obtain answer via API. "
 KEY = "a-key-of-thirty-two-characters-xx"
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serving_nano() as found:
-        yield found
 
 
 def read(response: httpx.Response) -> tuple[int, str]:
@@ -49,36 +42,37 @@ def streamed(text: str) -> str:
     return "".join(pieces).strip()
 
 
-@pytest.mark.parametrize(("case", "answer"), [
-    ("base_url_open_question", "22"), ("config_gpt4v", "22"), ("base_url_words", "3901"),
-])  # fmt: skip
-def test_the_model_answers_through_the_sandbox(url: str, case: str, answer: str) -> None:
+ANSWERS = {"base_url_open_question": "22", "config_gpt4v": "22", "base_url_words": "3901"}
+
+
+@pytest.mark.parametrize("case", sorted(ANSWERS))
+def test_the_model_answers_through_the_sandbox(nano_url: str, case: str) -> None:
     """The first two are pictures that the tool has encoded as JPEG, with labels that only a crop can show."""
-    assert read(REQUESTS[case].send(url)) == (0, answer)
+    assert read(REQUESTS[case].send(nano_url)) == (0, ANSWERS[case])
 
 
-@pytest.mark.parametrize("case", sorted(REQUESTS))
-def test_every_request_gets_a_reply_that_the_tool_takes(url: str, case: str) -> None:
+@pytest.mark.parametrize("case", sorted(REQUESTS.keys() - ANSWERS))
+def test_every_other_request_gets_a_reply_that_the_tool_takes(nano_url: str, case: str) -> None:
     """Also with fields that are not ours: ``detail``, ``n``, ``top_k``, ``top_p``, ``repetition_penalty``."""
-    code, answer = read(REQUESTS[case].send(url))
+    code, answer = read(REQUESTS[case].send(nano_url))
     assert code == 0
     assert answer not in {"", FAILED}
 
 
-def test_a_stream_says_the_same(url: str) -> None:
-    response = OPEN.changed(stream=True).send(url)
+def test_a_stream_says_the_same(nano_url: str) -> None:
+    response = OPEN.changed(stream=True).send(nano_url)
     assert response.headers["content-type"].startswith("text/event-stream")
     assert read(response) == (0, "22")
 
 
-def test_what_cannot_be_answered_is_a_failure_for_the_tool(url: str) -> None:
+def test_what_cannot_be_answered_is_a_failure_for_the_tool(nano_url: str) -> None:
     """Unknown model; a picture by its path, as with --local-media; a picture that is none."""
-    unknown = OPEN.changed(model="gpt-4o").send(url)
+    unknown = OPEN.changed(model="gpt-4o").send(nano_url)
     assert read(unknown) == (404, FAILED)
     assert "'gpt-4o'" in error_of(unknown)["message"]
     for image in ("file:///data/images/1.jpg", "data:image/jpeg;base64,AAAA"):
         content = [{"type": "image_url", "image_url": {"url": image}}, {"type": "text", "text": "What is it?"}]
-        refused = OPEN.changed(messages=[{"role": "user", "content": content}]).send(url)
+        refused = OPEN.changed(messages=[{"role": "user", "content": content}]).send(nano_url)
         assert read(refused) == (400, FAILED)
         assert error_of(refused)["param"] == "messages[0].content[0].image_url"
 
