@@ -146,20 +146,20 @@ async def test_too_long_at_work() -> None:
 
 
 async def test_streams_say_that_they_are_alive() -> None:
-    engine = ScriptedEngine([SLEEP.replace("9", "0.4"), ANSWER])
-    settings = {"keep_alive_s": 0.05, "max_concurrent": 1}
+    engine = ScriptedEngine([SLEEP.replace("9", "0.6"), ANSWER])
+    settings = {"keep_alive_s": 0.04, "max_concurrent": 1}
     async with open_sandbox(SandboxConfig()) as sandbox, served(engine, sandbox, **settings) as server:
         one, two = await asyncio.gather(*(server.chat("wait", stream=True) for _ in range(2)))
         for reply in (one, two):
             assert (
                 "".join(e["choices"][0]["delta"].get("content", "") for e in events_of(reply.text)[:-1]) == "forty two"
             )
-            assert reply.text.count(": keep-alive\n\n") >= 4  # while code runs
+            assert reply.text.count(": keep-alive\n\n") >= 3  # while code runs
             assert reply.headers["x-accel-buffering"] == "no"
             assert reply.headers["content-type"].startswith("text/event-stream")
             assert "content-length" not in reply.headers
         counts = sorted(reply.text.count(": keep-alive\n\n") for reply in (one, two))
-        assert counts[1] >= counts[0] + 4  # the other one also waited in line
+        assert counts[1] > counts[0] + 1  # the other one also waited in line
 
 
 async def test_drain_lets_requests_finish_and_takes_no_new_ones() -> None:
