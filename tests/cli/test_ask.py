@@ -98,7 +98,7 @@ def test_a_full_disk_does_not_cost_the_json(street: Path, crops: str, monkeypatc
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("thyme.cli.ask.write_trajectories", full)
+    monkeypatch.setattr("thyme.api.result.write_trajectories", full)
     result = run.invoke(app, ["ask", str(street), "What?", "--model", crops, "--json", "--save", str(street.parent)])
     assert result.exit_code == 2
     assert "No space left" in result.stderr

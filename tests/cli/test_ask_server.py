@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from command_helpers import thyme
 
+from thyme.api import AsyncThyme, Thyme
 from thyme.background import Background
 from thyme.config.serve import ServeConfig
 from thyme.engines.scripted import ScriptedEngine
-from thyme.errors import EngineError
+from thyme.errors import EngineError, ModelNotFoundError
 from thyme.sandbox import Sandbox
 from thyme.sandbox.server.serve import Address, listening, uvicorn_for
 from thyme.serve.app import create_app
@@ -96,3 +97,21 @@ def test_a_server_that_is_not_there_is_named() -> None:
     assert "http://127.0.0.1:9/v1 cannot be reached" in failed(
         ask("http://127.0.0.1:9/v1#signs", "--set", "engine.openai.retries=0"), 1
     )
+
+
+async def test_python_asks_it_the_same_way(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opened in a thread, asked from several tasks, closed without a warning."""
+    monkeypatch.setenv("THYME_API_KEY", KEY)
+    with Sandbox() as sandbox:
+        with Thyme(f"{url}#signs", sandbox=sandbox) as client:
+            assert client.ask(None, "What?").text == "The sign says KX 47."
+            many = client.ask_many([(None, "What?"), (None, "And what?")])
+            assert [result.trajectory.model for result in many] == ["signs", "signs"]
+        async with AsyncThyme(url, sandbox=sandbox) as other:
+            asked = await asyncio.gather(*(other.ask(None, "What?") for _ in range(3)))
+            assert {result.text for result in asked} == {"The sign says KX 47."}
+        with pytest.raises(ModelNotFoundError, match="no model 'gpt'"):
+            Thyme(f"{url}#gpt", sandbox=sandbox)
+        monkeypatch.setenv("THYME_API_KEY", "another-key-of-thirty-characters")
+        with pytest.raises(EngineError, match="THYME_API_KEY"):
+            Thyme(url, sandbox=sandbox)

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from thyme.agent.rollout import rollout_events
+from thyme.api.result import PAGE_FILE, TRAJECTORY_FILE, Result
 from thyme.cli import options
 from thyme.cli.models import NANO, open_runtime
 from thyme.config import EngineConfig, RolloutConfig, RunConfig, SandboxConfig
@@ -21,15 +22,10 @@ from thyme.errors import EngineError, UsageError
 from thyme.events import Event, FinishedEvent
 from thyme.images import MAX_PIXELS, load_image
 from thyme.prompts import PromptSet
-from thyme.store import write_trajectories
 from thyme.types import ImageRecord, Problem, Trajectory
-from thyme.view.html import render_page
 from thyme.view.terminal import TrajectoryPrinter
 
 app = typer.Typer(add_completion=False)
-
-TRAJECTORY_FILE = "trajectory.jsonl"
-PAGE_FILE = "page.html"
 
 
 @app.command()
@@ -175,10 +171,5 @@ def save_trajectory(folder: Path, trajectory: Trajectory) -> None:
     Raises:
         UsageError: The folder cannot be written.
     """
-    try:
-        write_trajectories(folder / TRAJECTORY_FILE, [trajectory])
-        page = render_page([trajectory], trajectory.problem.question)
-        (folder / PAGE_FILE).write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written ({error.strerror}); name another folder with --save") from error
+    Result(trajectory).save(folder)
     typer.echo(f"saved in {folder}: {TRAJECTORY_FILE}, images/, {PAGE_FILE}", err=True)
