@@ -307,6 +307,14 @@ def test_a_failing_engine_is_told(browser: Browser, scripted: Served) -> None:
     finished(page)
     assert page.locator(".made img").count() == 1
     assert "it could not go on" in page.locator(".steps > .error").last.inner_text()
+    assert page.locator(".state").inner_text().strip() == "failed"
+    page.reload()
+    finished(page)
+    before = page.url
+    page.click("[data-do=again]")
+    page.wait_for_url(lambda url: url != before)
+    finished(page)
+    assert page.locator("#picked li").count() == 1, "the image is asked about again, though the form was empty"
     page.close()
 
 

@@ -188,12 +188,13 @@ class Questions:
         view = LiveView(self._templates, Linked(f"{question.path}/images"))
         try:
             await self._follow_rollout(question, view)
-            question.state = "done"
-        except asyncio.CancelledError as error:
+            error = None if question.trajectory is None else question.trajectory.error
+            question.state, question.message = ("done", "") if error is None else ("failed", error.message)
+        except asyncio.CancelledError as cancelled:
             question.state = "stopped"
-            question.tell(view.broken_off(str(error) or STOPPED))
-        except (Refusal, ThymeError) as error:
-            self._failed(question, view, str(error))
+            question.tell(view.broken_off(str(cancelled) or STOPPED))
+        except (Refusal, ThymeError) as refused:
+            self._failed(question, view, str(refused))
         except Exception:
             logger.exception("question %s failed", question.id)
             self._failed(question, view, "something went wrong on the server; its log says what")

@@ -165,9 +165,9 @@
       history.pushState(null, "", reply.path);
       document.title = `${words.value.trim()} · thyme`;
       result.innerHTML = reply.html;
-      begin();
+      result.scrollIntoView({ block: "start", behavior: "instant" });
       result.querySelector("h2").focus({ preventScroll: true });
-      result.scrollIntoView({ block: "start" });
+      begin(true);
     } catch (error) {
       complain(error.message);
       submit.disabled = false;
@@ -187,12 +187,12 @@
 
   // --- following ---
 
-  const begin = () => {
+  const begin = (pinned) => {
     const section = document.getElementById("question");
     if (!section) return;
     submit.disabled = true;
     submit.textContent = "Ask";
-    stream = follow(section, () => {
+    stream = follow(section, pinned, () => {
       submit.disabled = false;
       recent();
     });
@@ -202,9 +202,12 @@
     const reply = await fetch("/ui/recent").catch(() => null);
     if (reply && reply.ok) document.getElementById("recent").innerHTML = await reply.text();
   };
-  const nearEnd = () => window.innerHeight + window.scrollY > document.documentElement.scrollHeight - 160;
+  // The window stays with the text that arrives (pinned) until the person scrolls away from it.
+  let pin = false;
+  for (const kind of ["wheel", "touchmove", "keydown"]) window.addEventListener(kind, () => { pin = false; }, { passive: true });
 
-  const follow = (section, whenOver) => {
+  const follow = (section, pinned, whenOver) => {
+    pin = pinned;
     const part = (name) => section.querySelector(name);
     const steps = part(".steps"), status = part("[role=status]"), clock = part(".clock"), alarm = part(".again");
     const rows = new Map();
@@ -271,6 +274,7 @@
       alarm.lastElementChild.textContent = label;
       alarm.hidden = false;
     };
+    const below = () => steps.getBoundingClientRect().bottom - window.innerHeight;
     const connect = () => {
       source = new EventSource(`${section.dataset.path}/events?after=${known}`);
       source.addEventListener("open", () => {
@@ -278,10 +282,11 @@
         status.textContent = state;
       });
       source.addEventListener("patches", (event) => {
-        const following = nearEnd();
+        const near = below();
+        pin ||= near > -48 && near < 96;
         known = Number(event.lastEventId);
         JSON.parse(event.data).forEach(apply);
-        if (following) window.scrollTo(0, document.documentElement.scrollHeight);
+        if (pin && below() > -24) window.scrollBy({ top: below() + 24, behavior: "instant" });
       });
       source.addEventListener("end", (event) => over(JSON.parse(event.data)));
       source.addEventListener("error", () => {
@@ -310,5 +315,5 @@
     connect();
     return { close: () => { source.close(); clearInterval(timer); } };
   };
-  begin();
+  begin(false);
 })();
