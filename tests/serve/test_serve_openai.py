@@ -19,9 +19,12 @@ from thyme.sandbox import open_sandbox
 
 TLS = httpx.create_ssl_context()
 
+CLUMSY = "from PIL import Image\nprint(Image.open(image_path).crop((5, 5, 999, 20)).size)"
+
 SCRIPTS = {
     "look": [ANSWER],
     "compute": [CODE, "It is 42.</think>\n<answer>42</answer>"],
+    "clumsy": [f"<think><code>\n{CLUMSY}\n</code>", "<code>1 / 0</code>", "</think><answer>1</answer>"],
     "plain": ["no tags at all"],
     "loop": [CODE] * 9,
     "empty": ["<think></think><answer></answer>"],
@@ -119,6 +122,16 @@ async def test_model_without_tags(server: Served) -> None:
 
 async def test_empty_answer_is_a_string(server: Served) -> None:
     assert (await ask(server, "empty")).choices[0].message.content == ""
+
+
+async def test_code_is_counted(server: Served) -> None:
+    """One block is repaired (a box beyond the picture), one fails; both are rounds."""
+    names = ('thyme_code_blocks_total{outcome="ok"}', 'thyme_code_blocks_total{outcome="failed"}',
+             "thyme_code_blocks_repaired_total", "thyme_rounds_total")  # fmt: skip
+    before = [await server.metric(name) for name in names]
+    await ask(server, "clumsy")
+    after = [await server.metric(name) for name in names]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [1, 1, 1, 2]
 
 
 async def test_bounds_end_with_length(server: Served) -> None:

@@ -74,11 +74,9 @@ async def test_no_image_and_several(server: Served) -> None:
 
 
 async def test_twenty_megabytes(server: Served) -> None:
-    noise = Image.effect_noise((4600, 4600), 80)
-    buffer = io.BytesIO()
-    noise.save(buffer, "PNG", compress_level=0)
-    assert len(buffer.getvalue()) > 20 << 20
-    reply = await server.chat(user(image(data_url(buffer.getvalue())), "What?"))
+    data = encoded("BMP", (2700, 2700))
+    assert len(data) > 20 << 20
+    reply = await server.chat(user(image(data_url(data)), "What?"))
     assert reply.status_code == 200, reply.text[:300]
 
 
@@ -253,10 +251,20 @@ async def test_a_bug_of_ours_is_a_500_that_says_nothing_more(caplog: pytest.LogC
 
 async def test_failures_are_told_to_client_and_operator(caplog: pytest.LogCaptureFixture) -> None:
     async with served(ScriptedEngine([EngineError("the model server is gone")])) as server:
-        reply = await server.chat("What?")
+        headers = {"x-request-id": "mine-7"}
+        body = {"messages": user("What?")}
+        reply = await server.client.post("/v1/chat/completions", json=body, headers=headers)
         assert (reply.status_code, error_of(reply)["code"]) == (502, "engine_failed")
+        assert "request mine-7 (chatcmpl-" in caplog.text
         assert "the engine failed: the model server is gone" in caplog.text
         assert await server.metric('thyme_requests_total{outcome="error"}') == 1
+
+
+async def test_half_a_character_is_no_failure() -> None:
+    """A server behind the engine may send half of a surrogate pair, which is no UTF-8."""
+    async with served(ScriptedEngine(["<answer>a\ud83d</answer>"])) as server:
+        assert (await server.chat("What?")).json()["choices"][0]["message"]["content"] == "a\ud83d"
+        assert "\\ud83d" in (await server.chat("What?", stream=True)).text
 
 
 async def test_a_server_for_pictures_only() -> None:

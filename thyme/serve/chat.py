@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from contextlib import aclosing
 
 from fastapi import Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
 from thyme.events import Event, FinishedEvent
@@ -95,8 +96,8 @@ class Chat:
         reader, trajectory = await unless_gone(request.receive, self._finished(job))
         if (refusal := failure(trajectory)) is not None:
             raise refusal
-        body = await asyncio.to_thread(completion, job, reader, trajectory)
-        return JSONResponse(body)
+        body = await asyncio.to_thread(lambda: json.dumps(completion(job, reader, trajectory)))
+        return Response(body, media_type="application/json")
 
     async def _finished(self, job: Job) -> tuple[AnswerReader, Trajectory]:
         reader = AnswerReader(job.request.stops)

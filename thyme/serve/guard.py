@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from thyme.sandbox.server.guard import LOOPBACK, host_of
 from thyme.serve.refusal import Refusal
-from thyme.serve.runtime import AgentRuntime
+from thyme.serve.runtime import AgentRuntime, request_id
 
 REQUEST_ID = "x-request-id"
 
@@ -42,6 +42,7 @@ class Guard:
         headers = Headers(scope=scope)
         given = headers.get(REQUEST_ID, "")
         name = given if _ID.fullmatch(given) else uuid.uuid4().hex
+        request_id.set(name)
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":

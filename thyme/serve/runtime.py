@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from contextvars import ContextVar
 
 from thyme.agent.rollout import rollout_events
 from thyme.config.rollout import RolloutConfig
@@ -23,6 +24,9 @@ from thyme.types import Problem, Trajectory
 log = logging.getLogger(__name__)
 
 _RETRY_AFTER_S = 2.0
+
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+"""What `x-request-id` says of the request that is being answered; set by `thyme.serve.guard`."""
 
 _Inbox = asyncio.Queue[Event | None]
 
@@ -195,7 +199,8 @@ def _outcome(trajectory: Trajectory) -> str:
     """What the metric calls a rollout that came to its end; a failure is also told to whoever runs the server."""
     if trajectory.error is None:
         return "ok"
-    log.warning("request %s: the %s failed: %s", trajectory.id, trajectory.error.where, trajectory.error.message)
+    error = trajectory.error
+    log.warning("request %s (%s): the %s failed: %s", request_id.get(), trajectory.id, error.where, error.message)
     return "error"
 
 

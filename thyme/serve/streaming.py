@@ -17,6 +17,7 @@ from thyme.serve.answer import AnswerReader, Delta
 from thyme.serve.completion import Job, failure, finish_reason, side_field, usage
 from thyme.serve.metrics import Metrics
 from thyme.serve.refusal import Refusal
+from thyme.serve.runtime import request_id
 from thyme.serve.waiting import ClientGoneError, unless_gone
 from thyme.types import Trajectory
 
@@ -64,7 +65,7 @@ class EventStream(Response):
             self._metrics.refused.labels(refusal.code).inc()
             yield _data(refusal.body())
         except Exception:
-            log.exception("request %s failed", self._job.id)
+            log.exception("request %s (%s) failed", request_id.get(), self._job.id)
             yield _data(internal_error().body())
         yield "data: [DONE]\n\n"
 
@@ -99,11 +100,14 @@ class EventStream(Response):
         return {"reasoning_content": delta.text} if self._job.reasoning else None
 
     async def _end(self, trajectory: Trajectory) -> AsyncGenerator[str, None]:
-        side = await asyncio.to_thread(side_field, self._job, trajectory)
-        yield self._chunk({}, finish_reason(trajectory.stop), side)
+        yield await asyncio.to_thread(self._last, trajectory)
         if self._wants_usage:
             head = self._job.head("chat.completion.chunk")
             yield _data({**head, "choices": [], "usage": usage(trajectory)})
+
+    def _last(self, trajectory: Trajectory) -> str:
+        """The chunk that ends the answer; with pictures it takes a while to write."""
+        return self._chunk({}, finish_reason(trajectory.stop), side_field(self._job, trajectory))
 
     @property
     def _wants_usage(self) -> bool:
@@ -122,4 +126,4 @@ def internal_error() -> Refusal:
 
 
 def _data(body: dict[str, Any]) -> str:
-    return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
+    return f"data: {json.dumps(body)}\n\n"
