@@ -102,11 +102,18 @@ async def test_a_first_span_asks_for_a_new_message() -> None:
     assert not {"continue_final_message", "add_generation_prompt"} & fake.last.keys()
 
 
+async def test_a_greedy_span_needs_no_seed() -> None:
+    fake = Fake()
+    async with engine_over(fake) as engine:
+        await collect(engine, request(engine, seed=1))
+    assert "seed" not in fake.last
+
+
 async def test_settings_add_fields_and_take_them_out() -> None:
     fake = Fake()
     extra = {"seed": None, "repetition_penalty": 1.1, "priority": 2}
     async with engine_over(fake, openai={"extra": extra}) as engine:
-        await collect(engine, request(engine, seed=1))
+        await collect(engine, request(engine, seed=1, temperature=1.0))
     assert "seed" not in fake.last
     assert (fake.last["repetition_penalty"], fake.last["priority"]) == (1.1, 2)
 

@@ -282,7 +282,7 @@ class OpenAIEngine:
             limit = min(limit, self._room(len(self._check.ids(request))))
         elif (context := self._info.capabilities.max_context) is not None:
             limit = min(limit, max(1, context - 1))
-        seed = {} if request.seed is None else {"seed": request.seed}
+        seed = {"seed": request.seed} if request.seed is not None and request.temperature > 0 else {}
         return {
             "model": self._server.model,
             "messages": messages,

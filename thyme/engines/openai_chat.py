@@ -55,7 +55,6 @@ class Answer:
         self._deltas, self._temperature, self._stops = deltas, temperature, stops
         self._rest = ""
         self._end: ChunkStop | None = None
-        self._unequal = False
 
     async def aclose(self) -> None:
         """Let the server stop."""
