@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from contextlib import aclosing
 
 from fastapi import Request
@@ -15,7 +14,7 @@ from thyme.events import Event, FinishedEvent
 from thyme.sandbox.server.bodies import read_body
 from thyme.sandbox.server.refusal import Refusal as BodyRefusal
 from thyme.serve.answer import AnswerReader
-from thyme.serve.completion import Job, chosen_seed, completion, failure, rollout_config
+from thyme.serve.completion import Job, as_json, chosen_seed, completion, failure, rollout_config
 from thyme.serve.conversation import Asked, read_conversation
 from thyme.serve.pictures import read_images
 from thyme.serve.protocol import ChatRequest, read_request
@@ -96,7 +95,7 @@ class Chat:
         reader, trajectory = await unless_gone(request.receive, self._finished(job))
         if (refusal := failure(trajectory)) is not None:
             raise refusal
-        body = await asyncio.to_thread(lambda: json.dumps(completion(job, reader, trajectory)))
+        body = await asyncio.to_thread(lambda: as_json(completion(job, reader, trajectory)))
         return Response(body, media_type="application/json")
 
     async def _finished(self, job: Job) -> tuple[AnswerReader, Trajectory]:
@@ -118,7 +117,7 @@ class Chat:
         if isinstance(first, FinishedEvent) and (refusal := failure(first.trajectory)) is not None:
             await following.aclose()
             raise refusal
-        return EventStream(job, first, following, self._runtime.metrics)
+        return EventStream(job, first, following, self._runtime.metrics, self._config.keep_alive_s)
 
 
 async def _discard_rest(request: Request) -> None:

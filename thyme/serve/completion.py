@@ -126,6 +126,11 @@ def completion(job: Job, reader: AnswerReader, trajectory: Trajectory) -> dict[s
     return body | side_field(job, trajectory)
 
 
+def as_json(body: dict[str, Any]) -> str:
+    """A body as it is sent: in ASCII, so that half of a surrogate pair, which a server may send us, is no failure."""
+    return json.dumps(body, separators=(",", ":"))
+
+
 def side_field(job: Job, trajectory: Trajectory) -> dict[str, Any]:
     """``thyme``: why it ended and how, and the record if it is wanted; nothing where the request did not say ``thyme``.
 

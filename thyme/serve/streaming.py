@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from thyme.events import Event, FinishedEvent
 from thyme.serve.answer import AnswerReader, Delta
-from thyme.serve.completion import Job, failure, finish_reason, side_field, usage
+from thyme.serve.completion import Job, as_json, failure, finish_reason, side_field, usage
 from thyme.serve.metrics import Metrics
 from thyme.serve.refusal import Refusal
 from thyme.serve.runtime import request_id
@@ -35,11 +35,12 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, job: Job, first: Event | None, rest: Events, metrics: Metrics) -> None:
-        """Tell `first`, then `rest`."""
+    def __init__(self, job: Job, first: Event | None, rest: Events, metrics: Metrics, keep_alive_s: float) -> None:
+        """Tell `first`, then `rest`, and a comment wherever so many seconds would pass without a word."""
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
         self._job, self._first, self._rest, self._metrics = job, first, rest, metrics
+        self._keep_alive_s = keep_alive_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
@@ -72,15 +73,15 @@ class EventStream(Response):
     async def _chunks(self) -> AsyncGenerator[str, None]:
         reader = AnswerReader(self._job.request.stops)
         yield self._chunk({"role": "assistant", "content": ""})
+        spoken = time.monotonic()
         async with aclosing(self._all()) as events:
             async for event in events:
-                if event is None:
-                    yield ": keep-alive\n\n"
-                    continue
-                last = isinstance(event, FinishedEvent)
-                for delta in reader.close() if last else reader.feed(event):
-                    if (fields := self._fields(delta)) is not None:
-                        yield self._chunk(fields)
+                chunks = [] if event is None else self._told(reader, event)
+                if not chunks and (event is None or time.monotonic() - spoken >= self._keep_alive_s):
+                    chunks = [": keep-alive\n\n"]  # the model writes what the client did not ask to see
+                for chunk in chunks:
+                    yield chunk
+                    spoken = time.monotonic()
                 if isinstance(event, FinishedEvent):
                     trajectory = event.trajectory
         if (refusal := failure(trajectory)) is not None:
@@ -88,6 +89,11 @@ class EventStream(Response):
         async with aclosing(self._end(trajectory)) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    def _told(self, reader: AnswerReader, event: Event) -> list[str]:
+        """What the client is told of an event."""
+        deltas = reader.close() if isinstance(event, FinishedEvent) else reader.feed(event)
+        return [self._chunk(fields) for delta in deltas if (fields := self._fields(delta)) is not None]
 
     async def _all(self) -> Events:
         yield self._first
@@ -126,4 +132,4 @@ def internal_error() -> Refusal:
 
 
 def _data(body: dict[str, Any]) -> str:
-    return f"data: {json.dumps(body)}\n\n"
+    return f"data: {as_json(body)}\n\n"
