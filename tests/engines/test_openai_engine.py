@@ -14,14 +14,16 @@ from engine_helpers import picture
 from openai_server import CUT, HANG, Fake, error, images, serving
 from PIL import Image
 
-from thyme.config import EngineConfig, OpenAIConfig
+from thyme.agent.rollout import rollout
+from thyme.config import EngineConfig, OpenAIConfig, RolloutConfig
 from thyme.engines import open_engine
 from thyme.engines.base import Chunk, Engine, Request
 from thyme.engines.openai import OpenAIEngine
 from thyme.errors import ContextFullError, EngineError, UsageError
 from thyme.families import Family, load_family
 from thyme.nano import checkpoint_path
-from thyme.types import Execution, Generated, Observation
+from thyme.sandbox import open_sandbox
+from thyme.types import Execution, Generated, Observation, Problem, StopReason
 
 IMAGE, CROP = picture(0, 50, 40), picture(1, 30, 20)
 NANO = str(checkpoint_path("final"))
@@ -226,6 +228,43 @@ async def test_release_forgets_the_images() -> None:
         await engine.release("t")
         await engine.release("unknown")
         assert not engine._shown
+
+
+# --- whole rollouts ---------------------------------------------------------------------------------------------------
+
+CODE = "\nImage.open(image_path).crop((0, 0, 9, 9)).save('a.png')\nprint('a.png')\n"
+
+
+async def test_a_rollout_samples_text_and_code_at_their_own_temperatures() -> None:
+    fake = Fake([f"<think>I zoom in.<code>{CODE}</code>", "Red.</think><answer>red</answer>"])
+    problem = Problem(id="p", question="Which colour?", images=(IMAGE,))
+    config = RolloutConfig(text_temperature=1.0, code_temperature=0.0)
+    async with engine_over(fake) as engine, open_sandbox() as sandbox:
+        made = await rollout(problem, engine, sandbox, config)
+        assert not engine._shown
+    assert made.stop == StopReason.ANSWER
+    text, code, observation, answer = made.segments
+    assert (text.text, code.kind, answer.text) == ("<think>I zoom in.<code>\n", "code", fake.script[1])  # an overhang
+    assert f"{text.text}{code.text}" == fake.script[0]
+    assert isinstance(observation, Observation)
+    assert [image.size for image in observation.execution.images] == [(9, 9)]
+    asked = [(body["temperature"], body["stop"]) for body in fake.requests]
+    assert asked == [(1.0, ["<code>", "</answer>"]), (0.0, ["</code>"]), (1.0, ["<code>", "</answer>"])]
+    assert all(segment.logprobs for segment in made.generated)
+
+
+async def test_a_loop_is_cut_short_at_the_server_too() -> None:
+    fake = Fake(["<think>" + "again and again, " * 2000], delay_s=0.0005)
+    async with engine_over(fake) as engine, open_sandbox() as sandbox:
+        limits = {"max_tokens": 9000, "max_round_tokens": 9000}
+        made = await rollout(Problem(id="p", question="?"), engine, sandbox, RolloutConfig(**limits))
+        assert made.stop == StopReason.REPETITION
+        for _ in range(200):
+            if not fake.running:
+                break
+            await asyncio.sleep(0.02)
+        assert fake.running == 0
+    assert fake.written < 4000
 
 
 # --- blocked strings --------------------------------------------------------------------------------------------------

@@ -78,6 +78,26 @@ def test_servers_that_cannot_continue_a_message_with_an_image_are_asked_in_turns
     assert why in engine.facts.why_chat
 
 
+def test_a_server_without_logprobs_still_continues() -> None:
+    engine = opened(Fake(refuses=["top_logprobs"]))
+    assert (engine.info.capabilities.style, engine.facts.token_ids, engine.facts.logprobs) == ("continue", True, "none")
+    assert not engine.info.capabilities.token_ids  # without tokenizer nobody knows what a token carries
+
+
+def test_a_server_that_breaks_over_a_begun_answer_is_asked_in_turns() -> None:
+    fake = Fake()
+
+    def tokenize(said: str) -> list[str]:
+        if fake.last["messages"][-1]["role"] == "assistant":
+            raise ValueError
+        return [said]
+
+    fake.tokenize = tokenize
+    engine = opened(fake)
+    assert engine.info.capabilities.style == "chat"
+    assert "status 500" in engine.facts.why_chat
+
+
 def test_a_style_that_is_set_is_not_asked_for() -> None:
     fake = Fake()
     assert facts(fake, style="chat").style == "chat"

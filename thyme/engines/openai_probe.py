@@ -14,7 +14,6 @@ from thyme.config.openai import OpenAIConfig
 from thyme.engines.base import Capabilities
 from thyme.engines.openai_client import CHAT, Passing, check, http_options, pause_s, transport_error
 from thyme.engines.openai_errors import (
-    ImageRefusedError,
     NoVisionError,
     RefusedFieldError,
     Server,
@@ -163,11 +162,11 @@ class _Probe:
             self._settle("chat", "engine.openai.style is set so")
             return
         try:
-            self._first, tokens = self._ask(_started(image=self.facts.images), **IN_PLACE, **_ASKING)
+            self._first, tokens = self._go_on()
             if wanted == "auto" and (reason := self._not_in_place(tokens)):
                 self._settle("chat", reason)
                 return
-        except (RefusedFieldError, ImageRefusedError, NoVisionError) as error:
+        except EngineError as error:  # the plain question was answered, so it is this one that the server cannot take
             if wanted == "continue":
                 raise EngineError(
                     f"{self.server} cannot continue a message with an image; set engine.openai.style to chat ({error})"
@@ -216,6 +215,16 @@ class _Probe:
         self.facts = replace(self.facts, streaming=bool(deltas), names_stop=named)
 
     # --- parts --------------------------------------------------------------------------------------------------------
+
+    def _go_on(self) -> tuple[Delta, int]:
+        """The first token behind a begun answer, with ids and log-probs if they are to be had, and tokens read."""
+        begun = _started(image=self.facts.images)
+        try:
+            return self._ask(begun, **IN_PLACE, **_ASKING)
+        except RefusedFieldError as error:
+            if "logprobs" not in str(error):
+                raise
+            return self._ask(begun, **IN_PLACE, **WITH_IDS)
 
     def _settle(self, style: Literal["continue", "chat"], why_chat: str = "") -> None:
         self.facts = replace(self.facts, style=style, why_chat=why_chat)
