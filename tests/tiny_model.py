@@ -114,7 +114,8 @@ def _text_config(family: str, tokenizer: Any, layers: int, hidden: int, context:
             "rope_type": "default",
             "mrope_section": [head // 2 - 2 * third, third, third],
             "rope_theta": 1e4,
-        },
+        }
+        | ({"mrope_interleaved": True} if family == "qwen3_vl" else {}),  # vLLM reads it, transformers knows
         "bos_token_id": None,
         "eos_token_id": tokenizer.convert_tokens_to_ids("<|im_end|>"),
         "pad_token_id": tokenizer.convert_tokens_to_ids("<|endoftext|>"),

@@ -115,6 +115,7 @@ def _arguments(found: LocalCheckpoint, config: EngineConfig, *, cpu: bool) -> di
         "enable_prefix_caching": True,
         "limit_mm_per_prompt": {"image": own.max_images, "video": 0},
         "mm_processor_kwargs": {"size": {"shortest_edge": family.min_pixels, "longest_edge": family.max_pixels}},
+        "mm_device_do_normalize": False,  # it would take other values where the checkpoint leaves them to the processor
         "logprobs_mode": "raw_logprobs",
         "logits_processors": ["thyme.engines.vllm_worker:SpanMask"],
         "worker_extension_cls": "thyme.engines.vllm_worker.WorkerExtension",
