@@ -19,6 +19,7 @@ def make_small(nano: Path, folder: Path) -> Path:
     """
     import torch
     from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig
+    from transformers.utils import logging
 
     settings = json.loads((nano / "config.json").read_text(encoding="utf-8"))
     settings["text_config"] |= {
@@ -45,6 +46,7 @@ def make_small(nano: Path, folder: Path) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model: Any = AutoModelForImageTextToText.from_config(Qwen2_5_VLConfig(**settings), dtype=torch.float32)
+    logging.disable_progress_bar()
     model.save_pretrained(folder)
     for name in _COPIED:
         shutil.copy(nano / name, folder / name)

@@ -2,7 +2,8 @@
 
 A step of a few tokens costs mostly what is called around the matrix products: masks that nobody needs, norms and
 rotations in many small operations. Here they take one operation where one will do. The modules are the model's own and
-are looked up anew each time, so adapters and trained weights count at once.
+are looked up anew each time, so adapters and trained weights count at once. Hooks on the language model or a layer as a
+whole are not run: sharded weights (FSDP, ZeRO-3) have to be gathered before.
 
 Shapes: T tokens of a step, A attention heads, H key-value heads, D their size, E width of the model.
 """
