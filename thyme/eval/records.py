@@ -34,6 +34,8 @@ class Entry:
     """``right``, ``wrong``, ``failed`` or ``unscored``."""
     rounds: int
     """Code blocks that ran."""
+    tools: bool
+    """False: code was blocked."""
     text: str
     """All that a search looks at, in lower case."""
 
@@ -53,6 +55,7 @@ class Entry:
             trajectory.stop.value,
             words.verdict(trajectory.stop, score_trajectory(trajectory)) or UNSCORED,
             len(trajectory.observations),
+            trajectory.sampling.tools,
             "\n".join((trajectory.id, problem.question, problem.kind, written)).lower(),
         )
 
