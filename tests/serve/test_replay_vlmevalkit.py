@@ -6,12 +6,15 @@ everything else (no such field, null, an empty text) a failure, which it repeats
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import httpx
 import pytest
-from agent_serving import error_of
+from agent_serving import error_of, served
 from replayed import recorded, serving_nano
+
+from thyme.engines.scripted import ScriptedEngine
 
 REQUESTS = recorded("vlmevalkit")
 OPEN = REQUESTS["base_url_open_question"]
@@ -63,6 +66,16 @@ def test_a_stream_says_the_same(nano_url: str) -> None:
     response = OPEN.changed(stream=True).send(nano_url)
     assert response.headers["content-type"].startswith("text/event-stream")
     assert read(response) == (0, "22")
+
+
+async def test_comments_that_keep_a_stream_alive_are_passed_over() -> None:
+    """They come while the model writes what is not sent, its thoughts, too."""
+    thought = " ".join(map(str, range(60)))
+    engine = ScriptedEngine([f"<think>{thought}</think>\n<answer>42</answer>"], delay_s=0.01, name="nano")
+    async with served(engine, keep_alive_s=0.05) as server:
+        response = await asyncio.to_thread(REQUESTS["base_url_stream_sampled"].send, server.url)
+    assert "\n: " in response.text
+    assert read(response) == (0, "42")
 
 
 def test_what_cannot_be_answered_is_a_failure_for_the_tool(nano_url: str) -> None:

@@ -76,10 +76,10 @@ class EventStream(Response):
         spoken = time.monotonic()
         async with aclosing(self._all()) as events:
             async for event in events:
-                chunks = [] if event is None else self._told(reader, event)
-                if not chunks and (event is None or time.monotonic() - spoken >= self._keep_alive_s):
-                    chunks = [": keep-alive\n\n"]  # the model writes what the client did not ask to see
-                for chunk in chunks:
+                told = [] if event is None else self._told(reader, event)
+                if not told and (event is None or time.monotonic() - spoken >= self._keep_alive_s):
+                    told = [": keep-alive\n\n"]  # the model writes what the client did not ask to see
+                for chunk in told:
                     yield chunk
                     spoken = time.monotonic()
                 if isinstance(event, FinishedEvent):
