@@ -119,7 +119,7 @@ async def test_closing_a_span_early_or_releasing_the_rest_stops_the_server() -> 
 
 
 async def gone(fake: Fake) -> None:
-    for _ in range(200):
+    for _ in range(500):
         if not fake.running:
             return
         await asyncio.sleep(0.02)

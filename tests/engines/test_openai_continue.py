@@ -192,7 +192,7 @@ async def test_closing_the_iterator_stops_the_server() -> None:
         async for _ in spans:
             break
         await spans.aclose()  # type: ignore[attr-defined]  # an async generator
-        for _ in range(200):
+        for _ in range(500):
             if not fake.running:
                 break
             await asyncio.sleep(0.02)
@@ -201,7 +201,7 @@ async def test_closing_the_iterator_stops_the_server() -> None:
 
 
 async def test_no_more_requests_at_once_than_allowed() -> None:
-    fake = Fake(["word" * 5], delay_s=0.005)
+    fake = Fake(["word" * 5], delay_s=0.02)
     async with engine_over(fake, openai={"max_concurrent": 3}) as engine:
         await asyncio.gather(*(collect(engine, request(engine, seed=n)) for n in range(12)))
     assert len(fake.requests) == 12
@@ -259,7 +259,7 @@ async def test_a_loop_is_cut_short_at_the_server_too() -> None:
         limits = {"max_tokens": 9000, "max_round_tokens": 9000}
         made = await rollout(Problem(id="p", question="?"), engine, sandbox, RolloutConfig(**limits))
         assert made.stop == StopReason.REPETITION
-        for _ in range(200):
+        for _ in range(500):
             if not fake.running:
                 break
             await asyncio.sleep(0.02)
@@ -333,11 +333,13 @@ async def test_nothing_is_tried_again_after_a_token_came() -> None:
 @pytest.mark.parametrize("tokens", [[HANG], ["word", HANG]])
 async def test_a_server_that_falls_silent_is_given_up(tokens: list[str], keep_alive: bool) -> None:
     fake = Fake(["word"], keep_alive=keep_alive)
-    limits = {"first_token_timeout_s": 0.3, "token_timeout_s": 0.3, "retries": 0}
-    async with engine_over(fake, openai=limits) as engine:
+    limits = OpenAIConfig(first_token_timeout_s=0.3, token_timeout_s=0.3, retries=0)
+    async with engine_over(fake) as engine:
         fake.tokenize = lambda said: tokens
+        hasty = OpenAIEngine(engine._server, engine.facts, EngineConfig(openai=limits))
         with pytest.raises(EngineError, match=r"sent no token for 0.3 s; raise .*timeout_s"):
-            await collect(engine, request(engine))
+            await collect(hasty, request(hasty))
+        await hasty.aclose()
         fake.tokenize = lambda said: ["word"]
         assert text(await collect(engine, request(engine))) == "word"
 

@@ -110,6 +110,8 @@ class Client:
         """
         self.server = server
         self._config, self._streaming = config, streaming
+        longest = max(config.first_token_timeout_s, config.token_timeout_s)  # `_Patience` tells the two apart
+        self._timeout = httpx.Timeout(longest, connect=config.connect_timeout_s, pool=None)
         self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[httpx.AsyncClient, asyncio.Semaphore]]
         self._lanes = WeakKeyDictionary()
 
@@ -155,7 +157,7 @@ class Client:
         """One try."""
         sent = {**body, "stream": True} if self._streaming else dict(body)
         try:
-            async with http.stream("POST", CHAT, json=sent) as response:
+            async with http.stream("POST", CHAT, json=sent, timeout=self._timeout) as response:
                 if not response.is_success or "event-stream" not in response.headers.get("content-type", ""):
                     await response.aread()
                     check(self.server, response)
