@@ -135,3 +135,13 @@ def test_images_are_linked_not_inlined() -> None:
     made = trajectory.observations[0].execution.images[0]
     assert f'href="/images/{made.id}"' in html
     assert "data:" not in html
+
+
+@pytest.mark.parametrize(("written", "told"), [("</code>", False), ("", True)])
+def test_a_block_that_was_stopped_is_not_said_not_to_have_run(written: str, told: bool) -> None:
+    view = LiveView(TEMPLATES, PICTURES)
+    patches = view.feed(GeneratedEvent("text", f"<code>x = 1{written}")) + view.broken_off("you stopped it")
+    rows = followed(patches)
+    assert ("did not run" in rows[0]) == told
+    assert "you stopped it" in rows[1]
+    assert patches[-1].text == "stopped"

@@ -45,6 +45,8 @@ class _Block:
     """Whole lines that were sent."""
     tail: int = 0
     """Characters of the line after them that were sent."""
+    closed: bool = False
+    """Whether it is complete, and runs."""
     over: bool = False
     """Whether its row was sent for good."""
 
@@ -85,7 +87,9 @@ class LiveView:
 
     def broken_off(self, reason: str) -> list[Patch]:
         """It ends without a trajectory: whoever asked stopped it, or the server could not go on."""
-        patches = [*self._written(self._reader.flush()), *self._ended_block(None)]
+        patches = self._written(self._reader.flush())
+        if self._block is not None and not self._block.closed:  # else nobody can say how far it ran
+            patches += self._ended_block(None)
         return _merged([*patches, self._row(self._new_key(), self._parts.stopped(reason)), *self._says("stopped")])
 
     # --- what the model writes ----------------------------------------------------------------------------------------
@@ -155,6 +159,7 @@ class LiveView:
     def _closed(self) -> list[Patch]:
         block = self._block
         assert block is not None
+        block.closed = True
         run = Run(block.number, highlight(extract_code(block.text)), running=True)
         return [self._row(block.key, self._parts.run(run)), *self._says(f"running code block {block.number}")]
 
