@@ -47,7 +47,9 @@ CODE = (
 CROPS = [f"<think>I look.\n<code>\n```python\n{CODE}\n```\n</code>", "Seen.</think>\n<answer>KX 47</answer>"]
 SAYS = ["<think>Easy.</think>\n<answer>4</answer>"]
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SNIPPETS = PYTHON.findall((Path(__file__).parents[1] / "docs" / "python.md").read_text(encoding="utf-8"))
+ROOT = Path(__file__).parents[1]
+SNIPPETS = PYTHON.findall((ROOT / "docs" / "python.md").read_text(encoding="utf-8"))
+README = PYTHON.findall((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,9 @@ class Fake:
 def in_a_folder_with_a_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from thyme.nano.world import problem
 
-    problem("test", 7, 0, "zoom").images[0].image.save(tmp_path / "scene.png")
+    (tmp_path / "scenes").mkdir()
+    for name in ("scene.png", "scenes/nano-test-7-zoom-0.png"):  # as `thyme nano problems scenes` calls it
+        problem("test", 7, 0, "zoom").images[0].image.save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
 
 
@@ -119,6 +123,13 @@ def test_the_snippets_of_the_document_run(index: int, pattern: str, capsys: pyte
     """Those of the embedded model are what it says today; a change of it may change them."""
     exec(compile(SNIPPETS[index], f"docs/python.md, snippet {index}", "exec"), {"__name__": "__main__"})
     assert re.fullmatch(pattern, capsys.readouterr().out, re.DOTALL)
+
+
+@pytest.mark.usefixtures("in_a_folder_with_a_scene")
+def test_what_the_readme_asks_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    for text in (text for text in README if "from thyme import" in text):
+        exec(compile(text, "README.md", "exec"), {"__name__": "__main__"})
+        assert "22" in capsys.readouterr().out
 
 
 def test_every_snippet_is_run() -> None:
