@@ -261,8 +261,6 @@ async def test_bfloat16_checkpoint_runs_in_float32_on_a_cpu(tmp_path: Path, tiny
 
 
 def test_open_engine_says_what_is_wrong(tmp_path: Path, tiny_qwen2_5_vl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="HTTP engines are not part of this version"):
-        open_engine("http://localhost:8000/v1#model")
     with pytest.raises(ModelNotFoundError, match="no such folder"):
         open_engine(str(tmp_path / "nowhere"))
     if not torch.cuda.is_available():
