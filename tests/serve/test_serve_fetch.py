@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import itertools
+import socketserver
+import threading
+from collections.abc import Iterator
 
 import pytest
 from agent_serving import ANSWER, encoded, error_of, served, user
@@ -26,26 +28,32 @@ REPLIES = {
 }
 
 
-@contextlib.asynccontextmanager
-async def web() -> AsyncIterator[tuple[str, list[str]]]:
-    """A web server of a few lines: its address, and the heads of the requests that it got."""
+@contextlib.contextmanager
+def web() -> Iterator[tuple[str, list[str]]]:
+    """A web server in threads: its address, and the heads of the requests that it got."""
     heads: list[str] = []
-    over, tasks = asyncio.Event(), set[asyncio.Task[None]]()
+    over = threading.Event()
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.current_task())
-        heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
-        writer.write(REPLIES[heads[-1].split()[1]])
-        if heads[-1].startswith("GET /slow"):
-            await over.wait()
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
+    class Answer(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            head = "".join(line.decode() for line in itertools.takewhile(b"\r\n".__ne__, self.rfile))
+            if not head:
+                return  # the client has given up already
+            heads.append(head)
+            if head.startswith("GET /slow"):
+                over.wait(20)
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(REPLIES[head.split()[1]])
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", heads
-        over.set()
-        await asyncio.gather(*tasks)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}", heads
+        finally:
+            over.set()
+            server.shutdown()
+            thread.join()
 
 
 def config(*hosts: str, fetch_s: float = 20.0) -> ServeConfig:
@@ -54,14 +62,15 @@ def config(*hosts: str, fetch_s: float = 20.0) -> ServeConfig:
 
 async def test_picture_of_a_listed_host_is_answered() -> None:
     settings = {"allow_http_images": True, "image_hosts": ["127.0.0.1"]}
-    async with web() as (address, heads), served(ScriptedEngine([ANSWER]), **settings) as server:
-        part = {"type": "image_url", "image_url": {"url": f"http://{address}/a.png"}}
-        reply = await server.chat(user(part, "What?"), thyme={"trajectory": True})
-        assert reply.json()["thyme"]["trajectory"]["problem"]["images"][0]["width"] == 40
-        assert f"host: {address}\r\n" in heads[0].lower()
-        part["image_url"]["url"] = f"http://{address}/page"
-        refused = await server.chat(user(part, "What?"))
-        assert (refused.status_code, error_of(refused)["code"]) == (400, "invalid_image")
+    with web() as (address, heads):
+        async with served(ScriptedEngine([ANSWER]), **settings) as server:
+            part = {"type": "image_url", "image_url": {"url": f"http://{address}/a.png"}}
+            reply = await server.chat(user(part, "What?"), thyme={"trajectory": True})
+            assert reply.json()["thyme"]["trajectory"]["problem"]["images"][0]["width"] == 40
+            assert f"host: {address}\r\n" in heads[0].lower()
+            part["image_url"]["url"] = f"http://{address}/page"
+            refused = await server.chat(user(part, "What?"))
+            assert (refused.status_code, error_of(refused)["code"]) == (400, "invalid_image")
 
 
 @pytest.mark.parametrize(
@@ -74,22 +83,21 @@ async def test_picture_of_a_listed_host_is_answered() -> None:
     ],
 )
 async def test_what_is_not_a_plain_answer_is_an_error(path: str, words: str) -> None:
-    async with web() as (address, heads):
+    with web() as (address, heads):
         with pytest.raises(ImageError, match=words):
             await fetch(f"http://{address}{path}", config("127.0.0.1"), 100_000)
         assert len(heads) == 1
 
 
 async def test_slow_host() -> None:
-    async with web() as (address, _):
-        with pytest.raises(ImageError, match=r"longer than 0\.1 s"):
-            await fetch(f"http://{address}/slow", config("127.0.0.1", fetch_s=0.1), 1000)
+    with web() as (address, _), pytest.raises(ImageError, match=r"longer than 0\.1 s"):
+        await fetch(f"http://{address}/slow", config("127.0.0.1", fetch_s=0.1), 1000)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "127.1", "2130706433", "0x7f.1"])
 async def test_this_machine_is_not_asked(host: str) -> None:
     """However it is written; nothing of the request reaches it."""
-    async with web() as (address, heads):
+    with web() as (address, heads):
         port = address.partition(":")[2]
         with pytest.raises(ImageError, match=r"private network|could not be fetched"):
             await fetch(f"http://{host}:{port}/a.png", config(), 100_000)
@@ -97,7 +105,7 @@ async def test_this_machine_is_not_asked(host: str) -> None:
 
 
 async def test_only_listed_hosts() -> None:
-    async with web() as (address, heads):
+    with web() as (address, heads):
         for url in (f"http://{address}/a.png", "http://images.example@127.0.0.1/a.png"):
             with pytest.raises(ImageError, match=r"from images\.example only|no user name"):
                 await fetch(url, config("images.example"), 100_000)
