@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from command_helpers import thyme
+from typer.testing import CliRunner
 
 from thyme.api import AsyncThyme, Thyme
 from thyme.background import Background
+from thyme.cli import app
 from thyme.config.serve import ServeConfig
 from thyme.engines.scripted import ScriptedEngine
 from thyme.errors import EngineError, ModelNotFoundError
 from thyme.sandbox import Sandbox
 from thyme.sandbox.server.serve import Address, listening, uvicorn_for
 from thyme.serve.app import create_app
+
+run = CliRunner()
 
 KEY = "a-key-of-thirty-two-characters-xx"
 SAYS = "<think>I see it.</think>\n<answer>The sign says KX 47.</answer>"
@@ -29,9 +33,9 @@ SAYS = "<think>I see it.</think>\n<answer>The sign says KX 47.</answer>"
 async def opened(sandbox: Sandbox) -> AsyncIterator[str]:
     """A server whose model says the same to everybody, and which wants a key."""
     config = ServeConfig.model_validate({"api_keys": [KEY], "model_name": "signs"})
-    app = create_app(ScriptedEngine([SAYS]), sandbox.lent(), config)
+    served = create_app(ScriptedEngine([SAYS]), sandbox.lent(), config)
     with listening(Address("127.0.0.1", 0)) as (socket, url):
-        server = uvicorn_for(app)
+        server = uvicorn_for(served)
         serving = asyncio.create_task(server.serve(sockets=[socket]))
         while not server.started:
             await asyncio.sleep(0.005)
@@ -52,23 +56,26 @@ def url() -> Iterator[str]:
             background.end()
 
 
-def ask(model: str, *arguments: object, key: str = KEY) -> subprocess.CompletedProcess[bytes]:
-    environment = {"THYME_API_KEY": key, "OPENAI_API_KEY": "", "NO_PROXY": "*"}
-    return thyme("ask", *arguments, "What does the sign say?", "--model", model, environment=environment)
+def environment(key: str = KEY) -> dict[str, str]:
+    return {"THYME_API_KEY": key, "OPENAI_API_KEY": "", "NO_PROXY": "*"}
 
 
-def failed(done: subprocess.CompletedProcess[bytes], code: int) -> str:
+def ask(model: str, *arguments: str, key: str = KEY) -> Result:
+    return run.invoke(app, ["ask", "What does the sign say?", "--model", model, *arguments], env=environment(key))
+
+
+def failed(done: Result, code: int) -> str:
     """The error line of a call that failed."""
-    error = done.stderr.decode()
-    assert (done.returncode, done.stdout) == (code, b""), error
-    assert "Traceback" not in error
-    assert KEY not in error
-    return error
+    assert (done.exit_code, done.stdout) == (code, ""), done.stderr
+    assert "Traceback" not in done.stderr
+    assert KEY not in done.stderr
+    return done.stderr
 
 
 def test_the_answer_of_a_server_is_shown(url: str, street: Path, tmp_path: Path) -> None:
-    """Its only model needs no name; ``thyme serve`` continues no message, so that it is asked in turns."""
-    done = ask(url, street, "--save", tmp_path / "saved")
+    """In a process of its own. The server's only model needs no name; its key is stored nowhere."""
+    arguments = ("ask", street, "What does the sign say?", "--model", url, "--save", tmp_path / "saved")
+    done = thyme(*arguments, environment=environment())
     assert (done.returncode, done.stderr.decode().splitlines()[-1][:8]) == (0, "saved in")
     assert "The sign says KX 47." in done.stdout.decode()
     stored = (tmp_path / "saved" / "trajectory.jsonl").read_text(encoding="utf-8")
@@ -77,10 +84,10 @@ def test_the_answer_of_a_server_is_shown(url: str, street: Path, tmp_path: Path)
 
 
 def test_it_is_asked_as_it_is_told(url: str) -> None:
-    """Style and time-outs are settings; one that the server cannot do is an error, not another way."""
+    """Style and time-outs are settings."""
     done = ask(f"{url}#signs", "--json", "--set", "engine.openai.style=chat", "--set", "engine.openai.retries=0")
-    assert done.returncode == 0, done.stderr
-    assert "The sign says KX 47." in done.stdout.decode()
+    assert done.exit_code == 0, done.stderr
+    assert "The sign says KX 47." in done.stdout
     assert "unknown key 'engine.openai.stile'; did you mean 'engine.openai.style'?" in failed(
         ask(f"{url}#signs", "--set", "engine.openai.stile=chat"), 2
     )
