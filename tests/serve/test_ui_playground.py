@@ -223,14 +223,17 @@ def test_stop_frees_the_sandbox(browser: Browser, scripted: Served, question: st
     if sessions:
         wait_until(lambda: scripted.sandbox.open == 1)
         assert "running code block 1" in page.locator(".state").inner_text()
+    assert page.locator(".share").is_hidden()
     page.click("[data-do=stop]")
     page.wait_for_selector(".now.over")
     assert "you stopped it" in page.locator(".steps").inner_text()
     assert scripted.sandbox.open == 0
     assert scripted.sandbox.opened == opened + sessions
     assert scripted.engine.running == 0
-    assert page.locator(".share").is_hidden()
     assert page.locator("#submit").is_enabled()
+    with page.expect_download() as download:
+        page.click(".share a")
+    assert "it was cancelled" in download.value.path().read_text(), "what there is can be saved"
     page.close()
 
 
@@ -476,6 +479,18 @@ def test_every_text_has_contrast(browser: Browser, scripted: Served, scheme: str
     page.keyboard.press("Enter")
     assert min(contrasts(page).values()) >= 4.5
     page.close()
+
+
+def test_nothing_moves_for_those_who_asked_for_that(browser: Browser, scripted: Served) -> None:
+    moving = {}
+    for motion in ("no-preference", "reduce"):
+        page = open_tab(browser, scripted.url, reduced_motion=motion)
+        ask(page, "What does the sign say?")
+        page.wait_for_selector(".dot", state="attached")
+        page.evaluate("document.querySelector('.now').classList.remove('over')")
+        moving[motion] = page.evaluate("getComputedStyle(document.querySelector('.dot')).animationName")
+        page.close()
+    assert moving == {"no-preference": "breathe", "reduce": "none"}
 
 
 @pytest.mark.parametrize("width", [320, 390])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from contextvars import ContextVar
 
@@ -61,7 +61,13 @@ class AgentRuntime:
         return len(self._tasks) - self._at_work
 
     async def events(
-        self, problem: Problem, rollout_config: RolloutConfig, *, seed: int = 0, trajectory_id: str | None = None
+        self,
+        problem: Problem,
+        rollout_config: RolloutConfig,
+        *,
+        seed: int = 0,
+        trajectory_id: str | None = None,
+        on_end: Callable[[Trajectory], None] | None = None,
     ) -> AsyncGenerator[Event, None]:
         """`thyme.agent.rollout.rollout_events`, when there is a place for it.
 
@@ -73,6 +79,7 @@ class AgentRuntime:
             rollout_config: Temperatures and bounds, taken as they are.
             seed: Seeds draws and sandbox.
             trajectory_id: Unique among running rollouts; None makes one up.
+            on_end: Called with the record, also of a rollout that is cancelled.
 
         Raises:
             Refusal: The line is full (429, at the first step), no place became free in time (429), the server shuts
@@ -80,7 +87,7 @@ class AgentRuntime:
         """
         self.refuse_if_full()
         inbox: _Inbox = asyncio.Queue()
-        task = asyncio.create_task(self._run(inbox, problem, rollout_config, seed, trajectory_id))
+        task = asyncio.create_task(self._run(inbox, problem, rollout_config, seed, trajectory_id, on_end))
         self._tasks.add(task)
         task.add_done_callback(lambda _: self._done(task, inbox))
         try:
@@ -123,10 +130,22 @@ class AgentRuntime:
         inbox.put_nowait(None)
 
     async def _run(
-        self, inbox: _Inbox, problem: Problem, config: RolloutConfig, seed: int, trajectory_id: str | None
+        self,
+        inbox: _Inbox,
+        problem: Problem,
+        config: RolloutConfig,
+        seed: int,
+        trajectory_id: str | None,
+        on_end: Callable[[Trajectory], None] | None,
     ) -> None:
         """One rollout, from the line to its end, in a task of its own, so that it is cancelled as one."""
         arrived, outcome = time.perf_counter(), "error"
+
+        def ended(trajectory: Trajectory) -> None:
+            self.metrics.ended(trajectory)
+            if on_end is not None:
+                on_end(trajectory)
+
         try:
             async with self._place(), self._in_time():
                 rollout = rollout_events(
@@ -137,7 +156,7 @@ class AgentRuntime:
                     prompts=self._prompts,
                     seed=seed,
                     trajectory_id=trajectory_id,
-                    on_end=self.metrics.ended,
+                    on_end=ended,
                 )
                 async with aclosing(rollout) as events:
                     async for event in self._counted(events, arrived):

@@ -19,7 +19,7 @@ from jinja2 import Environment
 
 from thyme.config.rollout import RolloutConfig
 from thyme.errors import ThymeError
-from thyme.events import ExecutionEvent, FinishedEvent
+from thyme.events import ExecutionEvent
 from thyme.serve.refusal import Refusal
 from thyme.serve.runtime import AgentRuntime
 from thyme.types import ImageRecord, Problem, Trajectory
@@ -67,6 +67,7 @@ class Question:
     images: dict[str, ImageRecord] = field(default_factory=dict)
     """Every image it is about or that its code made, by id."""
     trajectory: Trajectory | None = None
+    """As far as it came, also of a question that was stopped."""
     task: asyncio.Task[None] | None = None
     watchers: int = 0
     timer: asyncio.TimerHandle | None = None
@@ -205,15 +206,17 @@ class Questions:
         question.tell(view.broken_off(message))
 
     async def _follow_rollout(self, question: Question, view: LiveView) -> None:
+        def ended(trajectory: Trajectory) -> None:
+            question.trajectory = trajectory
+
+        name = f"ui-{question.id}"
         rollout = self._runtime.events(
-            question.problem, question.config, seed=question.seed, trajectory_id=f"ui-{question.id}"
+            question.problem, question.config, seed=question.seed, trajectory_id=name, on_end=ended
         )
         async with aclosing(rollout) as events:
             async for event in events:
                 if isinstance(event, ExecutionEvent):
                     question.keep(event.observation.execution.images)
-                elif isinstance(event, FinishedEvent):
-                    question.trajectory = event.trajectory
                 question.tell(view.feed(event))
 
     # --- bounds -------------------------------------------------------------------------------------------------------
