@@ -74,7 +74,8 @@ async def test_two_temperatures_cannot_be_kept_and_that_is_said(caplog: pytest.L
     fake = hosted(*ROUNDS)
     await ask(fake, text_temperature=0.8, code_temperature=0.8)
     assert not caplog.records
-    await ask(fake, text_temperature=0.8, code_temperature=0.0)
+    trajectory = await ask(fake, text_temperature=0.8, code_temperature=0.0)
+    assert {(part.kind, part.temperature) for part in trajectory.generated} == {("text", 0.8), ("code", 0.8)}
     assert [body["temperature"] for body in fake.requests] == [0.8, 0.8]
     (record,) = caplog.records
     assert "code is sampled at the temperature of the text" in record.message

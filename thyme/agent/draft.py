@@ -45,6 +45,8 @@ class SpanDraft:
         self.texts.append(chunk.text)
         self.token_ids += chunk.token_ids
         self.logprobs += chunk.logprobs
+        if chunk.temperature is not None:
+            self.temperature = chunk.temperature
 
     @property
     def text(self) -> str:

@@ -74,6 +74,8 @@ class Chunk:
     """Set on the last chunk only."""
     stop_string: str | None = None
     """The stop string that was completed, if `stop` is ``"stop"``."""
+    temperature: float | None = None
+    """The tau it was sampled at, where the engine could not take that of the request."""
 
 
 @dataclass(frozen=True, slots=True)

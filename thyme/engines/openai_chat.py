@@ -73,13 +73,13 @@ class Answer:
             self._rest = piece[len(text) :]
             self.text += text
             if stop is not None:
-                yield Chunk(text, stop="stop", stop_string=stop)
+                yield Chunk(text, stop="stop", stop_string=stop, temperature=self._temperature)
                 return
             if self._end is not None and not self._rest:
-                yield Chunk(text, stop=self._end)
+                yield Chunk(text, stop=self._end, temperature=self._temperature)
                 return
             if text:
-                yield Chunk(text)
+                yield Chunk(text, temperature=self._temperature)
 
     def tells_apart(self, temperature: float) -> bool:
         """Whether a span wants a temperature that this answer was not sampled at."""
@@ -165,6 +165,6 @@ class ChatAnswers:
         if answer.tells_apart(temperature) and not self._warned:
             self._warned = True
             log.warning(
-                "the server cannot continue a message (style chat), so code is sampled at the temperature of the text: "
-                "the records' temperature of code is not the true one; set both to the same, or use a vLLM server"
+                "the server cannot continue a message (style chat), so code is sampled at the temperature of the text, "
+                "which is what the records say; set both to the same, or use a vLLM server"
             )
