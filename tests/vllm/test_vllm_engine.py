@@ -330,7 +330,7 @@ async def test_new_weights_from_a_folder_and_back(
 
 
 async def test_new_weights_from_tensors(
-    engine: VllmEngine, local: TransformersEngine, of_base: list[tuple[int, ...]]
+    engine: VllmEngine, local: TransformersEngine, reference: Reference, of_base: list[tuple[int, ...]]
 ) -> None:
     base, final = load_file(BASE / "model.safetensors"), load_file(FINAL / "model.safetensors")
     prints = [engine.info.fingerprints.model]
@@ -342,6 +342,9 @@ async def test_new_weights_from_tensors(
         assert engine.info.fingerprints.model == "step 7"
         await engine.update_weights(final.items())
         prints.append(engine.info.fingerprints.model)
+        assert await greedy(engine) == await greedy(local)
+        await engine.update_weights(base.items())
+        await engine.update_weights(reference.model.named_parameters())  # as a trainer holds them
         assert await greedy(engine) == await greedy(local)
     finally:
         await engine.update_weights(FINAL)

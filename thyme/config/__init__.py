@@ -10,6 +10,7 @@ from thyme.config.rollout import RepetitionConfig, RolloutConfig, SpanConfig
 from thyme.config.run import RunConfig
 from thyme.config.sandbox import SandboxConfig
 from thyme.config.sft import LoraSettings, SFTSettings
+from thyme.config.vllm import VllmConfig
 
 __all__ = [
     "Config",
@@ -22,5 +23,6 @@ __all__ = [
     "SFTSettings",
     "SandboxConfig",
     "SpanConfig",
+    "VllmConfig",
     "load",
 ]

@@ -53,15 +53,15 @@ class VllmEngine(LocalEngine):
         self._shapes = tensor_shapes(found.folder)
         self._pictures: dict[str, dict[str, Image.Image]] = {}
         """By trajectory and content, at the size at which the model sees them."""
+        capabilities = Capabilities(token_ids=True, logprobs=True, max_context=self._max_context)
+        fingerprints = Fingerprints(model=model_fingerprint(found.folder), tokenizer=found.family.fingerprint)
+        self._info = EngineInfo(found.name, capabilities, fingerprints, found.prompts)
         self._loop = VllmLoop(
             partial(start_vllm, found, config),
             frozenset(found.family.end_ids),
             self._max_context,
             sum(map(prod, self._shapes.values())),
         )
-        capabilities = Capabilities(token_ids=True, logprobs=True, max_context=self._max_context)
-        fingerprints = Fingerprints(model=model_fingerprint(found.folder), tokenizer=found.family.fingerprint)
-        self._info = EngineInfo(found.name, capabilities, fingerprints, found.prompts)
 
     @classmethod
     def load(cls, model: str | Path, config: EngineConfig | None = None, *, name: str | None = None) -> VllmEngine:
@@ -121,8 +121,8 @@ class VllmEngine(LocalEngine):
         tokens of one span all come from the same weights. Everything cached under the old ones is forgotten.
 
         Args:
-            weights: A checkpoint folder of the same architecture, or all of its tensors by the names that a checkpoint
-                gives them.
+            weights: A checkpoint folder of the same architecture, or all of its tensors, named as in a checkpoint or as
+                transformers names a model's parameters.
             fingerprint: What tells these weights from others, for the records; None makes one from them.
 
         Raises:

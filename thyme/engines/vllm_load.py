@@ -17,7 +17,7 @@ from thyme.errors import EngineError, ModelNotFoundError, UsageError
 from thyme.families.checkpoint import read_json
 
 Weights = str | Path | Iterable[tuple[str, torch.Tensor]]
-"""A checkpoint folder, or tensors by the names that a checkpoint gives them."""
+"""A checkpoint folder, or tensors with the names that a checkpoint or a model of transformers gives them."""
 
 _NEEDED = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
