@@ -162,6 +162,15 @@ async def test_streams_say_that_they_are_alive() -> None:
         assert counts[1] > counts[0] + 1  # the other one also waited in line
 
 
+async def test_streams_say_that_they_are_alive_while_the_model_thinks() -> None:
+    """It writes all the time, and nothing of that is sent to a client that asked for the answer alone."""
+    engine = ScriptedEngine([WORDY[:800] + "</think><answer>1</answer>"], delay_s=0.002)
+    async with served(engine, keep_alive_s=0.04) as server:
+        quiet, talking = [await server.chat("go", stream=True, include_reasoning=shown) for shown in (False, True)]
+        assert quiet.text.count(": keep-alive\n\n") >= 3
+        assert len(events_of(quiet.text)) < 6 < 100 < len(events_of(talking.text))
+
+
 async def test_drain_lets_requests_finish_and_takes_no_new_ones() -> None:
     engine = GatedEngine([ANSWER])
     async with served(engine, max_concurrent=1) as server:
