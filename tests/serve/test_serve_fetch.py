@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import itertools
+import shutil
+import socket
 import socketserver
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
+import httpx
 import pytest
 from agent_serving import ANSWER, encoded, error_of, served, user
 
@@ -29,16 +37,19 @@ REPLIES = {
 
 
 @contextlib.contextmanager
-def web() -> Iterator[tuple[str, list[str]]]:
+def web(tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[str]]]:
     """A web server in threads: its address, and the heads of the requests that it got."""
     heads: list[str] = []
     over = threading.Event()
 
     class Answer(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            head = "".join(line.decode() for line in itertools.takewhile(b"\r\n".__ne__, self.rfile))
+            try:
+                head = "".join(line.decode() for line in itertools.takewhile(b"\r\n".__ne__, self.rfile))
+            except ssl.SSLError:
+                head = ""
             if not head:
-                return  # the client has given up already
+                return  # the client has given up already, or does not like the certificate
             heads.append(head)
             if head.startswith("GET /slow"):
                 over.wait(20)
@@ -46,6 +57,8 @@ def web() -> Iterator[tuple[str, list[str]]]:
                 self.wfile.write(REPLIES[head.split()[1]])
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answer) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -102,6 +115,32 @@ async def test_this_machine_is_not_asked(host: str) -> None:
         with pytest.raises(ImageError, match=r"private network|could not be fetched"):
             await fetch(f"http://{host}:{port}/a.png", config(), 100_000)
         assert heads == []
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+async def test_certificate_is_that_of_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection goes to an address, and still the other side must prove that it is the host that was named."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=images.example"
+    names = ["-addext", "subjectAltName=DNS:images.example", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*make.split(), *names], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    trusting = ssl.create_default_context(cafile=certificate)
+    monkeypatch.setattr("thyme.serve.fetch.httpx.AsyncClient", functools.partial(httpx.AsyncClient, verify=trusting))
+
+    async def here(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", here)
+    with web(context) as (address, heads):
+        port = address.partition(":")[2]
+        url = f"https://images.example:{port}/a.png"
+        assert await fetch(url, config("images.example"), 100_000) == PICTURE
+        assert f"host: images.example:{port}\r\n" in heads[0].lower()
+        with pytest.raises(ImageError, match="not valid for 'other"):
+            await fetch(f"https://other.example:{port}/a.png", config("other.example"), 100_000)
+        assert len(heads) == 1
 
 
 async def test_only_listed_hosts() -> None:
