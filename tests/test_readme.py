@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +29,24 @@ def thyme(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
+def served(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Start a server on a free port, see that it answers, and end it."""
+    command = [sys.executable, "-c", "from thyme.cli import main; main()", *words, "--port", "0"]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        try:
+            said = ""
+            while (found := re.search(r"http://127\.0\.0\.1:\d+", said)) is None and (line := server.stderr.readline()):
+                said += line
+            assert found, said
+            for path in ("/health", "/"):
+                assert httpx.get(found[0] + path, timeout=60).status_code == 200
+        finally:
+            server.terminate()
+        rest = server.stderr.read()
+    return subprocess.CompletedProcess(command, server.returncode, "", said + rest)
+
+
 @pytest.mark.timeout(600)
 def test_commands_run(tmp_path: Path) -> None:
     ran = 0
@@ -37,7 +56,7 @@ def test_commands_run(tmp_path: Path) -> None:
             done = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=False)
         else:
             assert program == "thyme", f"the README shows a command that this test does not know: {line}"
-            done = thyme(words, tmp_path)
+            done = (served if words[0] == "serve" else thyme)(words, tmp_path)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
         ran += 1
     assert ran >= 6
