@@ -44,7 +44,10 @@ Ui = Annotated[bool, typer.Option("--ui", help="Serve the page to try it, too.",
 Name = Annotated[str | None, typer.Option(help="What clients call the model; else what it is called here.")]
 NoTools = Annotated[bool, typer.Option("--no-tools", help="The same prompt, with code blocked.")]
 SandboxUrl = Annotated[
-    str | None, typer.Option(metavar="URL", help="Run code at this `thyme sandbox serve` instead of here.")
+    str | None,
+    typer.Option(
+        metavar="URL", help="Run code at this `thyme sandbox serve` (token: THYME_SANDBOX_TOKEN) instead of here."
+    ),
 ]
 MaxConcurrent = Annotated[int, _option("Requests answered at once.", _LIMITS, min=1)]
 MaxQueued = Annotated[int, _option("Requests that wait; more are refused.", _LIMITS, min=0)]
