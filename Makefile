@@ -56,6 +56,6 @@ bench: $(STAMP)
 soak: $(STAMP)
 	$(BIN)/python benchmarks/soak.py --sessions 20000 --concurrency 8
 
-# make clean  removes the environment and what runs left behind
+# make clean  removes the environments and what runs left behind
 clean:
-	rm -rf $(VENV) demo runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) demo runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
