@@ -179,6 +179,9 @@ async def test_no_url(url: str) -> None:
         ("::ffff:93.184.216.34", True),
         ("2002:0a00:0001::", False),
         ("64:ff9b::a00:1", False),
+        ("64:ff9b:1::a00:1", False),
+        ("::127.0.0.1", False),
+        ("fec0::1", False),
         ("2001:0:4136:e378:8000:63bf:3fff:fdd2", False),
     ],
 )

@@ -64,13 +64,13 @@ def is_public(address: str) -> bool:
         inner = parsed.ipv4_mapped or parsed.sixtofour
         if inner is not None:
             return is_public(str(inner))
-        if parsed.teredo is not None or parsed in _NAT64:
+        if parsed not in _UNICAST:
             return False
     return parsed.is_global and not parsed.is_multicast
 
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-"""IPv4 inside IPv6 (RFC 6052)."""
+_UNICAST = ipaddress.ip_network("2000::/3")
+"""All of IPv6 that is given out for the open internet; elsewhere are translations to IPv4 and sites' own networks."""
 
 
 async def _get(url: httpx.URL, address: str, most_bytes: int) -> bytes:
