@@ -80,6 +80,22 @@ async def test_a_question_and_what_it_leaves_behind(sandbox: Sandbox) -> None:
         assert (await browser.get("/ui/example")).status_code == 404, "only nano has a world"
 
 
+async def test_odd_headers_and_addresses_are_no_failure(sandbox_free: AgentRuntime) -> None:
+    """A cookie that is not ours starts a session; a place in a stream that is no number is the beginning."""
+    app = create_app(sandbox_free.engine, sandbox_free.sandbox, ServeConfig(ui=True))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:8000") as browser:
+        odd = {"cookie": COOKIE.encode() + b"=" + b"\xe9" * 43}
+        asked = await browser.post("/ui/questions", json=wish(), headers={**OWN, **odd})
+        assert COOKIE in asked.headers["set-cookie"]
+        path = asked.json()["path"]
+        assert (await browser.get(path)).status_code == 200
+        assert (await browser.get(f"{path}/events", headers={"last-event-id": "9" * 5000})).status_code == 200
+        refused = await browser.get(f"{path}/events?after=x")
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "after")
+        browser.cookies.clear()
+        assert (await browser.get(path, headers=odd)).status_code == 404
+
+
 @pytest.mark.parametrize(
     ("headers", "allowed"),
     [
@@ -90,6 +106,7 @@ async def test_a_question_and_what_it_leaves_behind(sandbox: Sandbox) -> None:
         ({"sec-fetch-site": "none"}, False),
         ({"origin": "http://elsewhere.example"}, False),
         ({"origin": "null"}, False),
+        ({"origin": "http://["}, False),
         ({}, False),
     ],
 )

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
@@ -17,7 +18,7 @@ from thyme.sandbox.base import Sandbox
 from thyme.sandbox.server.serve import Address
 from thyme.serve.chat import Chat, unknown_model
 from thyme.serve.guard import REQUEST_ID, Guard
-from thyme.serve.refusal import Refusal
+from thyme.serve.refusal import Refusal, misaddressed
 from thyme.serve.runtime import AgentRuntime
 from thyme.serve.streaming import internal_error
 
@@ -91,6 +92,10 @@ def _add_errors(app: FastAPI, runtime: AgentRuntime) -> None:
     async def refused(request: Request, refusal: Refusal) -> JSONResponse:
         runtime.metrics.refused.labels(refusal.code).inc()
         return JSONResponse(refusal.body(), status_code=refusal.status, headers=refusal.headers())
+
+    @app.exception_handler(RequestValidationError)
+    async def unfit(request: Request, error: RequestValidationError) -> JSONResponse:
+        return await refused(request, misaddressed(error))
 
     @app.exception_handler(HTTPException)
     async def unrouted(request: Request, error: HTTPException) -> JSONResponse:

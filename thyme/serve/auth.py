@@ -33,5 +33,14 @@ class ApiKeys:
         return self.accepts(key.strip() if scheme.lower() == "bearer" else "")
 
 
+def is_own_page(origin: str, host: str) -> bool:
+    """Whether a page of this origin came from the host that a request names, as the headers say.
+
+    Both are compared as they are: what a stranger sends may be no URL at all.
+    """
+    name = origin.partition("://")[2]
+    return bool(name) and name == host
+
+
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import uuid
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from thyme.sandbox.server.guard import LOOPBACK, host_of
+from thyme.serve.auth import is_own_page
 from thyme.serve.refusal import Refusal
 from thyme.serve.runtime import AgentRuntime, request_id
 
@@ -79,4 +79,4 @@ class Guard:
         origin, allowed = headers.get("origin"), self._runtime.config.cors_origins
         if origin is None or scope["method"] in {"GET", "HEAD", "OPTIONS"} or "*" in allowed or origin in allowed:
             return False
-        return urlsplit(origin).netloc != headers.get("host", "")
+        return not is_own_page(origin, headers.get("host", ""))

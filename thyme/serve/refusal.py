@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi.exceptions import RequestValidationError
+
 
 class Refusal(Exception):
     """A request is not answered, and why. Every place that raises one names the way out."""
@@ -48,3 +50,10 @@ class Refusal(Exception):
         if self.status in {408, 413}:  # the rest of the body is not worth reading
             headers["connection"] = "close"
         return headers
+
+
+def misaddressed(error: RequestValidationError) -> Refusal:
+    """The refusal of an address whose path or query is not of its form."""
+    fault = error.errors()[0]
+    name = ".".join(map(str, fault["loc"][1:]))
+    return Refusal(400, f"{name}: {fault['msg'][:300]}", code="invalid_value", param=name)

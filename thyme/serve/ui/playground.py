@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import random
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
@@ -149,7 +150,7 @@ class _Playground:
         """What happens to a question, as server-sent events; a page that comes back goes on where it was."""
         question = self._find(request, id)
         last = request.headers.get("last-event-id", "")
-        start = int(last) if last.isascii() and last.isdigit() else max(0, after)
+        start = int(last) if re.fullmatch(r"[0-9]{1,9}", last) else max(0, after)
         headers = {**HEADERS, "x-accel-buffering": "no"}
         return StreamingResponse(self._stream(question, start), media_type="text/event-stream", headers=headers)
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections import OrderedDict
-from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.responses import Response
 
-from thyme.serve.auth import ApiKeys
+from thyme.serve.auth import ApiKeys, is_own_page
 from thyme.serve.refusal import Refusal
 
 COOKIE = "thyme_session"
 _TOKEN_BYTES = 32
-_SHORTEST_TOKEN = 43
-"""Characters of a token of so many bytes."""
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+"""What so many bytes look like."""
 _MAX_SESSIONS = 10_000
 """Sessions that may be let in by a key at once; the one that came first has to show it again."""
 
@@ -45,8 +45,7 @@ def refuse_other_origins(request: Request) -> None:
     """
     site = request.headers.get("sec-fetch-site")
     if site is None:
-        origin = urlsplit(request.headers.get("origin", ""))
-        same = bool(origin.netloc) and origin.netloc == request.headers.get("host")
+        same = is_own_page(request.headers.get("origin", ""), request.headers.get("host", ""))
     else:
         same = site == "same-origin"
     if not same:
@@ -62,9 +61,9 @@ class Sessions:
         self._let_in: OrderedDict[str, None] = OrderedDict()
 
     def of(self, request: Request) -> str:
-        """The token a browser sent; empty where it has none."""
+        """The token a browser sent; empty where it has none of ours."""
         token = request.cookies.get(COOKIE, "")
-        return token if len(token) == _SHORTEST_TOKEN else ""
+        return token if _TOKEN.fullmatch(token) else ""
 
     def admits(self, request: Request) -> bool:
         """Whether this browser may use the page."""

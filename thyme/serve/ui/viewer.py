@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Iterable
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from thyme.errors import StoreError
 from thyme.eval.records import Filter, Records
 from thyme.eval.runner import score_trajectory
-from thyme.serve.refusal import Refusal
+from thyme.serve.refusal import Refusal, misaddressed
 from thyme.serve.ui import pages
 from thyme.serve.ui.security import HEADERS
 from thyme.store import load_images
@@ -41,6 +43,10 @@ def create_viewer(records: Records) -> FastAPI:
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Refusal) -> JSONResponse:
         return JSONResponse(refusal.body(), refusal.status, HEADERS)
+
+    @app.exception_handler(RequestValidationError)
+    async def unfit(request: Request, error: RequestValidationError) -> JSONResponse:
+        return await refused(request, misaddressed(error))
 
     @app.exception_handler(StoreError)
     async def unreadable(request: Request, error: StoreError) -> JSONResponse:
@@ -136,7 +142,7 @@ def _choices(values: Iterable[str] | Iterable[int]) -> list[tuple[str, int]]:
 
 
 def _filter(search: str, kind: str, verdict: str, stop: str, rounds: str) -> Filter:
-    return Filter(search.strip(), kind, stop, verdict, int(rounds) if rounds.isascii() and rounds.isdigit() else None)
+    return Filter(search.strip(), kind, stop, verdict, int(rounds) if re.fullmatch(r"[0-9]{1,9}", rounds) else None)
 
 
 def _query(wanted: Filter) -> str:
