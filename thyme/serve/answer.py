@@ -170,5 +170,7 @@ class _Trimmed:
 
     def _unsure(self, text: str) -> int:
         """Length of the end that may become one of the strings."""
-        lengths = [n for stop in self._stops for n in range(1, len(stop)) if text.endswith(stop[:n])]
+        lengths = [
+            n for stop in self._stops for n in range(1, min(len(stop), len(text) + 1)) if text.endswith(stop[:n])
+        ]
         return max(lengths, default=0)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
 from thyme.config.rollout import Temperature
 from thyme.serve.refusal import Refusal
 
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+_StopString = Annotated[str, Field(max_length=1000)]
+_KIND = re.compile(r"str|bool|(list|literal)\[.*")
+"""What pydantic adds to a place to say which of several kinds it tried there."""
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 class Message(BaseModel):
@@ -52,7 +60,8 @@ class ChatRequest(BaseModel):
     max_completion_tokens: PositiveInt | None = None
     temperature: Temperature | None = None
     seed: Seed | None = None
-    stop: str | Annotated[list[str], Field(max_length=16)] | None = None
+    stop: Annotated[list[_StopString] | None, Field(max_length=16), BeforeValidator(_listed)] = None
+    """A single string is taken as a list of one."""
     include_reasoning: bool | None = None
     thyme: ThymeOptions | None = None
 
@@ -70,7 +79,7 @@ class ChatRequest(BaseModel):
     @property
     def stops(self) -> tuple[str, ...]:
         """Strings that end the answer."""
-        return tuple(text for text in ([self.stop] if isinstance(self.stop, str) else self.stop or ()) if text)
+        return tuple(filter(None, self.stop or ()))
 
 
 def read_request(body: bytes | bytearray) -> ChatRequest:
@@ -82,7 +91,8 @@ def read_request(body: bytes | bytearray) -> ChatRequest:
     try:
         request = ChatRequest.model_validate_json(body)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        fault = max(faults, key=lambda fault: len(fault["loc"]))  # of several kinds tried, the one that went furthest
         if fault["type"] == "json_invalid":
             raise Refusal(400, f"the body is not JSON: {fault['msg'][:300]}", code="invalid_json") from None
         param = _path(fault["loc"])
@@ -97,7 +107,10 @@ def _path(location: tuple[int | str, ...]) -> str:
     """A place in the body as OpenAI writes it: ``messages[0].content``."""
     path = ""
     for step in location:
-        path += f"[{step}]" if isinstance(step, int) else f".{step}"
+        if isinstance(step, int):
+            path += f"[{step}]"
+        elif not _KIND.fullmatch(step):
+            path += f".{step}"
     return path.removeprefix(".")[:200] or "body"
 
 
