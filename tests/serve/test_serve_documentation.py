@@ -90,6 +90,7 @@ def test_figures_are_those_of_the_code() -> None:
         f"{config.upload_s:g} s for a body",
         f"{config.uploads} requests or pictures",
         f"{config.max_text_chars:,} characters".replace(",", " "),
+        f"{config.max_request_pixels:,} pixels of all".replace(",", " "),
         f"{config.fetch_s:g} s to fetch",
     ):
         assert figure in section, figure

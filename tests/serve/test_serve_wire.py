@@ -151,13 +151,17 @@ async def test_bad_pictures(server: Served, url: str, code: str, words: str) -> 
         ({"temperature": "hot"}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"seed": 2**70}, "seed"),
-        ({"stop": [3]}, "stop"),
+        ({"stop": [3]}, "stop[0]"),
         ({"stop": ["a"] * 40}, "stop"),
+        ({"stop": "a" * 1001}, "stop[0]"),
+        ({"stop": ["a", "b" * 1001]}, "stop[1]"),
         ({"messages": []}, "messages"),
         ({"messages": "hi"}, "messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content[0]"),
+        ({"thyme": {"trajectory": "all"}}, "thyme.trajectory"),
         ({"thyme": {"trajektory": True}}, "thyme.trajektory"),
         ({"thyme": {"max_rounds": 99}}, "thyme.max_rounds"),
         ({"thyme": {"max_tokens": 10**9}}, "thyme.max_tokens"),
@@ -168,7 +172,8 @@ async def test_bad_fields_are_named(server: Served, fields: dict[str, Any], para
     messages = fields.pop("messages", user("What?"))
     reply = await server.client.post("/v1/chat/completions", json={"messages": messages, **fields})
     assert reply.status_code == 400
-    assert error_of(reply)["param"].startswith(param)
+    assert error_of(reply)["param"] == param
+    assert error_of(reply)["message"].startswith(param)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +209,18 @@ async def test_content_type(server: Served, form: str | None) -> None:
 async def test_too_many_images_and_too_much_text(server: Served) -> None:
     assert error_of(await server.chat(user(*[picture()] * 4, "What?")))["code"] == "too_many_images"
     assert error_of(await server.chat("a" * 5001))["code"] == "text_too_long"
+
+
+async def test_pixels_of_all_images_are_bounded() -> None:
+    """Small files may be large pictures, and all those of a request are in memory together."""
+    images = [picture(size=(40, 30)), picture(size=(30, 40))]
+    async with served(ScriptedEngine([ANSWER]), max_image_pixels=1200, max_request_pixels=2399) as server:
+        assert (await server.chat(user(images[0], "What?"))).is_success
+        refused = error_of(await server.chat(user(*images, "What?")))
+        assert (refused["code"], refused["param"]) == ("invalid_image", "messages[0].content[1].image_url")
+        assert "together may have 2,399 pixels" in refused["message"]
+    async with served(ScriptedEngine([ANSWER]), max_image_pixels=1200, max_request_pixels=2400) as server:
+        assert (await server.chat(user(*images, "What?"))).is_success
 
 
 async def test_wrong_paths_and_methods(server: Served) -> None:
@@ -299,6 +316,9 @@ async def test_pages_of_elsewhere(server: Served) -> None:
         "/v1/chat/completions", json={"messages": user("What?")}, headers={"origin": "https://evil.example"}
     )
     assert (foreign.status_code, error_of(foreign)["code"]) == (403, "origin")
+    for odd in ("null", "http://[", "http://]:80", "\xe9"):
+        reply = await server.client.post("/v1/chat/completions", json={}, headers={"origin": odd.encode("latin-1")})
+        assert (reply.status_code, error_of(reply)["code"]) == (403, "origin")
     own = {"origin": server.url}
     assert (await server.client.post("/v1/chat/completions", json={"messages": user("a")}, headers=own)).is_success
     preflight = {"origin": "https://evil.example", "access-control-request-method": "POST"}

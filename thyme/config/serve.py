@@ -66,6 +66,9 @@ class ServeConfig(Config):
     """Images of a request."""
     max_image_pixels: int = Field(89_478_485, ge=1)
     """Pixels of one image; looked at in its header, before it is decoded."""
+    max_request_pixels: int = Field(178_956_970, ge=1)
+    """Pixels of all images of a request together, 3 bytes each until it is answered; one image may always have
+    `max_image_pixels`."""
     allow_http_images: bool = False
     """Whether images may be named by http(s) URLs, which the server then fetches; else only data URLs."""
     image_hosts: tuple[str, ...] = ()

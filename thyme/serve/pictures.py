@@ -35,15 +35,37 @@ async def read_images(
         message = f"{len(urls)} images, and this server takes {config.max_images} in a request; send fewer"
         raise Refusal(400, message, code="too_many_images", param="messages")
     left = config.max_body_mb << 20
-    records = []
+    records: list[ImageRecord] = []
     for url in urls:
         data = None
         if url.url[:5].lower() != "data:":
             data = await _fetched(url, config, left)
             left -= len(data)
         async with decoding:
-            records.append(await asyncio.to_thread(_picture, url, data, config.max_image_pixels))
+            records.append(await asyncio.to_thread(_picture, url, data, records, config))
     return tuple(records)
+
+
+def load_next(data: bytes, before: Sequence[ImageRecord], config: ServeConfig, name: str = "") -> ImageRecord:
+    """Read an image of a request.
+
+    Args:
+        data: The file.
+        before: The images before it, which share the limit of a request with it.
+        config: Limits.
+        name: What it is called.
+
+    Raises:
+        ImageError: It is no readable picture, or too large.
+    """
+    together = max(config.max_request_pixels, config.max_image_pixels)
+    left = together - sum(image.width * image.height for image in before)
+    try:
+        return load_image(data, name=name, max_pixels=min(left, config.max_image_pixels))
+    except ImageError as error:
+        if left >= config.max_image_pixels:
+            raise
+        raise ImageError(f"{error}; all images of a request together may have {together:,} pixels") from None
 
 
 def _decoded(url: ImageUrl) -> bytes:
@@ -70,9 +92,9 @@ async def _fetched(url: ImageUrl, config: ServeConfig, most_bytes: int) -> bytes
         raise _unfit(url, str(error), "image_not_fetched") from None
 
 
-def _picture(url: ImageUrl, data: bytes | None, max_pixels: int) -> ImageRecord:
+def _picture(url: ImageUrl, data: bytes | None, before: Sequence[ImageRecord], config: ServeConfig) -> ImageRecord:
     try:
-        return load_image(_decoded(url) if data is None else data, max_pixels=max_pixels)
+        return load_next(_decoded(url) if data is None else data, before, config)
     except ImageError as error:
         raise _unfit(url, str(error), "invalid_image") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Request
@@ -13,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from thyme.config.rollout import RolloutConfig, Temperature
 from thyme.config.serve import ServeConfig
 from thyme.errors import ImageError
-from thyme.images import load_image
 from thyme.sandbox.server.bodies import read_body
 from thyme.sandbox.server.refusal import Refusal as BodyRefusal
+from thyme.serve.pictures import load_next
 from thyme.serve.protocol import Seed
 from thyme.serve.refusal import Refusal
 from thyme.types import ImageRecord, Problem
@@ -109,15 +110,19 @@ def _read(body: bytes | bytearray, config: ServeConfig) -> tuple[Wish, Problem]:
         raise Refusal(400, message, code="too_many_images")
     if config.images_required and not wish.images:
         raise Refusal(400, "there is no image; add one first", code="no_image")
-    images = tuple(_image(upload, index, config) for index, upload in enumerate(wish.images))
-    return wish.model_copy(update={"images": []}), Problem(id="playground", question=question, images=images)
+    images: list[ImageRecord] = []
+    for upload in wish.images:
+        images.append(_image(upload, images, config))
+    return wish.model_copy(update={"images": []}), Problem(id="playground", question=question, images=tuple(images))
 
 
-def _image(upload: Upload, index: int, config: ServeConfig) -> ImageRecord:
-    name = "".join(letter for letter in upload.name if letter.isprintable())[-_LONGEST_NAME:] or f"image {index + 1}"
+def _image(upload: Upload, before: Sequence[ImageRecord], config: ServeConfig) -> ImageRecord:
+    name = (
+        "".join(letter for letter in upload.name if letter.isprintable())[-_LONGEST_NAME:] or f"image {len(before) + 1}"
+    )
     try:
         data = base64.b64decode(upload.data, validate=True)
-        return load_image(data, name=name, max_pixels=config.max_image_pixels)
+        return load_next(data, before, config, name)
     except binascii.Error:
         raise Refusal(400, f"{name} arrived damaged; add it again", code="invalid_base64") from None
     except ImageError as error:
