@@ -233,7 +233,7 @@ class Switchboard:
     def __init__(self) -> None:
         self._apps: dict[str, Any] = {}
         self._count = itertools.count()
-        config = uvicorn.Config(self, port=0, log_level="critical", lifespan="off", ws="none")
+        config = uvicorn.Config(self, port=0, log_config=None, lifespan="off", ws="none")
         self._server = uvicorn.Server(config)
         threading.Thread(target=self._server.run, daemon=True).start()
         while not self._server.started:

@@ -111,6 +111,7 @@ def test_lone_fence_inside_text_takes_only_its_line() -> None:
     assert strip_fences("a\n```\nb") == "a\nb"
 
 
+@pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::DeprecationWarning")
 @given(SOURCES)
 def test_a_block_that_was_looked_at_compiles_to_the_same(code: str) -> None:
     if compiles(code):

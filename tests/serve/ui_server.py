@@ -101,7 +101,7 @@ def serving(
         async with open_sandbox(SandboxConfig(pool=1)) as sandbox:
             served.engine, served.sandbox = make_engine(), Counting(sandbox)
             served.app = make_app(served.engine, served.sandbox, config)
-            settings = uvicorn.Config(served.app, log_level="error", timeout_graceful_shutdown=1)
+            settings = uvicorn.Config(served.app, log_config=None, timeout_graceful_shutdown=1)
             server.append(uvicorn.Server(settings))
             ready.set()
             await server[0].serve(sockets=[listening])

@@ -122,7 +122,7 @@ def _serve(records: Records, port: int, open_browser: bool) -> None:
         from thyme.serve.ui.viewer import create_viewer
     except ImportError as error:
         raise MissingExtraError("thyme view --serve", "serve") from error
-    config = uvicorn.Config(create_viewer(records), host=_HOST, log_level="warning", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(create_viewer(records), host=_HOST, log_config=None, timeout_graceful_shutdown=2)
     try:
         listening = socket.create_server((_HOST, port))
     except OSError as error:
