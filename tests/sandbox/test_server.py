@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import errno
 import io
 import json
 import os
@@ -192,6 +193,18 @@ async def test_unix_socket_is_private_and_left_behind_by_nobody(tmp_path: Path) 
         with pytest.raises(UsageError, match="a server listens on"), listening(Address(unix=path)):
             pass
     assert not path.exists()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the kernel does not watch over unread data")
+async def test_who_never_reads_is_cut_off() -> None:
+    """Else what was sent to it would stay in memory for as long as it likes."""
+    with listening(Address(port=0), unread_s=0.5) as (opened, _), socket.create_connection(opened.getsockname()):
+        connection, _ = opened.accept()
+        with connection:
+            connection.settimeout(20)
+            with pytest.raises(TimeoutError) as caught:
+                connection.sendall(bytes(64 << 20))
+        assert caught.value.errno == errno.ETIMEDOUT, "it was this test that gave up"
 
 
 async def test_port_that_is_taken(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from thyme.sandbox.server.guard import Guard
 _SHORTEST_TOKEN = 16
 _KEEP_ALIVE_S = 75
 """Longer than clients keep an idle connection, so that it is they who close it."""
+_UNREAD_S = 60.0
+"""How long a client may leave what was sent to it unread before its connection is cut."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,13 @@ def require_token(address: Address, token: str | None, without_token: bool) -> N
 
 
 @contextlib.contextmanager
-def listening(address: Address) -> Iterator[tuple[socket.socket, str]]:
+def listening(address: Address, unread_s: float = _UNREAD_S) -> Iterator[tuple[socket.socket, str]]:
     """Open the socket, and say how clients name it.
+
+    Args:
+        address: Where.
+        unread_s: Seconds that a client may leave what was sent to it unread, or a machine that is gone may stay silent,
+            before its connection is cut. The kernel sees to it, where it can (Linux, TCP).
 
     Raises:
         UsageError: The address cannot be had.
@@ -82,6 +89,8 @@ def listening(address: Address) -> Iterator[tuple[socket.socket, str]]:
     except OSError as error:
         raise UsageError(f"cannot listen on {address.host} port {address.port}: {error.strerror or error}") from error
     with opened:
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # taken over by every connection that is accepted
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(unread_s * 1000))
         host = f"[{address.host}]" if ":" in address.host else address.host
         yield opened, f"http://{host}:{opened.getsockname()[1]}"
 
