@@ -108,6 +108,25 @@ async def test_the_line_is_bounded_and_moves_up() -> None:
         assert (await server.chat("go")).status_code == 200
 
 
+async def test_requests_that_arrive_are_in_line_too() -> None:
+    """Bodies that are being sent take memory; they are counted, and no longer when their client is gone."""
+    async with served(ScriptedEngine([ANSWER]), max_concurrent=1, max_queued=1) as server:
+        address = urlsplit(server.url)
+        writers = []
+        for _ in range(2):
+            _, writer = await asyncio.open_connection(address.hostname, address.port)
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {address.netloc}\r\ncontent-type: application/json\r\n"
+            writer.write(f"{head}content-length: 100\r\n\r\n{{".encode())
+            writers.append(writer)
+        await until(lambda: server.runtime._arriving == 2)
+        refused = await server.chat("go")
+        assert (refused.status_code, error_of(refused)["code"]) == (429, "queue_full")
+        for writer in writers:
+            writer.transport.abort()
+        await until(lambda: server.runtime._arriving == 0)
+        assert (await server.chat("go")).status_code == 200
+
+
 async def test_bound_holds_for_events_too() -> None:
     """Whoever uses the runtime itself (the page) is refused at the first step, and takes no place."""
     engine = ScriptedEngine([WORDY], delay_s=0.001)

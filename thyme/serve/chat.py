@@ -43,9 +43,9 @@ class Chat:
         Raises:
             Refusal: It is not answered.
         """
-        self._runtime.refuse_if_full()
         try:
-            job = await self._job(request)
+            with self._runtime.arriving():
+                job = await self._job(request)
             return await (self._streamed if job.request.stream else self._whole)(job, request)
         except (ClientDisconnect, ClientGoneError):
             self._runtime.metrics.disconnects.inc()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 
 from thyme.agent.rollout import rollout_events
@@ -47,7 +47,7 @@ class AgentRuntime:
         self._prompts = None if config.prompts is None else PromptSet.load(config.prompts)
         self._places = asyncio.Semaphore(config.max_concurrent)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._at_work = 0
+        self._at_work = self._arriving = 0
         self.metrics.watch(lambda: self.running, lambda: self.queued)
 
     @property
@@ -108,9 +108,23 @@ class AgentRuntime:
         """
         if self.draining:
             raise _shutting_down()
-        if len(self._tasks) >= self.config.max_concurrent + self.config.max_queued:
+        if self._arriving + len(self._tasks) >= self.config.max_concurrent + self.config.max_queued:
             self.metrics.requests.labels("queue_full").inc()
             raise self._no_place()
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Count a request that is still being read among those in line, as its body takes memory, too.
+
+        Raises:
+            Refusal: There is no room for it.
+        """
+        self.refuse_if_full()
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
 
     async def drain(self, seconds: float) -> None:
         """Take no new requests, wait for those that run at most so long, and cancel the rest."""

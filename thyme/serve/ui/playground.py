@@ -135,7 +135,8 @@ class _Playground:
     async def ask(self, request: Request) -> Response:
         """Start a question; the reply holds its part of the page."""
         session = self._sessions.admitted(request)
-        wish, problem = await read_wish(request, self._config, self._decoding)
+        with self._runtime.arriving():
+            wish, problem = await read_wish(request, self._config, self._decoding)
         new = "" if session else self._sessions.start()
         notes = await asyncio.to_thread(_notes, problem) if self._is_nano else []
         config = wish.rollout(self._config.rollout)
