@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 from agent_serving import ANSWER, CODE, user
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from thyme.cli import app as thyme
@@ -107,16 +108,19 @@ async def test_sigterm_lets_a_request_finish(script: str, tmp_path: Path) -> Non
 def test_mistakes_are_told_in_a_line(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("THYME_SERVE_API_KEY", raising=False)
     (tmp_path / "short").write_text("short\n")
+    (tmp_path / "odd").write_text("pässwörter-pässwörter\n", encoding="utf-8")
     for words, said in (
         (("--host", "0.0.0.0"), "reachable from other machines, and there is no API key"),
         (("--api-key-file", tmp_path / "none"), "cannot be read"),
         (("--api-key-file", tmp_path / "short"), "an API key has 5 characters; take at least 16"),
+        (("--api-key-file", tmp_path / "odd"), "must be printable ASCII"),
         (("--set", "serve.rollout.max_rounds=3"), "is set by rollout.KEY=VALUE"),
         (("--set", "serve.max_imags=3"), "max_images"),
     ):
         line = failed("--model", script, *words)
         assert said in line
         assert len(line.splitlines()) == 1, line
+        assert "wörter" not in line, "a key is never printed"
 
 
 def test_a_port_that_is_taken_is_told_before_the_model_is_loaded() -> None:
@@ -141,7 +145,7 @@ def test_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("THYME_SERVE_API_KEY", raising=False)
     assert read_keys(None) == ()
     monkeypatch.setenv("THYME_SERVE_API_KEY", KEY)
-    assert read_keys(None) == (KEY,)
+    assert read_keys(None) == (SecretStr(KEY),)
     (tmp_path / "keys").write_text("\n# nothing\n")
     with pytest.raises(UsageError, match="is empty"):
         read_keys(tmp_path / "keys")

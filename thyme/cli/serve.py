@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import SecretStr
 
 from thyme.cli import options
 from thyme.cli.models import NANO, open_runtime
@@ -159,20 +160,21 @@ def run(config: ServeRun, sandbox_url: str | None, *, without_key: bool) -> None
     asyncio.run(run_server(runtime, serving, _announce))
 
 
-def read_keys(file: Path | None) -> tuple[str, ...]:
+def read_keys(file: Path | None) -> tuple[SecretStr, ...]:
     """The API keys out of a file, or else the one in the environment.
 
     Raises:
         UsageError: The file cannot be read, or is empty.
     """
     if file is None:
-        return tuple(filter(None, [os.environ.get(API_KEY)]))
+        key = os.environ.get(API_KEY)
+        return (SecretStr(key),) if key else ()
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"the key file {file} cannot be read: {reason}") from error
-    keys = tuple(line for line in lines if line and not line.startswith("#"))
+    keys = tuple(SecretStr(line) for line in lines if line and not line.startswith("#"))
     if not keys:
         raise UsageError(f"the key file {file} is empty; write keys into it, one a line, e.g. openssl rand -hex 32")
     return keys

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from thyme.config.run import RunConfig
 from thyme.errors import ConfigError
@@ -137,7 +137,9 @@ def _explain(detail: Any, schema: type[BaseModel]) -> str:
     path = [str(part) for part in detail["loc"]]
     key = ".".join(path) or "(whole)"
     if detail["type"] != "extra_forbidden":
-        return f"{key}: {detail['msg']} (got {detail['input']!r})"
+        given = detail["input"]
+        got = "" if isinstance(given, SecretStr) else f" (got {given!r})"
+        return f"{key}: {detail['msg'].removeprefix('Value error, ')}{got}"
     fields = _fields(schema, path[:-1])
     hint = _nearest(path[-1], fields)
     way_out = f"did you mean '{'.'.join([*path[:-1], hint])}'?" if hint else f"known here: {', '.join(fields)}"
