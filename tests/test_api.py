@@ -230,6 +230,10 @@ def test_bad_input_is_an_error_of_the_package(crops: Thyme) -> None:
     for question in ("", " ", None, 3):
         with pytest.raises(UsageError, match="question must be text"):
             crops.ask(None, question)  # type: ignore[arg-type] # the point
+    with pytest.raises(UsageError, match="half of a character"):
+        crops.ask(None, "What?\ud800")
+    with pytest.raises(UsageError, match="seed is a str"):
+        crops.ask(None, "What?", seed="1")  # type: ignore[arg-type] # the point
     with pytest.raises(ConfigError, match=r"unknown key 'max_round'; did you mean 'max_rounds'\?"):
         crops.ask(None, "What?", max_round=3)
     with pytest.raises(ConfigError, match="text_temperature"):

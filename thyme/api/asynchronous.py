@@ -144,6 +144,8 @@ class AsyncThyme:
             `FinishedEvent` with the trajectory, on which a failure of engine or sandbox is recorded, not raised.
         """
         chosen = _settled(config or self._config, settings)
+        if not isinstance(seed, int):
+            raise UsageError(f"seed is a {type(seed).__name__}; give a whole number")
         opened = await self._open()
         problem = await asyncio.to_thread(self._problem, opened.engine, images, question)
         rollout = rollout_events(problem, opened.engine, opened.sandbox, chosen, prompts=self._prompts, seed=seed)
@@ -236,6 +238,10 @@ class AsyncThyme:
     def _problem(self, engine: Engine, images: Images | None, question: str) -> Problem:
         if not isinstance(question, str) or not question.strip():
             raise UsageError("the question must be text that is not empty: ask(image, 'What ...?')")
+        if not _is_unicode(question):
+            raise UsageError(
+                "the question holds half of a character (a lone surrogate); decode it with errors='replace'"
+            )
         records = () if images is None else tuple(read_images(images, self._max_pixels))
         if engine.info.name == NANO:
             _warn_of_foreign(records)
@@ -307,6 +313,14 @@ async def _open_sandbox(sandbox: SandboxLike, resources: AsyncExitStack) -> base
 
 def _settled(config: RolloutConfig, settings: dict[str, Any]) -> RolloutConfig:
     return changed(config, settings, "settings of the rollout")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _pairs(questions: Iterable[Question]) -> list[Question]:
