@@ -278,10 +278,12 @@ async def test_failures_are_told_to_client_and_operator(caplog: pytest.LogCaptur
 
 
 async def test_half_a_character_is_no_failure() -> None:
-    """A server behind the engine may send half of a surrogate pair, which is no UTF-8."""
+    """A server behind the engine may send half of a surrogate pair, which is no UTF-8 and could not be stored."""
     async with served(ScriptedEngine(["<answer>a\ud83d</answer>"])) as server:
-        assert (await server.chat("What?")).json()["choices"][0]["message"]["content"] == "a\ud83d"
-        assert "\\ud83d" in (await server.chat("What?", stream=True)).text
+        reply = (await server.chat("What?", thyme={"trajectory": True})).json()
+        assert reply["choices"][0]["message"]["content"] == "a\ufffd"
+        assert reply["thyme"]["trajectory"]["segments"][0]["text"] == "<answer>a\ufffd</answer>"
+        assert "\\ufffd" in (await server.chat("What?", stream=True)).text
 
 
 async def test_a_server_for_pictures_only() -> None:

@@ -14,9 +14,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from thyme.agent.draft import Draft, SpanDraft, seen_pixels
@@ -34,6 +36,8 @@ from thyme.types import Generated, Observation, Problem, Prompt, SeenImage, Stop
 log = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = RolloutConfig()
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair, which servers may send as JSON; no record with it could be written as UTF-8."""
 
 
 async def rollout(
@@ -217,7 +221,10 @@ class _Loop:
 
     async def _next(self, chunks: AsyncIterator[Chunk]) -> Chunk | None:
         with self._draft.clock("engine"):
-            return await anext(chunks, None)
+            chunk = await anext(chunks, None)
+        if chunk is None or chunk.text.isascii():
+            return chunk
+        return replace(chunk, text=_HALF_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", chunk.text))
 
     def _request(self, span: Span | None) -> Request:
         draft = self._draft
