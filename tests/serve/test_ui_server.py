@@ -134,6 +134,17 @@ def sandbox_free() -> AgentRuntime:
     return AgentRuntime(ScriptedEngine(SCRIPT, delay_s=0.001), NoSandbox(), ServeConfig(ui=True, max_concurrent=50))
 
 
+async def test_two_tabs_that_ask_at_once_share_a_session(sandbox_free: AgentRuntime) -> None:
+    app = create_app(sandbox_free.engine, sandbox_free.sandbox, ServeConfig(ui=True))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:8000") as browser:
+        home = await browser.get("/")
+        assert "httponly" in home.headers["set-cookie"].lower()
+        assert "set-cookie" not in (await browser.get("/")).headers
+        both = await asyncio.gather(*(browser.post("/ui/questions", json=wish(), headers=OWN) for _ in range(2)))
+        for asked in both:
+            assert (await browser.get(asked.json()["path"])).status_code == 200
+
+
 async def test_without_the_key_nothing_is_told(sandbox_free: AgentRuntime) -> None:
     app = create_app(sandbox_free.engine, sandbox_free.sandbox, ServeConfig(ui=True, api_keys=(KEY,)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:8000") as browser:

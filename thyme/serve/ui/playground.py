@@ -82,10 +82,13 @@ class _Playground:
     # --- pages --------------------------------------------------------------------------------------------------------
 
     async def home(self, request: Request) -> Response:
-        """The empty page."""
+        """The empty page. A session begins with it, so that two tabs whose first questions cross share one."""
         if not self._sessions.admits(request):
             return pages.page("key.html.j2", 401, error="")
-        return self._page(request, None)
+        response = self._page(request, None)
+        if not self._sessions.of(request):
+            self._sessions.set_cookie(request, response, self._sessions.start())
+        return response
 
     async def question(self, request: Request, id: str) -> Response:
         """The page with a question that was asked before."""
