@@ -264,6 +264,19 @@ def test_missing_image(tmp_path: Path) -> None:
     assert len(list(read_trajectories(tmp_path / "t.jsonl", images=False))) == 1
 
 
+def test_names_of_images_lead_nowhere_else(tmp_path: Path) -> None:
+    """A record from elsewhere does not have files read outside of the folder of its images."""
+    path = tmp_path / "run" / "records.jsonl"
+    path.parent.mkdir()
+    record = samples.trajectory()
+    write_trajectories(path, [record])
+    id = record.problem.images[0].id
+    (path.parent / "images" / f"{id}.png").rename(tmp_path / f"{id}.png")
+    path.write_text(path.read_text().replace(id, f"../../{id}"))
+    with pytest.raises(StoreError, match="no name of a stored image"):
+        list(read_trajectories(path))
+
+
 def test_changed_image(tmp_path: Path) -> None:
     record = samples.trajectory()
     write_trajectories(tmp_path / "t.jsonl", [record])

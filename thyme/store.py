@@ -172,6 +172,8 @@ def _image_path(path: Path, record: ImageRecord) -> Path:
     """Where an image of a file of records lies."""
     if record.format not in EXTENSIONS:
         raise StoreError(f"image {record.id} has the format {record.format}; stored are {', '.join(EXTENSIONS)}")
+    if not record.id.isalnum():  # a name made up to lead out of the folder, perhaps
+        raise StoreError(f"image {record.id!r} of {path} has no name of a stored image; restore the record")
     return path.parent / IMAGE_FOLDER / f"{record.id}.{EXTENSIONS[record.format]}"
 
 

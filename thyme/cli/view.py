@@ -131,7 +131,8 @@ def _serve(records: Records, port: int, open_browser: bool) -> None:
         ) from error
     with listening:
         url = f"http://{_HOST}:{listening.getsockname()[1]}/"
-        typer.echo(f"{len(records.entries)} records at {url} (Ctrl-C ends it)")
+        count = len(records.entries)
+        typer.echo(f"{count} record{'' if count == 1 else 's'} at {url} (Ctrl-C ends it)")
         if open_browser:
             webbrowser.open(url)
         uvicorn.Server(config).run(sockets=[listening])
