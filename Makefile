@@ -2,6 +2,7 @@
 # make test   sets up and passes the tests
 PYTHON ?= python3
 VENV   ?= .venv
+JOBS   ?= 2
 VLLM_VENV ?= .venv-vllm
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.thyme-installed
@@ -28,7 +29,7 @@ demo: $(STAMP)
 	$(BIN)/thyme demo --out demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS) --dist loadfile
 
 # make test-slow   the longer suites, each listed in CONTRIBUTING.md
 test-slow: $(STAMP)

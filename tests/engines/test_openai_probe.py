@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from openai_server import Fake, error, serving
 
@@ -89,7 +89,7 @@ def test_a_server_that_breaks_over_a_begun_answer_is_asked_in_turns() -> None:
 
     def tokenize(said: str) -> list[str]:
         if fake.last["messages"][-1]["role"] == "assistant":
-            raise ValueError
+            raise HTTPException(500)
         return [said]
 
     fake.tokenize = tokenize
