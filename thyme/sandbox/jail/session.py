@@ -14,9 +14,11 @@ from . import confine, kernel, seccomp
 from .interpreter import Interpreter
 from .pictures import Input
 
-_LENGTH = struct.Struct("<I")
+_LENGTH, _NUMBER = struct.Struct("<I"), struct.Struct("i")
 _chdir = os.chdir  # as it is before the hooks
-_PART, _MOST_DESCRIPTORS = 1 << 16, 253
+_PART = 1 << 16
+_BESIDE = socket.CMSG_SPACE(253 * _NUMBER.size)
+"""Room for as many descriptors as may come with a message; from the broker comes nothing else."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def _send(stream: socket.socket, message: dict[str, Any]) -> None:
 
 def _receive(stream: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """The broker's next message, and the descriptors that came with it."""
-    part, given, _, _ = socket.recv_fds(stream, _PART, _MOST_DESCRIPTORS)
+    part, beside, _, _ = stream.recvmsg(_PART, _BESIDE)
+    given = [number for _, _, numbers in beside for (number,) in _NUMBER.iter_unpack(numbers)]
     data = bytearray(part)
     while part and (len(data) < _LENGTH.size or len(data) < _LENGTH.size + _LENGTH.unpack_from(data)[0]):
         part = os.read(stream.fileno(), _PART)

@@ -41,7 +41,7 @@ def compile_block(code: str, filename: str, paths: Paths) -> CodeType:
         SyntaxError: And whatever else `compile` raises.
     """
     plain = compile_once(code, filename)
-    if "boundary" not in paths.enabled or not _slices(plain):
+    if "boundary" not in paths.enabled or not _may_slice_twice(code) or not _slices(plain):
         return plain
     try:
         tree = ast.parse(code, filename)
@@ -51,6 +51,16 @@ def compile_block(code: str, filename: str, paths: Paths) -> CodeType:
     except RecursionError:  # a tree takes more frames than the text it is made of
         pass
     return plain
+
+
+def _may_slice_twice(source: str) -> bool:
+    """Whether there is what ``[a:b, c:d]`` is made of, in that order; a first, quick look."""
+    place = -1
+    for mark in "[:,:":
+        place = source.find(mark, place + 1)
+        if place < 0:
+            return False
+    return True
 
 
 def _slices(code: CodeType) -> bool:
