@@ -19,6 +19,7 @@ PROMISED = (
     "session_pooled_ms_p50",
     "session_cold_ms_p50",
     "calc_overhead_ms_p50",
+    "calc_between_overhead_ms_p50",
     "crop_over_bare_ratio",
     "crop_per_minute_2proc",
 )

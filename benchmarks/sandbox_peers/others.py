@@ -121,6 +121,13 @@ class Jupyter(Peer):
         return "" if found else "pip install 'thyme-vl[bench]'"
 
     async def start(self, picture: Picture) -> Session:
+        """A new kernel; once more where two processes gave theirs the same ports, and it died of that."""
+        try:
+            return await self._started(picture)
+        except RuntimeError:
+            return await self._started(picture)
+
+    async def _started(self, picture: Picture) -> Session:
         from jupyter_client.manager import AsyncKernelManager
 
         folder = Path(tempfile.mkdtemp(prefix="bench-"))

@@ -34,12 +34,14 @@ def bench_command(
 def describe(report: BenchReport) -> str:
     """The report in words."""
     figures = report.figures()
-    overhead, ratio = figures["calc_overhead_ms_p50"], figures["crop_over_bare_ratio"]
+    overhead, between = figures["calc_overhead_ms_p50"], figures["calc_between_overhead_ms_p50"]
+    ratio = figures["crop_over_bare_ratio"]
     lines = [
         f"level {report.isolation}, {report.cores} cores",
         _line("session from the pool", report.session_pooled),
         _line("session without a pool", report.session_cold),
         _line("calculation", report.calculation) + f", {overhead:.2f} ms more than in a plain process",
+        f"  {'':<24}between starts and crops {between:.2f} ms more",
         _line("crop, resize, save", report.crop)
         + f", {ratio:.2f} times a plain process that has the image decoded ({report.crop_bare.p50_ms:.2f} ms)",
         f"  {'two sessions at once':<24}{report.crop_per_minute:,.0f} crops or "

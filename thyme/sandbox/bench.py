@@ -93,9 +93,13 @@ class BenchReport:
     session_cold: Timing
     """The same without a pool."""
     calculation: Timing
-    """`CALCULATION` in a session, until its result is here."""
+    """`CALCULATION` in a session, until its result is here; in turns with the next, and with nothing else."""
     calculation_bare: Timing
     """The same in a plain process, by its own clock."""
+    calculation_between: Timing
+    """The same as `calculation`, but between session starts and crops, which leave it cold caches."""
+    calculation_between_bare: Timing
+    """The same in a plain process."""
     crop: Timing
     """`CROP_INPUT` in a session that has run it before, until the pixels are here."""
     crop_bare: Timing
@@ -121,6 +125,7 @@ class BenchReport:
             "calc_ms_p50": self.calculation.p50_ms,
             "calc_ms_p99": self.calculation.p99_ms,
             "calc_overhead_ms_p50": self.calculation.p50_ms - self.calculation_bare.p50_ms,
+            "calc_between_overhead_ms_p50": self.calculation_between.p50_ms - self.calculation_between_bare.p50_ms,
             "crop_ms_p50": self.crop.p50_ms,
             "crop_ms_p99": self.crop.p99_ms,
             "crop_bare_ms_p50": self.crop_bare.p50_ms,
@@ -158,7 +163,7 @@ async def measure(config: SandboxConfig | None = None, n: int = 100) -> BenchRep
             open_sandbox(config.model_copy(update={"pool": 0})) as cold,
             BareProcess.open(file) as bare,
         ):
-            samples = await _take_turns(pooled, cold, bare, image, n)
+            samples = await _take_turns(pooled, cold, bare, image, n) | await _calculate(pooled, bare, n)
             rates = [await _rate(pooled, image, code, seconds=min(1.0, n / 100)) for code in (CROP_INPUT, CALCULATION)]
             idle, used = await session_memory(cold, image)
     timings = {name: Timing.of(seconds) for name, seconds in samples.items()}
@@ -168,6 +173,8 @@ async def measure(config: SandboxConfig | None = None, n: int = 100) -> BenchRep
         session_cold=timings["session_cold"],
         calculation=timings["calculation"],
         calculation_bare=timings["calculation_bare"],
+        calculation_between=timings["calculation_between"],
+        calculation_between_bare=timings["calculation_between_bare"],
         crop=timings["crop"],
         crop_bare=timings["crop_bare"],
         crop_per_minute=rates[0],
@@ -184,8 +191,8 @@ async def _take_turns(
     samples: dict[str, list[float]] = {}
     async with pooled.session([image]) as session:
         turns: dict[str, Callable[[], Awaitable[float]]] = {
-            "calculation": lambda: _run(session, CALCULATION),
-            "calculation_bare": lambda: bare.run(CALCULATION),
+            "calculation_between": lambda: _run(session, CALCULATION),
+            "calculation_between_bare": lambda: bare.run(CALCULATION),
             "crop": lambda: _run(session, CROP_INPUT),
             "crop_bare": lambda: bare.run(CROP_DECODED),
             "session_cold": lambda: _start(cold, image),
@@ -199,6 +206,18 @@ async def _take_turns(
                 if turn > 0:  # the first one warms up
                     samples.setdefault(name, []).extend(seconds)
             await asyncio.sleep(0.02)  # in which the pool is filled again, as it is while a model writes
+    return samples
+
+
+async def _calculate(broker: Broker, bare: BareProcess, n: int) -> dict[str, list[float]]:
+    """A calculation in a session and in the plain process, in turns."""
+    samples: dict[str, list[float]] = {"calculation": [], "calculation_bare": []}
+    async with broker.session([]) as session:
+        for turn in range(3 * n + 3):
+            taken = {"calculation": await _run(session, CALCULATION), "calculation_bare": await bare.run(CALCULATION)}
+            if turn >= 3:  # the first ones warm up
+                for name, seconds in taken.items():
+                    samples[name].append(seconds)
     return samples
 
 
