@@ -222,7 +222,7 @@ def test_stop_frees_the_sandbox(browser: Browser, scripted: Served, question: st
     page.wait_for_selector(".thought")
     if sessions:
         wait_until(lambda: scripted.sandbox.open == 1)
-        assert "running code block 1" in page.locator(".state").inner_text()
+        page.wait_for_selector(".state:has-text('running code block 1')")
     assert page.locator(".share").is_hidden()
     page.click("[data-do=stop]")
     page.wait_for_selector(".now.over")
