@@ -371,6 +371,21 @@ async def test_a_running_span_keeps_its_weights_and_the_next_has_the_new(
         await engine.update_weights(FINAL)
 
 
+async def test_who_gives_up_waiting_for_new_weights_gets_them_all_the_same(
+    engine: VllmEngine, of_base: list[tuple[int, ...]]
+) -> None:
+    update = asyncio.create_task(engine.update_weights(BASE))
+    await asyncio.sleep(0)
+    update.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await update
+    try:
+        assert await greedy(engine) == of_base
+        assert engine.info.fingerprints.model == model_fingerprint(BASE)
+    finally:
+        await engine.update_weights(FINAL)
+
+
 async def test_weights_that_do_not_fit_are_refused_and_the_old_ones_stay(
     engine: VllmEngine, tiny_qwen2_5_vl: object, tmp_path: object
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from math import prod
@@ -118,7 +119,8 @@ class VllmEngine(LocalEngine):
         """Go on with other weights, without a restart.
 
         Spans that are being written are written to their end first, and spans that are asked for meanwhile wait: the
-        tokens of one span all come from the same weights. Everything cached under the old ones is forgotten.
+        tokens of one span all come from the same weights. Everything cached under the old ones is forgotten. Who is
+        cancelled while waiting for it does not stop it.
 
         Args:
             weights: A checkpoint folder of the same architecture, or all of its tensors, named as in a checkpoint or as
@@ -134,9 +136,15 @@ class VllmEngine(LocalEngine):
             weights = find_checkpoint(weights)
             fingerprint = fingerprint or model_fingerprint(weights)
         check_weights(weights, self._config, self._shapes)
-        made = await asyncio.wrap_future(self._loop.update(weights))
-        fingerprints = self._info.fingerprints.model_copy(update={"model": fingerprint or made})
-        self._info = replace(self._info, fingerprints=fingerprints)
+        changed = self._loop.update(weights)
+        changed.add_done_callback(partial(self._changed, fingerprint))
+        await asyncio.shield(asyncio.wrap_future(changed))
+
+    def _changed(self, fingerprint: str | None, made: Future[str | None]) -> None:
+        """Say in the records from now on what the weights are; on vLLM's thread."""
+        if made.exception() is None:
+            fingerprints = self._info.fingerprints.model_copy(update={"model": fingerprint or made.result()})
+            self._info = replace(self._info, fingerprints=fingerprints)
 
     async def aclose(self) -> None:
         """Stop vLLM and free its memory; spans that still run end with an EngineError."""

@@ -123,7 +123,7 @@ class VllmLoop:
     def _ask(self, command: Callable[[], object]) -> None:
         with self._lock:
             if self._ended is not None:
-                raise self._ended
+                raise EngineError(str(self._ended))  # one of its own: an error keeps the frames it was raised through
             self._commands.put(command)
 
     # --- the thread ---------------------------------------------------------------------------------------------------
