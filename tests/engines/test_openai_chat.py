@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_server import Fake, images, serving, texts
+from openai_server import Fake, error, images, serving, texts
 from PIL import Image
 
 from thyme.agent.rollout import rollout
@@ -100,6 +100,21 @@ async def test_bounds_of_tokens_end_an_answer() -> None:
     trajectory = await ask(hosted("<think>" + "word " * 50), max_tokens=10)
     assert trajectory.stop == StopReason.MAX_TOKENS
     assert 35 <= len(trajectory.response) <= 45
+
+
+@pytest.mark.parametrize(("prompt", "left", "stop"), [(90, 10, "context"), (60, 40, "length")])
+async def test_a_question_that_fits_is_answered_with_the_tokens_left(prompt: int, left: int, stop: str) -> None:
+    fake = hosted("word" * 50, context=100)
+    with serving(fake) as url:
+        engine = await asyncio.to_thread(open_over, url)
+        fake.requests.clear()
+        refusal = f"maximum context length is 100 tokens, the prompt contains {prompt} input tokens"
+        fake.failures = [error(refusal)] if prompt + 40 > 100 else []
+        request = Request("t", Prompt(system="", user="?"), stop=TEXT, max_tokens=40)
+        chunks = [chunk async for chunk in engine.stream(request)]
+        await engine.aclose()
+    assert fake.last["max_tokens"] == left
+    assert (sum(len(chunk.text) for chunk in chunks), chunks[-1].stop) == (4 * left, stop)
 
 
 async def test_closing_a_span_early_or_releasing_the_rest_stops_the_server() -> None:

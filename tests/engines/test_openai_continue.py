@@ -384,6 +384,16 @@ async def test_fewer_tokens_are_asked_for_where_input_and_answer_do_not_fit_toge
     assert (chunks[-1].stop, len(chunks)) == ("context", 10)
 
 
+async def test_an_answer_cut_by_the_context_says_so_where_tokens_are_not_counted() -> None:
+    fake = Fake(["word" * 20], with_ids=False, logprobs=None)
+    async with engine_over(fake, max_context=100) as engine:
+        fake.failures = [error("maximum context length is 100 tokens, the prompt contains 90 input tokens")]
+        chunks = await collect(engine, request(engine, max_tokens=40))
+        assert fake.last["max_tokens"] == 10
+        assert chunks[-1].stop == "context"
+        assert (await collect(engine, request(engine, max_tokens=10)))[-1].stop == "length"
+
+
 async def test_a_request_that_is_none_is_refused() -> None:
     async with engine_over(Fake()) as engine:
         for wrong in ({"temperature": -1.0}, {"max_tokens": 0}):

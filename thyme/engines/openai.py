@@ -191,10 +191,9 @@ class OpenAIEngine:
 
     async def _continue(self, request: Request) -> AsyncGenerator[Chunk, None]:
         body = await self._continue_body(request)
-        capped = body.get(self.facts.limit_field, request.max_tokens) < request.max_tokens
-        limits = Limits(request.max_tokens, capped=capped, logprobs=self._true_logprobs(request))
+        limits = Limits(request.max_tokens, logprobs=self._true_logprobs(request))
         reader = self._reader(request, limits)
-        async with aclosing(self._fitting(body)) as deltas:
+        async with aclosing(self._fitting(body, limits)) as deltas:
             async for delta in deltas:
                 if self._check is not None and delta.prompt_ids:
                     self._check.check(request, delta.prompt_ids)
@@ -243,10 +242,32 @@ class OpenAIEngine:
         single = [ids[0] for word in words if len(ids := family.encode_text(word)) == 1]
         return {str(token): FORBID for token in (*self._never, *single)}
 
-    async def _fitting(self, body: dict[str, Any]) -> AsyncGenerator[Delta, None]:
-        """Send it; once more with fewer tokens asked for where input and answer together do not fit."""
+    # --- style chat ---------------------------------------------------------------------------------------------------
+
+    async def _chat(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        answer = await self._answers.take(request)
+        if answer is None:
+            show = await self._images(request)
+            body = self._body(request, in_turns(request, show))
+            stops = stop_strings(request) if self.facts.takes_stop else []
+            body |= {"stop": stops} if stops else {}
+            limits = Limits(request.max_tokens)
+            deltas = self._fitting(with_extra(body, self._config.openai), limits)
+            answer = Answer(deltas, request.temperature, stops, limits)
+        async with aclosing(self._answers.spans(request, answer)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    # --- both ---------------------------------------------------------------------------------------------------------
+
+    async def _fitting(self, body: dict[str, Any], limits: Limits) -> AsyncGenerator[Delta, None]:
+        """Send it; once more with fewer tokens asked for where input and answer together do not fit.
+
+        Before anything is given out, `limits` says whether fewer were asked for than were wanted.
+        """
         final = False
         while True:
+            limits.capped = body.get(self.facts.limit_field, limits.max_tokens) < limits.max_tokens
             try:
                 async with aclosing(self._client.deltas(body)) as deltas:
                     async for delta in deltas:
@@ -258,23 +279,6 @@ class OpenAIEngine:
                 if final or limit is None or used is None or used >= limit:
                     raise
                 final, body = True, body | {self.facts.limit_field: limit - used}
-
-    # --- style chat ---------------------------------------------------------------------------------------------------
-
-    async def _chat(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        answer = await self._answers.take(request)
-        if answer is None:
-            show = await self._images(request)
-            body = self._body(request, in_turns(request, show))
-            stops = stop_strings(request) if self.facts.takes_stop else []
-            body |= {"stop": stops} if stops else {}
-            deltas = self._client.deltas(with_extra(body, self._config.openai))
-            answer = Answer(deltas, request.temperature, stops)
-        async with aclosing(self._answers.spans(request, answer)) as chunks:
-            async for chunk in chunks:
-                yield chunk
-
-    # --- both ---------------------------------------------------------------------------------------------------------
 
     def _body(self, request: Request, messages: list[dict[str, Any]]) -> dict[str, Any]:
         limit = request.max_tokens

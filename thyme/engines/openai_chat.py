@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from thyme.engines.base import Chunk, ChunkStop, Request, written_last
-from thyme.engines.openai_span import StringWatch, end_reason
+from thyme.engines.openai_span import Limits, StringWatch, end_reason
 from thyme.engines.openai_stream import Delta
 from thyme.errors import EngineError
 from thyme.tags import ANSWER_CLOSE, ANSWER_OPEN, CODE_CLOSE, CODE_OPEN
@@ -42,17 +42,21 @@ def open_tag(text: str) -> str | None:
 class Answer:
     """One answer of the server, given out span by span."""
 
-    def __init__(self, deltas: AsyncGenerator[Delta, None], temperature: float, stops: list[str]) -> None:
+    def __init__(
+        self, deltas: AsyncGenerator[Delta, None], temperature: float, stops: list[str], limits: Limits | None = None
+    ) -> None:
         """Begin.
 
         Args:
             deltas: The answer as it comes.
             temperature: What it is sampled at.
             stops: Strings that the server was told to stop at; it takes them out and may not say which it was.
+            limits: What bounds it; None where nothing is known of that.
         """
         self.text = ""
         """What was given out so far."""
         self._deltas, self._temperature, self._stops = deltas, temperature, stops
+        self._limits = limits
         self._rest = ""
         self._end: ChunkStop | None = None
 
@@ -95,7 +99,7 @@ class Answer:
             raise EngineError("the server's answer broke off in the middle; is the server still running?")
         if delta.finish is None:
             return delta.text
-        self._end = end_reason(delta.finish)
+        self._end = end_reason(delta.finish, self._limits)
         return delta.text + self._taken_out(delta)
 
     def _taken_out(self, delta: Delta) -> str:

@@ -25,9 +25,9 @@ class Reader(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Limits:
-    """What a request was bounded by."""
+    """What a request was bounded by. `capped` may turn true until the first token comes."""
 
     max_tokens: int
     """Tokens that were wanted."""
