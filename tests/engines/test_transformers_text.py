@@ -87,3 +87,9 @@ def test_a_tag_that_was_complete_before_the_span_does_not_stop_it() -> None:
 
 def test_the_first_string_to_end_is_the_one_reported() -> None:
     assert SpanText([b"</code></answer>"], stop=("</answer>", "</code>")).push(0)[1] == "</code>"
+
+
+def test_strings_of_one_byte_are_looked_for_too() -> None:
+    text = SpanText([b"a", b"xb"], stop=("b",), blocked=("a",))
+    assert [text.push(index)[1] for index in range(2)] == [None, "b"]
+    assert [text.completes_blocked(index) for index in range(2)] == [True, False]

@@ -49,7 +49,7 @@ class SpanText:
         """
         piece = self._token_bytes[token]
         text = self._decoder.decode(piece)
-        if not self._reach:
+        if not self._stop and not self._blocked:
             return text, None
         window = self._tail + piece
         ends = [(end, stop) for stop, encoded in self._stop if (end := self._end(encoded, window))]
