@@ -141,3 +141,42 @@ def test_rows_with_other_pictures_begin_alike_only_before_them() -> None:
     assert one.begins_like(cache(1, 2, 9, 9, 3, 4, images=((2, 2, "b"),))) == 2
     assert one.begins_like(cache(1, 2, 9, images=((2, 2, "a"),))) == 2
     assert one.begins_like(cache(2)) == 0
+
+
+def full(*_: object) -> list[torch.Tensor]:
+    raise torch.OutOfMemoryError("out of memory")
+
+
+@pytest.mark.parametrize("wanted", [{"capacity": 5000}, {"places": 50}], ids=["longer", "more"])
+def test_a_desk_that_could_not_grow_goes_on_as_it_was(wanted: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, rows = Desk(SHAPE), [Naive() for _ in range(10)]
+    for row in rows:
+        read(row, 10)
+    for row in rows[:3]:
+        desk.seat(row.cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(CacheShape, "room", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            desk.grow(**wanted)
+    for seated in (3, len(rows)):
+        for row in rows[len(desk.rows) : seated]:
+            desk.seat(row.cache)
+        write_together(desk, {id(row.cache): row for row in rows})
+        for row in rows:
+            row.check()
+
+
+def test_dropping_takes_no_memory_and_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, rows = Desk(SHAPE), [Naive() for _ in range(3)]
+    for row in rows:
+        read(row, 10)
+        desk.seat(row.cache)
+    monkeypatch.setattr(CacheShape, "room", full)
+    gone = rows.pop(0)
+    gone.cache.drop()
+    assert (len(gone.cache), gone.cache.keys, gone.cache.desk) == (0, [], None)
+    write_together(desk, {id(row.cache): row for row in rows})
+    for row in rows:
+        row.check()
+    desk.empty()
+    assert (desk.rows, desk._keys, len(rows[0].cache)) == ([], [], 0)

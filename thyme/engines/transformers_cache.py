@@ -79,6 +79,13 @@ class RowCache:
         if self.desk is not None:
             self.desk.dismiss(self)
 
+    def drop(self) -> None:
+        """Forget everything, and leave the desk, if seated. Takes no memory, so it works where there is none."""
+        if self.desk is not None:
+            self.desk.dismiss(self, keep=False)
+        self.ids, self.images, self.next_position = [], [], 0
+        self.keys, self.values, self.capacity = [], [], 0
+
     def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Put the keys and values of q new tokens behind the n held; they count once `extend` says so.
 
@@ -184,10 +191,16 @@ class Desk:
         cache.desk = self
         self._bind(len(self.rows) - 1)
 
-    def dismiss(self, cache: RowCache) -> None:
-        """Give a seated cache tensors of its own; the last one takes its place."""
+    def dismiss(self, cache: RowCache, *, keep: bool = True) -> None:
+        """Let a seated cache go; the last one takes its place.
+
+        Args:
+            cache: Gets tensors of its own.
+            keep: False: it gets none, and must not be used as it is.
+        """
         place = self.rows.index(cache)
-        cache.move(*(self._shape.room(1, len(cache) + _GROWTH) for _ in range(2)))
+        if keep:
+            cache.move(*(self._shape.room(1, len(cache) + _GROWTH) for _ in range(2)))
         cache.desk = None
         self._shared = None
         last = self.rows.pop()
@@ -200,14 +213,20 @@ class Desk:
         if not self.rows:
             self._keys, self._values, self._places, self._capacity = [], [], 0, 0
 
+    def empty(self) -> None:
+        """Free everything; who was seated is forgotten."""
+        for cache in reversed(tuple(self.rows)):  # from the last place on, nobody has to move
+            cache.drop()
+        self.clear()
+
     def grow(self, *, places: int = 0, capacity: int = 0) -> None:
-        """Make sure of so many places of such a capacity."""
+        """Make sure of so many places of such a capacity. Where memory does not suffice, everything is as before."""
         if places <= self._places and capacity <= self._capacity:
             return
-        self._places = max(self._places, 2 * places if places > self._places else 0)
-        if capacity > self._capacity:
-            self._capacity = capacity + max(_GROWTH, capacity // 2)
-        self._keys, self._values = (self._shape.room(self._places, self._capacity) for _ in range(2))
+        places = 2 * places if places > self._places else self._places
+        capacity = capacity + max(_GROWTH, capacity // 2) if capacity > self._capacity else self._capacity
+        keys, values = (self._shape.room(places, capacity) for _ in range(2))
+        self._keys, self._values, self._places, self._capacity = keys, values, places, capacity
         for place in range(len(self.rows)):
             self._bind(place)
 

@@ -125,6 +125,10 @@ class PackedModel:
         """Free what is reserved for rows that write together, if none does."""
         self._desk.clear()
 
+    def close(self) -> None:
+        """Free what is reserved for rows that write together; the caches of those that do are forgotten."""
+        self._desk.empty()
+
     def see(self, patches: torch.Tensor, grid: torch.Tensor) -> Features:
         """Run the vision tower over one image.
 
