@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -244,6 +245,23 @@ def test_keys_elsewhere_are_refused() -> None:
     with pytest.raises(UsageError, match="THYME_API_KEY holds characters") as caught:
         parse_model("http://h/v1", {"THYME_API_KEY": f"{KEY}\nx"})
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"http://user:{KEY}@h:99999/v1#m",
+        f"http://user:{KEY}/x@h/v1#m",  # the slash ends the host, so that the password is taken for a port
+        f"http://user:{KEY}#x@h/v1#m",
+        f"http://user:{KEY}@[::1/v1#m",
+        f"http://h:99999/v1?key={KEY}#m",
+        f"http:user:{KEY}@h/v1#m",
+    ],
+)
+def test_a_password_is_not_quoted_from_a_url_that_is_none(url: str) -> None:
+    with pytest.raises(UsageError, match=r"is no URL.*give URL#NAME") as caught:
+        parse_model(url, {})
+    assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_missing_key_is_asked_for() -> None:

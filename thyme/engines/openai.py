@@ -338,19 +338,20 @@ def parse_model(model: str, environment: Mapping[str, str]) -> Server:
     """
     url, _, name = model.partition("#")
     url = url.rstrip("/").removesuffix("/chat/completions")
+    secret = "@" in model or "?" in model  # a URL that cannot be taken apart may hold a password in any place
+    shown = "what was given (it may hold a password)" if secret else f"'{url}'"
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise UsageError(
-            f"'{url}' is no URL ({error}); give URL#NAME, such as http://127.0.0.1:8000/v1#NAME"
-        ) from error
+        why = "" if secret else f" ({error})"
+        raise UsageError(f"{shown} is no URL{why}; give URL#NAME, such as http://127.0.0.1:8000/v1#NAME") from None
     if parts.username or parts.password or parts.query:
         raise UsageError(
             f"give the URL of {parts.hostname} without a password or a query; keys go into {KEY_VARIABLES[0]}"
         )
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
-        raise UsageError(f"'{url}' is no URL of a server; give URL#NAME, such as http://127.0.0.1:8000/v1#NAME")
+        raise UsageError(f"{shown} is no URL of a server; give URL#NAME, such as http://127.0.0.1:8000/v1#NAME")
     return Server(url if parts.path else f"{url}/v1", _key(environment), name)
 
 
