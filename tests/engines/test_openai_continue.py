@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from engine_helpers import picture
+from fastapi.responses import Response
 from openai_server import CUT, HANG, Fake, error, images, serving
 from PIL import Image
 
@@ -282,13 +283,42 @@ async def test_blocked_strings_are_bad_words_and_what_slips_through_is_no_result
 # --- failures on the way ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 529])
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 507, 520, 524, 529])
 async def test_passing_failures_are_tried_again(status: int) -> None:
     fake = Fake()
     async with engine_over(fake) as engine:
         fake.failures = [error("busy", status), error("busy", status)]
         assert text(await collect(engine, request(engine))) == "Red."
     assert len(fake.requests) == 3
+
+
+@pytest.mark.parametrize("status", [501, 505])
+async def test_what_a_server_cannot_do_is_not_asked_again(status: int) -> None:
+    fake = Fake()
+    async with engine_over(fake) as engine:
+        fake.failures = [error("no", status)]
+        with pytest.raises(EngineError, match=f"status {status}"):
+            await collect(engine, request(engine))
+    assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize("sent", [b"", b"data: [DONE]\n\n", b'data: {"choices": [{"delta": {"content": ""}}]}\n\n'])
+async def test_an_answer_that_ends_before_its_first_token_is_asked_for_again(sent: bytes) -> None:
+    fake = Fake()
+    async with engine_over(fake, openai={"retries": 1}) as engine:
+        fake.failures = [Response(sent, media_type="text/event-stream")]
+        assert text(await collect(engine, request(engine))) == "Red."
+        fake.failures = [Response(sent, media_type="text/event-stream")] * 2
+        with pytest.raises(EngineError, match="broke off before its first token"):
+            await collect(engine, request(engine))
+    assert len(fake.requests) == 4
+
+
+async def test_an_answer_without_words_is_one() -> None:
+    fake = Fake([""])
+    async with engine_over(fake) as engine:
+        assert [chunk.stop for chunk in await collect(engine, request(engine))] == ["end"]
+    assert len(fake.requests) == 1
 
 
 async def test_a_server_says_how_long_to_wait() -> None:
@@ -345,8 +375,6 @@ async def test_a_server_that_falls_silent_is_given_up(tokens: list[str], keep_al
 
 
 async def test_an_error_in_the_middle_of_a_stream_is_told() -> None:
-    from fastapi.responses import Response
-
     fake = Fake()
     broken = b'data: {"error": {"message": "CUDA is out of memory", "code": 500}}\n\n'
     async with engine_over(fake, openai={"retries": 1}) as engine:
@@ -356,7 +384,8 @@ async def test_an_error_in_the_middle_of_a_stream_is_told() -> None:
         fake.failures = [Response(b'{"error": "no GPU"}', media_type="application/json")] * 2  # with status 200
         with pytest.raises(EngineError, match="no GPU"):
             await collect(engine, request(engine))
-        fake.failures = [Response(b"data: {}\n\n", media_type="text/event-stream")]
+        word = b'data: {"choices": [{"delta": {"content": "Red"}}]}\n\n'
+        fake.failures = [Response(word, media_type="text/event-stream")]
         with pytest.raises(EngineError, match="broke off in the middle"):
             await collect(engine, request(engine))
 

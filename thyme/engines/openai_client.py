@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import httpx
 
 from thyme.config.openai import OpenAIConfig
-from thyme.engines.openai_errors import Server, error_message, refusal
+from thyme.engines.openai_errors import BusyError, Server, error_message, passes, refusal
 from thyme.engines.openai_stream import DONE, Delta, EventParser, parse_delta, parse_json
 from thyme.errors import ContextFullError, EngineError, ThymeError
 
@@ -22,8 +22,6 @@ CHAT = "chat/completions"
 MAX_PAUSE_S = 60.0
 """Longest pause before a repetition, whatever the server asks for."""
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-_PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 529}
-"""Statuses that may be another the next time."""
 _FINAL = ("insufficient_quota", "billing")
 """What a 429 says that no waiting helps against."""
 
@@ -71,7 +69,7 @@ def check(server: Server, response: httpx.Response) -> None:
     message = response.headers.get("location", "") if response.is_redirect else _message(response)
     error = refusal(server, response.status_code, message)
     quota = any(word in message for word in _FINAL)
-    if response.status_code in _PASSING and not quota and not isinstance(error, ContextFullError):
+    if passes(response.status_code) and not quota and not isinstance(error, ContextFullError):
         raise Passing(error, _seconds(response.headers.get("retry-after")))
     raise error
 
@@ -79,15 +77,13 @@ def check(server: Server, response: httpx.Response) -> None:
 def transport_error(server: Server, error: httpx.HTTPError) -> Passing:
     """The failure behind an exception of httpx."""
     if isinstance(error, httpx.ConnectTimeout):
-        return Passing(
-            EngineError(f"{server} did not accept a connection in time; is it running, and is the URL right?")
-        )
+        return Passing(BusyError(f"{server} did not accept a connection in time; is it running, and is the URL right?"))
     if isinstance(error, httpx.TimeoutException):
-        return Passing(EngineError(f"{server} did not answer in time; raise engine.openai.first_token_timeout_s"))
+        return Passing(BusyError(f"{server} did not answer in time; raise engine.openai.first_token_timeout_s"))
     if isinstance(error, httpx.ConnectError):
-        return Passing(EngineError(f"{server} cannot be reached ({error}); is it running, and is the URL right?"))
+        return Passing(BusyError(f"{server} cannot be reached ({error}); is it running, and is the URL right?"))
     return Passing(
-        EngineError(f"the connection to {server} broke ({type(error).__name__}); is the server still running?")
+        BusyError(f"the connection to {server} broke ({type(error).__name__}); is the server still running?")
     )
 
 
@@ -131,9 +127,11 @@ class Client:
                 try:
                     async with aclosing(self._attempt(http, body)) as deltas:
                         async for delta in deltas:
-                            begun = begun or delta.carries
+                            begun = begun or delta.carries or delta.finish is not None
                             yield delta
-                    return
+                    if begun:
+                        return
+                    raise Passing(_nothing(self.server))
                 except Passing as failure:
                     if begun or attempt == self._config.retries:
                         raise failure.error from None
@@ -193,7 +191,7 @@ class Client:
             message = error_message(event, "")
             code = event["error"].get("code") if isinstance(event["error"], Mapping) else None
             error = refusal(self.server, code if isinstance(code, int) and code >= 300 else 500, message)
-            raise Passing(error) if not isinstance(code, int) or code >= 500 else error
+            raise Passing(error) if not isinstance(code, int) or passes(code) else error
         return event
 
 
@@ -215,11 +213,15 @@ class _Patience:
                 return await anext(self._pieces, None)
         except TimeoutError:
             raise Passing(
-                EngineError(
+                BusyError(
                     f"{server} sent no token for {wait_s:g} s; raise engine.openai.first_token_timeout_s or "
                     "token_timeout_s, or ask for less at once (max_concurrent)"
                 )
             ) from None
+
+
+def _nothing(server: Server) -> EngineError:
+    return BusyError(f"the answer of {server} broke off before its first token; is the server still running?")
 
 
 def _message(response: httpx.Response) -> str:

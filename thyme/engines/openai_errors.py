@@ -44,6 +44,10 @@ class ImageRefusedError(EngineError):
     """The server does not take an image as it is."""
 
 
+class BusyError(EngineError):
+    """The server has no time, cannot be reached, or broke off: it says nothing of what it can do."""
+
+
 class RefusedFieldError(EngineError):
     """The server does not take the request as it is (400, 422)."""
 
@@ -89,6 +93,11 @@ def input_tokens(message: str) -> int | None:
     return None if found is None else int(found.group(1))
 
 
+def passes(status: int) -> bool:
+    """Whether a status may be another the next time. 501 and 505 say what a server can do, and stay."""
+    return status in {408, 409, 425, 429} or (status >= 500 and status not in {501, 505})
+
+
 def refusal(server: Server, status: int, message: str) -> ThymeError:
     """The error for an answer that is none.
 
@@ -105,13 +114,14 @@ def refusal(server: Server, status: int, message: str) -> ThymeError:
     if status in {400, 413, 422}:
         return _bad_request(message, said)
     if status == 429:
-        return EngineError(f"{server} has no room for more requests, or the account's quota is used up ({said})")
+        return BusyError(f"{server} has no room for more requests, or the account's quota is used up ({said})")
     if status < 400:
         return EngineError(
             f"{server} leads elsewhere (status {status}: {server.quote(message)}), to a login page for instance; "
             "give the URL of the API itself, which usually ends with /v1"
         )
-    return EngineError(f"the model could not be asked: status {status}, {said}")
+    kind = BusyError if passes(status) and status != 500 else EngineError  # 500: the request itself may be why
+    return kind(f"the model could not be asked: status {status}, {said}")
 
 
 def unknown_model(server: Server, model: str) -> ModelNotFoundError:
