@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import traceback
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -20,7 +22,7 @@ from thyme.config import EngineConfig, OpenAIConfig
 from thyme.engines import open_engine
 from thyme.engines.base import Capabilities, Engine, Request
 from thyme.engines.openai import OpenAIEngine, parse_model
-from thyme.engines.openai_errors import Server, input_tokens, refusal
+from thyme.engines.openai_errors import BusyError, Server, input_tokens, refusal
 from thyme.engines.openai_probe import ServerFacts
 from thyme.errors import ContextFullError, EngineError, ModelNotFoundError, ThymeError, UsageError
 from thyme.types import ImageRecord
@@ -85,18 +87,61 @@ def test_a_server_without_logprobs_still_continues() -> None:
     assert not engine.info.capabilities.token_ids  # without tokenizer nobody knows what a token carries
 
 
-def test_a_server_that_breaks_over_a_begun_answer_is_asked_in_turns() -> None:
+def failing_over_a_begun_answer(status: int, detail: str = "no") -> Fake:
     fake = Fake()
 
     def tokenize(said: str) -> list[str]:
         if fake.last["messages"][-1]["role"] == "assistant":
-            raise HTTPException(500)
+            raise HTTPException(status, detail)
         return [said]
 
     fake.tokenize = tokenize
-    engine = opened(fake)
+    return fake
+
+
+@pytest.mark.parametrize(
+    ("status", "why"), [(500, "status 500"), (501, "status 501"), (400, "request was refused"), (422, "was refused")]
+)
+def test_a_server_that_breaks_over_a_begun_answer_is_asked_in_turns(status: int, why: str) -> None:
+    engine = opened(failing_over_a_begun_answer(status))
     assert engine.info.capabilities.style == "chat"
-    assert "status 500" in engine.facts.why_chat
+    assert why in engine.facts.why_chat
+
+
+@pytest.mark.parametrize("style", ["auto", "continue"])
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504, 529])
+def test_a_busy_moment_does_not_choose_the_style(status: int, style: str) -> None:
+    with pytest.raises(BusyError, match=r"^(?!.*cannot continue).*over capacity"):
+        facts(failing_over_a_begun_answer(status, "over capacity"), style=style)
+
+
+def test_a_busy_moment_that_passes_is_not_seen() -> None:
+    fake = failing_over_a_begun_answer(503)
+    broken, calls = fake.tokenize, list[str]()
+
+    def once(said: str) -> list[str]:
+        begun = fake.last["messages"][-1]["role"] == "assistant"
+        calls.extend([said] if begun else [])
+        return broken(said) if begun and len(calls) == 1 else [said]
+
+    fake.tokenize = once
+    assert facts(fake).style == "continue"
+
+
+@pytest.mark.parametrize("kind", [httpx.ReadTimeout, httpx.ConnectTimeout, httpx.ConnectError, httpx.ReadError])
+def test_a_connection_that_fails_says_nothing_of_what_a_server_can_do(kind: type[httpx.HTTPError]) -> None:
+    fake = Fake()
+    with serving(fake) as url, pytest.MonkeyPatch.context() as patch:
+        send = httpx.Client.request
+
+        def request(client: httpx.Client, method: str, path: str, **content: Any) -> httpx.Response:
+            if "continue_final_message" in content.get("json", ()):
+                raise kind("gone")
+            return send(client, method, path, **content)
+
+        patch.setattr(httpx.Client, "request", request)
+        with pytest.raises(BusyError, match=re.escape(url)):
+            open_engine(f"{url}#toy", EngineConfig(openai=OpenAIConfig(backoff_s=0.001, retries=1)))
 
 
 def test_a_style_that_is_set_is_not_asked_for() -> None:
@@ -229,6 +274,9 @@ def test_the_key_is_never_shown(caplog: pytest.LogCaptureFixture, monkeypatch: p
 
     with pytest.raises(EngineError, match="refuses the API key from THYME_API_KEY or OPENAI_API_KEY") as caught:
         opened(refusing)
+    for status in (302, 400, 403, 404, 408, 413, 429, 500, 503):  # long enough to be cut, the key across the cut
+        said = refusal(Server("http://h/v1", KEY), status, "x" * 290 + f" {KEY} model")
+        assert not any(KEY[:size] in f"{said!r}" for size in range(8, len(KEY)))
     engine = opened(Fake())
     shown = f"{caught.value!r} {engine!r} {engine.info!r} {vars(engine)} {engine._server!r} {caplog.text}"
     assert KEY not in shown
@@ -362,8 +410,6 @@ SERVER = Server("http://h/v1", None, "toy", ("toy", "boy"))
 def test_every_refusal_names_the_thing_and_the_way_out(
     status: int, message: str, kind: type[ThymeError], problem: str
 ) -> None:
-    import re
-
     found = refusal(SERVER, status, message)
     assert type(found) is kind or isinstance(found, kind)
     assert re.search(problem, str(found))

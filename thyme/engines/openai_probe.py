@@ -14,6 +14,7 @@ from thyme.config.openai import OpenAIConfig
 from thyme.engines.base import Capabilities
 from thyme.engines.openai_client import CHAT, Passing, check, http_options, pause_s, transport_error
 from thyme.engines.openai_errors import (
+    BusyError,
     NoVisionError,
     RefusedFieldError,
     Server,
@@ -156,7 +157,12 @@ class _Probe:
         raise EngineError(f"{self.server} refuses even a short question; see docs/engines.md for servers that work")
 
     def find_style(self) -> None:
-        """Whether a message of the assistant with an image inside it is continued in place."""
+        """Whether a message of the assistant with an image inside it is continued in place.
+
+        Raises:
+            BusyError: That could not be found out now.
+            EngineError: It is not, and the settings want it.
+        """
         wanted = self._config.style
         if wanted == "chat":
             self._settle("chat", "engine.openai.style is set so")
@@ -166,6 +172,8 @@ class _Probe:
             if wanted == "auto" and (reason := self._not_in_place(tokens)):
                 self._settle("chat", reason)
                 return
+        except BusyError:
+            raise  # a busy moment says nothing of the server, and must not choose the style of a whole session
         except EngineError as error:  # the plain question was answered, so it is this one that the server cannot take
             if wanted == "continue":
                 raise EngineError(
