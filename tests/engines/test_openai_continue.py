@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from engine_helpers import picture
-from fastapi.responses import Response
-from openai_server import CUT, HANG, Fake, error, images, serving
+from openai_client_helpers import collect, engine_over, request, text
+from openai_server import Fake, error, images, serving
 from PIL import Image
 
 from thyme.agent.rollout import rollout
-from thyme.config import EngineConfig, OpenAIConfig, RolloutConfig
+from thyme.config import RolloutConfig
 from thyme.engines import open_engine
-from thyme.engines.base import Chunk, Engine, Request
-from thyme.engines.openai import OpenAIEngine
+from thyme.engines.base import Request
 from thyme.errors import ContextFullError, EngineError, UsageError
 from thyme.families import Family, load_family
 from thyme.nano import checkpoint_path
@@ -28,37 +25,6 @@ from thyme.types import Execution, Generated, Observation, Problem, StopReason
 
 IMAGE, CROP = picture(0, 50, 40), picture(1, 30, 20)
 NANO = str(checkpoint_path("final"))
-
-
-@asynccontextmanager
-async def engine_over(fake: Fake, **settings: Any) -> AsyncIterator[OpenAIEngine]:
-    """The engine; its probe's requests are forgotten, so that a test sees its own."""
-    openai = {"backoff_s": 0.01, "connect_timeout_s": 2} | settings.pop("openai", {})
-    with serving(fake) as url:
-        engine = await asyncio.to_thread(
-            open_engine, f"{url}#toy", EngineConfig(openai=OpenAIConfig(**openai), **settings)
-        )
-        assert isinstance(engine, OpenAIEngine)
-        fake.requests.clear()
-        try:
-            yield engine
-        finally:
-            await engine.aclose()
-
-
-def request(engine: Engine, *segments: Generated | Observation, **fields: Any) -> Request:
-    prompt = engine.prompt("Look.", "<image> What?", [IMAGE])
-    return Request("t", prompt, segments, **({"stop": ("<code>", "</answer>"), "max_tokens": 50} | fields))
-
-
-async def collect(engine: Engine, request: Request) -> list[Chunk]:
-    chunks = [chunk async for chunk in engine.stream(request)]
-    assert [chunk.stop is not None for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
-    return chunks
-
-
-def text(chunks: list[Chunk]) -> str:
-    return "".join(chunk.text for chunk in chunks)
 
 
 def generated(words: str, kind: Any = "text") -> Generated:
@@ -278,116 +244,6 @@ async def test_blocked_strings_are_bad_words_and_what_slips_through_is_no_result
         with pytest.raises(EngineError, match="<code>, which is not allowed here"):
             await collect(engine, asked)
     assert fake.last["bad_words"] == ["<code>"]
-
-
-# --- failures on the way ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 507, 520, 524, 529])
-async def test_passing_failures_are_tried_again(status: int) -> None:
-    fake = Fake()
-    async with engine_over(fake) as engine:
-        fake.failures = [error("busy", status), error("busy", status)]
-        assert text(await collect(engine, request(engine))) == "Red."
-    assert len(fake.requests) == 3
-
-
-@pytest.mark.parametrize("status", [501, 505])
-async def test_what_a_server_cannot_do_is_not_asked_again(status: int) -> None:
-    fake = Fake()
-    async with engine_over(fake) as engine:
-        fake.failures = [error("no", status)]
-        with pytest.raises(EngineError, match=f"status {status}"):
-            await collect(engine, request(engine))
-    assert len(fake.requests) == 1
-
-
-@pytest.mark.parametrize("sent", [b"", b"data: [DONE]\n\n", b'data: {"choices": [{"delta": {"content": ""}}]}\n\n'])
-async def test_an_answer_that_ends_before_its_first_token_is_asked_for_again(sent: bytes) -> None:
-    fake = Fake()
-    async with engine_over(fake, openai={"retries": 1}) as engine:
-        fake.failures = [Response(sent, media_type="text/event-stream")]
-        assert text(await collect(engine, request(engine))) == "Red."
-        fake.failures = [Response(sent, media_type="text/event-stream")] * 2
-        with pytest.raises(EngineError, match="broke off before its first token"):
-            await collect(engine, request(engine))
-    assert len(fake.requests) == 4
-
-
-async def test_an_answer_without_words_is_one() -> None:
-    fake = Fake([""])
-    async with engine_over(fake) as engine:
-        assert [chunk.stop for chunk in await collect(engine, request(engine))] == ["end"]
-    assert len(fake.requests) == 1
-
-
-async def test_a_server_says_how_long_to_wait() -> None:
-    fake = Fake()
-    async with engine_over(fake) as engine:
-        fake.failures = [error("busy", 429, **{"Retry-After": "0.4"})]
-        await collect(engine, request(engine))
-    first, second = fake.times[-2:]
-    assert second - first >= 0.4
-
-
-async def test_failures_that_stay_are_told_after_the_last_try() -> None:
-    fake = Fake()
-    async with engine_over(fake, openai={"retries": 2}) as engine:
-        fake.failures = [error("over capacity", 503)] * 9
-        with pytest.raises(EngineError, match=r"status 503.*over capacity"):
-            await collect(engine, request(engine))
-    assert len(fake.requests) == 3
-
-
-async def test_nothing_is_tried_again_after_a_token_came() -> None:
-    fake = Fake(["word"])
-    async with engine_over(fake) as engine:
-        fake.tokenize = lambda said: ["word", CUT]
-        seen: list[str] = []
-
-        async def watch() -> None:
-            async for chunk in engine.stream(request(engine)):
-                seen.append(chunk.text)
-
-        with pytest.raises(EngineError, match=r"the connection to http.* broke"):
-            await watch()
-        assert seen == ["word"]
-        assert len(fake.requests) == 1
-        fake.tokenize = lambda said: [CUT]  # before any token it may
-        with pytest.raises(EngineError, match="broke"):
-            await collect(engine, request(engine))
-    assert len(fake.requests) == 1 + 5
-
-
-@pytest.mark.parametrize("keep_alive", [False, True])
-@pytest.mark.parametrize("tokens", [[HANG], ["word", HANG]])
-async def test_a_server_that_falls_silent_is_given_up(tokens: list[str], keep_alive: bool) -> None:
-    fake = Fake(["word"], keep_alive=keep_alive)
-    limits = OpenAIConfig(first_token_timeout_s=0.3, token_timeout_s=0.3, retries=0)
-    async with engine_over(fake) as engine:
-        fake.tokenize = lambda said: tokens
-        hasty = OpenAIEngine(engine._server, engine.facts, EngineConfig(openai=limits))
-        with pytest.raises(EngineError, match=r"sent no token for 0.3 s; raise .*timeout_s"):
-            await collect(hasty, request(hasty))
-        await hasty.aclose()
-        fake.tokenize = lambda said: ["word"]
-        assert text(await collect(engine, request(engine))) == "word"
-
-
-async def test_an_error_in_the_middle_of_a_stream_is_told() -> None:
-    fake = Fake()
-    broken = b'data: {"error": {"message": "CUDA is out of memory", "code": 500}}\n\n'
-    async with engine_over(fake, openai={"retries": 1}) as engine:
-        fake.failures = [Response(broken, media_type="text/event-stream")] * 2
-        with pytest.raises(EngineError, match="CUDA is out of memory"):
-            await collect(engine, request(engine))
-        fake.failures = [Response(b'{"error": "no GPU"}', media_type="application/json")] * 2  # with status 200
-        with pytest.raises(EngineError, match="no GPU"):
-            await collect(engine, request(engine))
-        word = b'data: {"choices": [{"delta": {"content": "Red"}}]}\n\n'
-        fake.failures = [Response(word, media_type="text/event-stream")]
-        with pytest.raises(EngineError, match="broke off in the middle"):
-            await collect(engine, request(engine))
 
 
 # --- context ----------------------------------------------------------------------------------------------------------
