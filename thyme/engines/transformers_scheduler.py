@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -70,7 +71,10 @@ class Scheduler:
         self._idle: OrderedDict[str, RowCache] = OrderedDict()
         """Caches of trajectories that are not being generated, the longest unused first."""
         self._out: list[Delivery] = []
-        self._closing = self._closed = False
+        self._ended: EngineError | None = None
+        """Why nothing runs any more."""
+        self._lock = threading.Lock()
+        """Held to ask for something and to end: what was asked for is answered."""
         self._stalled = False
         """Whether all that wait do so for what a row is reading."""
         self.counters = Counters()
@@ -81,14 +85,9 @@ class Scheduler:
         """Begin a span as soon as there is a place.
 
         Raises:
-            EngineError: The engine was closed.
+            EngineError: The engine was closed, or broke down.
         """
-        if self._closing:
-            raise EngineError("the engine was closed")
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="thyme-engine", daemon=True)
-            self._thread.start()
-        self._commands.put(partial(self._waiting.append, job))
+        self._ask(partial(self._waiting.append, job))
 
     def cancel(self, job: Job) -> None:
         """Stop a span, if it still runs; what it wrote so far stays cached."""
@@ -98,31 +97,54 @@ class Scheduler:
         """Forget a trajectory."""
         self._commands.put(partial(self._release, trajectory_id))
 
+    def forget(self) -> Future[None]:
+        """Forget everything cached. Gives an EngineError, and forgets nothing, where a span waits or runs.
+
+        Raises:
+            EngineError: The engine was closed, or broke down.
+        """
+        done: Future[None] = Future()
+        self._ask(partial(self._forget, done))
+        return done
+
     def close(self) -> None:
         """Stop the thread, end what runs, free the caches."""
-        self._closing = True
-        if self._thread is not None:
-            self._commands.put(self._stop)
+        self._end(EngineError("the engine was closed"))
+        if self._thread is not None:  # none starts any more
+            self._commands.put(_nothing)
             self._thread.join()
         self._eyes.shutdown(cancel_futures=True)
+
+    def _ask(self, command: Callable[[], object]) -> None:
+        with self._lock:
+            if self._ended is not None:
+                raise EngineError(str(self._ended))
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="thyme-engine", daemon=True)
+                thread.start()
+                self._thread = thread
+            self._commands.put(command)
+
+    def _end(self, error: EngineError) -> None:
+        with self._lock:
+            self._ended = self._ended or error
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def _run(self) -> None:
-        if self._config.threads is not None:
-            torch.set_num_threads(self._config.threads)
         try:
-            while not self._closed:
+            if self._config.threads is not None:
+                torch.set_num_threads(self._config.threads)
+            while self._ended is None:
                 self._obey()
                 self._admit()
                 self._advance()
                 self._deliver()
         except Exception as error:  # a mistake of ours; nobody may wait for a thread that is gone
             _log.exception("the engine broke down")
-            self._closing = True
             self._end(EngineError(f"the engine broke down: {type(error).__name__}: {error}"))
-            self._deliver()
+        self._refuse()
 
     def _obey(self) -> None:
         """Carry out what was asked for, and wait for it where there is nothing else to do."""
@@ -137,17 +159,18 @@ class Scheduler:
             command()
             wait = False
 
-    def _stop(self) -> None:
-        self._closed = True
-        self._end(EngineError("the engine was closed"))
-
-    def _end(self, error: EngineError) -> None:
-        """End everything."""
-        for job in (*self._waiting, *(row.job for row in self._rows)):
-            self._out.append((job.outbox, error))
-        self._waiting.clear()
+    def _refuse(self) -> None:
+        """Tell everybody who waits why nothing runs any more, and free the caches."""
+        error = self._ended or EngineError("the engine was closed")
+        self._out += [(row.job.outbox, error) for row in self._rows]
         self._rows.clear()
+        while not self._commands.empty():  # there are no rows left for them to touch
+            self._commands.get()()
+        self._out += [(job.outbox, error) for job in self._waiting]
+        self._waiting.clear()
+        self._deliver()
         self._idle.clear()
+        self._model.close()
 
     def _cancel(self, job: Job) -> None:
         if job in self._waiting:
@@ -165,6 +188,16 @@ class Scheduler:
         if not self._rows and not self._idle:
             self._model.forget()
 
+    def _forget(self, done: Future[None]) -> None:
+        if not done.set_running_or_notify_cancel():
+            return
+        if count := len(self._rows) + len(self._waiting):
+            done.set_exception(EngineError(f"spans are being written ({count}): nothing is forgotten before they end"))
+            return
+        self._idle.clear()
+        self._model.forget()
+        done.set_result(None)
+
     def _admit(self) -> None:
         """Give free places to those who wait longest, except where a row is reading what they would read, too."""
         held: list[Job] = []
@@ -177,9 +210,15 @@ class Scheduler:
             elif known is None and reads_the_same(job.sequence, self._rows, self._idle.values()):
                 held.append(job)
             else:
-                self._place(job, known or RowCache(self._model.cache_shape))
+                self._try_to_place(job, known or RowCache(self._model.cache_shape))
         self._stalled = bool(held) and len(self._rows) < self._config.max_batch
         self._waiting.extendleft(reversed(held))
+
+    def _try_to_place(self, job: Job, cache: RowCache) -> None:
+        try:
+            self._place(job, cache)
+        except Exception as error:  # no memory for what it begins with, mostly; this job alone is over
+            self._out.append((job.outbox, _as_engine_error(error)))
 
     def _place(self, job: Job, cache: RowCache) -> None:
         """Give a job a place in the batch."""
@@ -208,6 +247,7 @@ class Scheduler:
         except Exception as error:  # whatever torch raises (out of memory, mostly) ends these rows, not the engine
             for row, _ in fed:
                 self._fail(row, _as_engine_error(error))
+            self._model.forget()
             return
         self.counters.steps += 1
         self.counters.fed_tokens += sum(len(feed.ids) for _, feed in fed)
@@ -242,10 +282,15 @@ class Scheduler:
         return self._model.see(patches, grid)
 
     def _retire(self, row: Row) -> None:
-        """Take a row out of the batch and keep what it knows."""
+        """Take a row out of the batch and keep what it knows, if there is memory for it."""
         self._rows.remove(row)
         row.reading.drop()
-        row.cache.leave()
+        try:
+            row.cache.leave()
+        except Exception as error:  # out of memory, mostly; it is read again when it goes on
+            _log.warning("what trajectory %s knows is not kept: %s", row.job.trajectory_id, error)
+            row.cache.drop()
+            return
         self._idle[row.job.trajectory_id] = row.cache
         limit = self._config.max_cached_tokens
         while limit is not None and sum(map(len, self._idle.values())) > limit:
@@ -255,7 +300,7 @@ class Scheduler:
         """Take a row out of the batch, forget it, and say why."""
         self._rows.remove(row)
         row.reading.drop()
-        row.cache.leave()
+        row.cache.drop()
         self._out.append((row.job.outbox, error))
 
     def _deliver(self) -> None:
@@ -275,4 +320,5 @@ def _as_engine_error(error: Exception) -> ThymeError:
         return error
     wrapped = EngineError(f"the model failed: {type(error).__name__}: {error}")
     wrapped.__cause__ = error
+    traceback.clear_frames(error.__traceback__)  # or tensors of what failed live as long as the error
     return wrapped
