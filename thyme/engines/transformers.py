@@ -3,6 +3,9 @@
 The cache of a trajectory lives on over its rounds, so nothing is fed twice; trajectories in different states run
 together (see `thyme.engines.transformers_scheduler`). The model runs on a thread of its own and never blocks the event
 loop.
+
+Cached keys and values belong to the weights that made them: who changes the weights of a wrapped model calls
+`TransformersEngine.weights_changed` before the next span.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +42,7 @@ class TransformersEngine(LocalEngine):
         fingerprint: str = "",
         prompts: str | None = None,
     ) -> None:
-        """Wrap a loaded model, one that is being trained for instance; `load` is the usual way.
+        """Wrap a loaded model, one that is being trained for instance (see `weights_changed`); `load` is the usual way.
 
         Args:
             model: A Qwen2.5-VL or Qwen3-VL model of transformers, in eval mode whenever it is asked.
@@ -117,6 +121,22 @@ class TransformersEngine(LocalEngine):
     async def release(self, trajectory_id: str) -> None:
         """Forget what was cached for a trajectory. Unknown ids are ignored."""
         self._scheduler.release(trajectory_id)
+
+    async def weights_changed(self, fingerprint: str = "") -> None:
+        """Forget everything cached, as the model's weights are others now; to be called between spans.
+
+        Releasing the trajectories is not enough: others that begin alike start from what is cached for any of them.
+
+        Args:
+            fingerprint: Hash of the new weights, for `info`; empty where unknown.
+
+        Raises:
+            EngineError: A span waits or runs (nothing was forgotten: let it end or cancel it, and call again), or the
+                engine was closed.
+        """
+        await asyncio.shield(asyncio.wrap_future(self._scheduler.forget()))
+        fingerprints = self._info.fingerprints.model_copy(update={"model": fingerprint})
+        self._info = replace(self._info, fingerprints=fingerprints)
 
     async def aclose(self) -> None:
         """Stop the model's thread and free the caches; spans that still run end with an EngineError."""

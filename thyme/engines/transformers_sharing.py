@@ -1,6 +1,9 @@
 """Prompts that begin alike are read once: the first trajectory reads, the others copy what it has cached.
 
 Eight answers to one question share its image and all of its prompt; any two trajectories share the system turn.
+
+What is copied was made by the weights of its time: nothing made by old ones may be among the donors, so a change of
+weights forgets all that is cached (`thyme.engines.transformers.TransformersEngine.weights_changed`).
 """
 
 from __future__ import annotations
