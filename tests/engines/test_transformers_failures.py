@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ def full(*_: object) -> list[torch.Tensor]:
 async def test_rows_that_fail_for_want_of_memory_need_none_to_go(
     tiny_qwen2_5_vl: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with engine_over(tiny_qwen2_5_vl) as engine:
+    async with asyncio.timeout(60), engine_over(tiny_qwen2_5_vl) as engine:
         model = engine._scheduler._model
         streams = await writers(engine, 4)
         assert len(model._desk.rows) == 4
@@ -57,7 +58,7 @@ async def test_rows_that_fail_for_want_of_memory_need_none_to_go(
 async def test_a_row_that_ends_without_memory_is_read_again_and_the_others_go_on(
     tiny_qwen2_5_vl: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with engine_over(tiny_qwen2_5_vl) as engine:
+    async with asyncio.timeout(60), engine_over(tiny_qwen2_5_vl) as engine:
         first, *others = await writers(engine, 4)
         with monkeypatch.context() as patch:
             patch.setattr(CacheShape, "room", full)
@@ -73,7 +74,7 @@ async def test_a_row_that_ends_without_memory_is_read_again_and_the_others_go_on
 
 @pytest.mark.usefixtures("no_end")
 async def test_a_job_that_finds_no_memory_fails_alone(tiny_qwen2_5_vl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with engine_over(tiny_qwen2_5_vl) as engine:
+    async with asyncio.timeout(60), engine_over(tiny_qwen2_5_vl) as engine:
         (stream,) = await writers(engine, 1)
         with monkeypatch.context() as patch:
             patch.setattr(CacheShape, "room", full)
@@ -93,7 +94,7 @@ async def test_an_error_keeps_no_tensors_of_the_step_that_failed(
         held.append(weakref.ref(large))
         raise torch.OutOfMemoryError("out of memory")
 
-    async with engine_over(tiny_qwen2_5_vl) as engine:
+    async with asyncio.timeout(60), engine_over(tiny_qwen2_5_vl) as engine:
         monkeypatch.setattr(engine._scheduler._model, "step", step)
         with pytest.raises(EngineError) as caught:
             await collect(engine, request(engine, "t"))
@@ -104,7 +105,7 @@ async def test_an_error_keeps_no_tensors_of_the_step_that_failed(
 async def test_who_asks_while_the_engine_breaks_down_is_answered(
     tiny_qwen2_5_vl: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with engine_over(tiny_qwen2_5_vl) as engine:
+    async with asyncio.timeout(60), engine_over(tiny_qwen2_5_vl) as engine:
         running, asked = threading.Event(), threading.Event()
 
         def breaks() -> None:
@@ -127,13 +128,13 @@ async def test_two_event_loops_start_one_thread(tiny_qwen2_5_vl: Path, monkeypat
     started: list[str] = []
 
     class Slow(threading.Thread):
-        def start(self) -> None:
-            if self.name == "thyme-engine":
-                started.append(self.name)
+        def __init__(self, *args: Any, name: str | None = None, **options: Any) -> None:
+            super().__init__(*args, name=name, **options)
+            if name == "thyme-engine":
+                started.append(name)
                 time.sleep(0.1)
-            super().start()
 
-    async with engine_over(tiny_qwen2_5_vl) as engine:
+    async with asyncio.timeout(60), engine_over(tiny_qwen2_5_vl) as engine:
         monkeypatch.setattr(threading, "Thread", Slow)
         asked = [request(engine, name) for name in "ab"]
         both = threading.Barrier(2)
@@ -148,7 +149,7 @@ async def test_two_event_loops_start_one_thread(tiny_qwen2_5_vl: Path, monkeypat
 
 @pytest.mark.usefixtures("no_end")
 async def test_closing_frees_the_desk(tiny_qwen2_5_vl: Path) -> None:
-    async with engine_over(tiny_qwen2_5_vl) as engine:
+    async with asyncio.timeout(60), engine_over(tiny_qwen2_5_vl) as engine:
         await writers(engine, 4)
         desk = engine._scheduler._model._desk
         assert desk._keys
