@@ -171,8 +171,8 @@ class VllmEngine(LocalEngine):
         )
 
     def _sampling(self, request: Request, length: int) -> Any:
-        from vllm import SamplingParams  # type: ignore[import-not-found]  # own environment
-        from vllm.sampling_params import RequestOutputKind  # type: ignore[import-not-found]  # the same
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
         from thyme.engines.vllm_worker import SPAN
 

@@ -46,10 +46,10 @@ def start_vllm(found: LocalCheckpoint, config: EngineConfig) -> Any:
 
 def _start(found: LocalCheckpoint, config: EngineConfig) -> Any:
     try:
-        from vllm.engine.arg_utils import EngineArgs  # type: ignore[import-not-found]  # own environment
-        from vllm.platforms import current_platform  # type: ignore[import-not-found]  # the same
-        from vllm.v1.engine.llm_engine import LLMEngine  # type: ignore[import-not-found]  # the same
-        from vllm.v1.executor import Executor  # type: ignore[import-not-found]  # the same
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.platforms import current_platform
+        from vllm.v1.engine.llm_engine import LLMEngine
+        from vllm.v1.executor import Executor
     except (ImportError, OSError) as error:
         raise EngineError(
             f"the backend 'vllm' needs vLLM 0.32, and it cannot be imported ({error}); install it here, "
@@ -143,7 +143,7 @@ def stop_vllm(engine: Any) -> None:
 
 def forget_vllm() -> None:
     """Take down what vLLM set up in this process, so that it can be started again."""
-    from vllm.distributed.parallel_state import cleanup_dist_env_and_memory  # type: ignore[import-not-found]  # own env.
+    from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
     cleanup_dist_env_and_memory()
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from vllm.model_executor.layers.vocab_parallel_embedding import (  # type: ignore[import-not-found]  # own environment
+from vllm.model_executor.layers.vocab_parallel_embedding import (
     ParallelLMHead,
 )
-from vllm.v1.sample.logits_processor import LogitsProcessor  # type: ignore[import-not-found]  # the same
-from vllm.v1.sample.logits_processor.builtin import process_dict_updates  # type: ignore[import-not-found]  # the same
-from vllm.v1.sample.sampler import Sampler  # type: ignore[import-not-found]  # the same
+from vllm.v1.sample.logits_processor import LogitsProcessor
+from vllm.v1.sample.logits_processor.builtin import process_dict_updates
+from vllm.v1.sample.sampler import Sampler
 
 from thyme.families import load_family
 
