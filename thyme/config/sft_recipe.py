@@ -1,0 +1,115 @@
+"""A recipe of supervised fine-tuning: model, stages with their data, evaluation, trackers. See `docs/sft.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from thyme.config.base import Config
+from thyme.config.rollout import RolloutConfig
+from thyme.config.sandbox import SandboxConfig
+from thyme.config.sft import SFTSettings
+
+MaskName = Literal["all", "released", "paper"]
+"""See `thyme.train.encode.MaskPolicy`."""
+Tracker = Literal["tensorboard", "wandb", "trackio"]
+
+
+class DataSource(Config):
+    """Where samples, or problems to evaluate on, come from."""
+
+    format: str = "trajectories"
+    """What the rows are: ``trajectories`` (this package's JSON lines), ``thyme-sft`` (the published rows: image,
+    question, response), ``nano`` (drawn by the embedded world); for evaluation ``problems`` or ``nano``."""
+    path: str = ""
+    """File, folder, glob, or hub id of a dataset; not needed for ``nano``."""
+    subset: str = ""
+    """Configuration of a hub dataset, or the kinds of ``nano``, separated by commas."""
+    split: str = "train"
+    """Split of a hub dataset or of the embedded world."""
+    limit: int | None = Field(default=None, ge=1)
+    """At most so many rows, the first ones; how many are drawn for ``nano``."""
+    repeat: int = Field(default=1, ge=1)
+    """How often one epoch goes over them."""
+    mask: MaskName | None = None
+    """Which rounds are trained on; None is the stage's."""
+    seed: int = 0
+    """Of what is drawn."""
+
+
+class StageRecipe(Config):
+    """One stage: data and how to train on it. It starts from the end of the one before."""
+
+    data: dict[str, DataSource] = Field(min_length=1)
+    """Sources by name; an epoch goes over all of them, mixed."""
+    mask: MaskName = "released"
+    """Which rounds are trained on, where there are two or more observations (maths: ``all``)."""
+    validation: dict[str, DataSource] = Field(default_factory=dict)
+    """Sources whose loss is measured and never trained on."""
+    train: SFTSettings = SFTSettings()
+    """How; what a recipe says under its own ``[train]`` holds for each stage that does not say otherwise."""
+
+
+class EvaluationSettings(Config):
+    """Questions that the model in training is asked, with code and sandbox, by the package's own evaluation."""
+
+    data: DataSource
+    """The problems."""
+    every_steps: int | None = Field(default=None, ge=1)
+    """Optimiser steps between evaluations; None: only before the first stage and after each."""
+    concurrency: int = Field(default=8, ge=1)
+    """Rollouts under way at once."""
+    examples: int = Field(default=4, ge=0)
+    """Problems whose trajectories the report shows before and after training."""
+    rollout: RolloutConfig = RolloutConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+
+
+class TrackingSettings(Config):
+    """Where curves are sent besides the report. Nothing is sent anywhere by default."""
+
+    trackers: tuple[Tracker, ...] = ()
+    project: str = "thyme-sft"
+    run: str | None = None
+    """Name of the run; None is that of the output folder."""
+
+
+class SFTRecipe(Config):
+    """What ``thyme sft`` reads: the root of a recipe."""
+
+    model: str
+    """Where training starts: ``nano:base``, a checkpoint folder or a hub id."""
+    out: str | None = None
+    """Folder of the run; None is ``runs/`` and the name of the recipe."""
+    max_tokens: int = Field(default=10240, ge=1)
+    """Longest sample; longer ones are dropped and counted, never cut (released: 10240)."""
+    min_pixels: int | None = Field(default=None, ge=1)
+    """Pixels to which smaller images are enlarged; None is the checkpoint's own."""
+    max_pixels: int | None = Field(default=None, ge=1)
+    """Pixels to which larger images are reduced (released: 3211264); None is the checkpoint's own."""
+    streaming: bool = False
+    """Read sources once, in order, instead of indexing them: for data that does not fit on the disk."""
+    shuffle_buffer: int = Field(default=1000, ge=1)
+    """Samples that a streaming run mixes among themselves."""
+    stages: dict[str, StageRecipe] = Field(min_length=1)
+    """Stages by name, in order."""
+    evaluation: EvaluationSettings | None = None
+    tracking: TrackingSettings = TrackingSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shared_settings(cls, values: Any) -> Any:
+        """Put the recipe's own ``[train]`` under that of each stage."""
+        if not isinstance(values, Mapping) or "train" not in values:
+            return values
+        rest = {name: value for name, value in values.items() if name != "train"}
+        shared, stages = values["train"], rest.get("stages")
+        if not isinstance(shared, Mapping) or not isinstance(stages, Mapping):
+            return rest
+        merged = {
+            name: {**stage, "train": {**shared, **stage.get("train", {})}} if isinstance(stage, Mapping) else stage
+            for name, stage in stages.items()
+        }
+        return {**rest, "stages": merged}
