@@ -26,7 +26,8 @@ FLOORS = (
     {"nano"},
     {"models"},
     {"serve", "studio", "api"},
-    {"cli", "__main__"},
+    {"cli"},
+    {"__main__"},
 )
 """From the ground up; a part imports lower floors only."""
 

@@ -1,0 +1,101 @@
+"""The processes of a run: who is who, and how they tell each other things. One process alone is rank 0 of 1.
+
+A launcher (``torchrun``, ``accelerate launch``) starts the processes and tells each its rank; all of them run the same
+program. Whatever talks here (`barrier`, `gather`, `broadcast`) must be called by all of them, in the same order. What
+they say goes over a group of its own on the CPU, whose patience is long: the others may wait while the main process
+evaluates, and a process that died breaks the connection at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import timedelta
+from functools import cache
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(days=1)
+"""How long processes wait for one another here; a step of training has accelerate's own, shorter limit."""
+
+
+def rank() -> int:
+    """Number of this process, from 0; that of the launcher before the processes are connected."""
+    if _connected():
+        from torch import distributed
+
+        return distributed.get_rank()
+    return int(os.environ.get("RANK", 0)) if world_size() > 1 else 0
+
+
+def world_size() -> int:
+    """Number of processes of the run."""
+    if _connected():
+        from torch import distributed
+
+        return distributed.get_world_size()
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def is_main() -> bool:
+    """Whether this is the process that prints and writes."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait until all processes are here."""
+    gather(None)
+
+
+def gather(item: T) -> list[T]:
+    """What each process gives, in the order of their ranks; all processes get all of it.
+
+    Args:
+        item: Something that can be pickled; small, for it travels over the CPU.
+    """
+    if world_size() == 1:
+        return [item]
+    from torch import distributed
+
+    found: list[Any] = [None] * world_size()
+    distributed.all_gather_object(found, item, group=_group())
+    return found
+
+
+def broadcast(item: T) -> T:
+    """What the main process gives; what the others give is not looked at.
+
+    Args:
+        item: Something that can be pickled.
+    """
+    if world_size() == 1:
+        return item
+    from torch import distributed
+
+    said = [item]
+    distributed.broadcast_object_list(said, src=0, group=_group())
+    return said[0]
+
+
+def _connected() -> bool:
+    """Whether the processes are connected; does not import torch to find that out."""
+    if "torch.distributed" not in sys.modules:
+        return False
+    from torch import distributed
+
+    return distributed.is_available() and distributed.is_initialized()
+
+
+@cache
+def _group() -> Any:
+    """The group for messages; connects the processes if nobody has yet."""
+    import torch
+    from torch import distributed
+
+    if not distributed.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        # Both, because a run may train on the CPU of a machine that has GPUs.
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    return distributed.new_group(backend="gloo", timeout=_PATIENCE)
