@@ -37,7 +37,7 @@ NEIGHBOURS = {("engines", "families")}
 FRONT_DOOR = {"api"}
 """What ``thyme/__init__.py`` hands out, when it is first asked for; nothing else stands there."""
 
-TORCH = ("engines/transformers*.py", "engines/vllm*.py", "families/*_tensors.py", "train/*", "nano/*")
+TORCH = ("engines/transformers*.py", "engines/vllm*.py", "families/*tensors.py", "train/*", "nano/*")
 """Files that may import torch."""
 
 MAX_FILE_LINES = 500

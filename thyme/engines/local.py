@@ -10,9 +10,10 @@ from thyme.config.engine import EngineConfig
 from thyme.engines.base import Chunk, ChunkStop, Request, written_last
 from thyme.engines.transformers_sequence import TokenSequence, request_sequence
 from thyme.engines.transformers_text import SpanText
-from thyme.errors import ContextFullError, UsageError
+from thyme.errors import ContextFullError, ModelNotFoundError, UsageError
 from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
+from thyme.families.qwen_vl import QwenVLFamily
 from thyme.markup import observation_parts, observation_text
 from thyme.types import Execution, ImageRecord, Observation, Prompt, SeenImage
 
@@ -22,7 +23,8 @@ class LocalCheckpoint:
     """A checkpoint that was found."""
 
     folder: Path
-    family: Family
+    family: QwenVLFamily
+    """The engines here know how such models read images and positions, and no others."""
     name: str
     """What records call it, without any absolute path."""
     prompts: str | None
@@ -38,12 +40,17 @@ class LocalCheckpoint:
             name: What records call it; None is the folder's own name, or the hub id.
 
         Raises:
-            ModelNotFoundError: No such checkpoint, or one that cannot be used.
+            ModelNotFoundError: No such checkpoint, or one of a family that these engines cannot run.
             MissingExtraError: transformers is not installed.
             UsageError: Pixel limits that contradict each other.
         """
         folder = find_checkpoint(model)
         family = load_family(folder, min_pixels=config.min_pixels, max_pixels=config.max_pixels)
+        if not isinstance(family, QwenVLFamily):
+            raise ModelNotFoundError(
+                f"'{folder.name}' is a model of type '{family.name}', which is trained here but not run: serve it with "
+                "vLLM, or another OpenAI-compatible server, and give the server's address: http://HOST:PORT/v1#NAME"
+            )
         is_folder = Path(model).expanduser().is_dir()
         prompts = folder / "prompts"
         return cls(

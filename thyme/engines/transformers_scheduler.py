@@ -28,7 +28,7 @@ from thyme.engines.transformers_sampling import choose
 from thyme.engines.transformers_sharing import reads_the_same, start_from_others
 from thyme.errors import EngineError, ThymeError
 from thyme.families import Family
-from thyme.families.qwen_vl_tensors import pixels
+from thyme.families.tensors import pixels
 from thyme.types import ImageRecord
 
 _log = logging.getLogger(__name__)

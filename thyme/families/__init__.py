@@ -7,15 +7,30 @@ no torch; loading a family needs the extra ``local``.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
-from thyme.families.checkpoint import find_checkpoint
-from thyme.families.qwen_vl import QwenVLFamily, load_qwen_vl
+from thyme.errors import ModelNotFoundError
+from thyme.families import qwen_vl
+from thyme.families.base import Family
+from thyme.families.checkpoint import find_checkpoint, read_json
 from thyme.families.spans import Control, Grid, Part, TokenSpan
 
-__all__ = ["Control", "Family", "Grid", "Part", "TokenSpan", "load_family"]
+__all__ = ["FAMILIES", "Control", "Family", "Grid", "Part", "TokenSpan", "load_family"]
 
-Family = QwenVLFamily
-"""The one family class so far; its registry of checkpoint types is `thyme.families.qwen_vl.MODEL_TYPES`."""
+
+class Loader(Protocol):
+    """Loads the family of a checkpoint folder."""
+
+    def __call__(self, folder: Path, *, min_pixels: int | None = None, max_pixels: int | None = None) -> Family:
+        """See `load_family`."""
+        ...
+
+
+FAMILIES: dict[str, Loader] = {
+    "qwen2_5_vl": qwen_vl.load_qwen_vl,
+    "qwen3_vl": qwen_vl.load_qwen_vl,
+}
+"""Checkpoint type (``model_type`` of config.json) to what loads its family."""
 
 
 def load_family(model: str | Path, *, min_pixels: int | None = None, max_pixels: int | None = None) -> Family:
@@ -30,4 +45,9 @@ def load_family(model: str | Path, *, min_pixels: int | None = None, max_pixels:
         ModelNotFoundError: No such checkpoint, or one of an unknown family.
         MissingExtraError: transformers is not installed.
     """
-    return load_qwen_vl(find_checkpoint(model, weights=False), min_pixels=min_pixels, max_pixels=max_pixels)
+    folder = find_checkpoint(model, weights=False)
+    model_type = read_json(folder / "config.json").get("model_type", "")
+    if model_type not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise ModelNotFoundError(f"'{folder.name}' is a model of type '{model_type}'; supported types: {known}")
+    return FAMILIES[model_type](folder, min_pixels=min_pixels, max_pixels=max_pixels)

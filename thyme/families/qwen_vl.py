@@ -13,19 +13,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 from jinja2 import TemplateError
 
 from thyme.errors import MissingExtraError, ModelNotFoundError, UsageError
+from thyme.families.base import CoordinateSystem
 from thyme.families.byte_level import vocabulary_bytes
 from thyme.families.checkpoint import chat_template, image_processor_config, read_json
 from thyme.families.positions import IntArray, mrope_positions
 from thyme.families.sizes import smart_resize
 from thyme.families.spans import Control, Grid, Part, TokenSpan
 from thyme.types import ImageRecord
-
-CoordinateSystem = Literal["pixels", "per_mille"]
 
 MODEL_TYPES: dict[str, CoordinateSystem] = {"qwen2_5_vl": "pixels", "qwen3_vl": "per_mille"}
 """Checkpoint type (``model_type`` of config.json) to how such models name places in an image: pixels of the image as
@@ -61,6 +60,10 @@ class QwenVLFamily:
     """Settings of the image processor, as the checkpoint gives them."""
     extra_end_ids: tuple[int, ...] = ()
     """End ids named by the checkpoint's generation settings."""
+
+    grid_key: ClassVar[str | None] = "image_grid_thw"
+    token_types: ClassVar[bool] = True
+    position_axes: ClassVar[int] = 3
 
     @property
     def coordinates(self) -> CoordinateSystem:
@@ -243,14 +246,10 @@ def load_qwen_vl(folder: Path, *, min_pixels: int | None = None, max_pixels: int
         max_pixels: Overrides the checkpoint's own limit.
 
     Raises:
-        ModelNotFoundError: It is of another family, or has no tokenizer or chat template.
+        ModelNotFoundError: It has no tokenizer or chat template.
         UsageError: The limits contradict each other.
         MissingExtraError: transformers is not installed.
     """
-    model_type = read_json(folder / "config.json").get("model_type", "")
-    if model_type not in MODEL_TYPES:
-        known = ", ".join(MODEL_TYPES)
-        raise ModelNotFoundError(f"'{folder.name}' is a model of type '{model_type}'; supported types: {known}")
     tokenizer = _load_tokenizer(folder)
     template = chat_template(folder) or tokenizer.chat_template
     template = template.get("default") if isinstance(template, dict) else template  # one of several, by name
@@ -264,7 +263,7 @@ def load_qwen_vl(folder: Path, *, min_pixels: int | None = None, max_pixels: int
     if lowest > highest:
         raise UsageError(f"min_pixels {lowest} is above max_pixels {highest}")
     return QwenVLFamily(
-        name=model_type,
+        name=read_json(folder / "config.json")["model_type"],
         tokenizer=tokenizer,
         template=template,
         min_pixels=lowest,

@@ -86,6 +86,17 @@ class Encoded:
         return int(self.loss_mask.sum())
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Dialogue:
+    """Plain questions and answers on the same images; see `encode_turns`."""
+
+    turns: tuple[tuple[str, str], ...]
+    """Questions and answers in order."""
+    images: tuple[ImageRecord, ...] = ()
+    system: str = ""
+    """System turn; empty: none is given, and the chat template may put its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Piece:
     """One span before it has its place."""
@@ -163,6 +174,30 @@ def encode_turns(
         pieces.append(_question_piece(question, images, family, system) if i == 0 else _next_piece(question, family))
         pieces.append(_Piece("text", [*family.encode_text(answer), end], trained=True))
     return _assemble(pieces, family, max_tokens)
+
+
+def encode_item(
+    item: Trajectory | Dialogue,
+    family: Family,
+    policy: MaskPolicy = MaskPolicy.RELEASED,
+    *,
+    max_tokens: int | None = None,
+) -> Encoded:
+    """Make a training sample of either kind of record: `encode` or `encode_turns`.
+
+    Args:
+        item: A trajectory, or a dialogue, every answer of which is trained on.
+        family: Tokenizer and image geometry of the model that is trained.
+        policy: Which rounds of a trajectory are trained on.
+        max_tokens: Longest sample allowed.
+
+    Raises:
+        TooLongError: It has more tokens than `max_tokens`. Nothing is ever cut.
+        EncodeError: It cannot be encoded, or no token is left to train on.
+    """
+    if isinstance(item, Dialogue):
+        return encode_turns(item.turns, item.images, family, system=item.system, max_tokens=max_tokens)
+    return encode(item, family, policy, max_tokens=max_tokens)
 
 
 def encode_all(

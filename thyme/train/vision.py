@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from thyme.families import Family
-from thyme.families.qwen_vl_tensors import pixels
+from thyme.families.tensors import pixels
 from thyme.types import ImageRecord
 
 PIXELS: Final = "pixel_values"
