@@ -12,7 +12,7 @@ import pytest
 from thyme.config import EngineConfig
 from thyme.engines.scripted import ScriptedEngine
 from thyme.errors import MissingExtraError, ModelNotFoundError, UsageError
-from thyme.models import open_model
+from thyme.models import checkpoint_folder, open_model
 
 
 def test_a_script_is_a_model(tmp_path: Path) -> None:
@@ -66,3 +66,18 @@ def test_nano_without_torch_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtraError, match=r"embedded model nano needs the extra 'local'"):
         open_model("nano")
+
+
+def test_training_finds_the_folder_of_every_model_that_has_weights(tiny_qwen2_5_vl: Path) -> None:
+    assert checkpoint_folder(tiny_qwen2_5_vl) == tiny_qwen2_5_vl
+    found = [checkpoint_folder(name) for name in ("nano", "nano:base", "nano:direct")]
+    assert [folder.name for folder in found] == ["final", "base", "direct"]
+    assert all((folder / "model.safetensors").is_file() for folder in found)
+    with pytest.raises(ModelNotFoundError, match="nano:bse"):
+        checkpoint_folder("nano:bse")
+
+
+async def test_the_base_can_be_asked_too() -> None:
+    engine = open_model("nano:base")
+    assert engine.info.name == "nano:base"
+    await engine.aclose()

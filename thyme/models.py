@@ -1,7 +1,7 @@
 """The one grammar of models: what a user calls a model, everywhere in the package.
 
 ==================  ================================================================================================
-``nano``            the embedded model
+``nano``            the embedded model; where training starts, also ``nano:base`` and ``nano:direct``
 ``FOLDER``          a checkpoint on this machine
 ``HUB_ID``          one of a hub, such as ``Qwen/Qwen2.5-VL-7B-Instruct``
 ``URL#NAME``        one that an OpenAI-compatible server offers: ``http://localhost:8000/v1#NAME``; without ``#NAME``
@@ -18,8 +18,12 @@ from pathlib import Path
 from thyme.config import EngineConfig
 from thyme.engines.base import Engine
 from thyme.errors import MissingExtraError, ModelNotFoundError, UsageError
+from thyme.families.checkpoint import find_checkpoint
+from thyme.nano import Checkpoint, checkpoint_path
 
 NANO = "nano"
+NANO_CHECKPOINTS: dict[str, Checkpoint] = {NANO: "final", "nano:base": "base", "nano:direct": "direct"}
+"""What the embedded checkpoints are called."""
 SCRIPTED = "scripted:"
 
 
@@ -40,14 +44,28 @@ def open_model(model: str, config: EngineConfig | None = None) -> Engine:
         return _scripted(Path(model.removeprefix(SCRIPTED)))
     from thyme.engines import open_engine
 
-    if model != NANO:
+    if model not in NANO_CHECKPOINTS:
         return open_engine(model, config)
-    from thyme.nano import checkpoint_path
-
     try:
-        return open_engine(str(checkpoint_path("final")), config, name=NANO)
+        return open_engine(str(checkpoint_path(NANO_CHECKPOINTS[model])), config, name=model)
     except MissingExtraError as error:
         raise MissingExtraError("the embedded model nano", error.extra) from error
+
+
+def checkpoint_folder(model: str | Path, *, weights: bool = True) -> Path:
+    """Folder of the checkpoint that training starts from.
+
+    Args:
+        model: ``nano``, ``nano:base``, ``nano:direct``, a folder, or a hub id.
+        weights: Whether the weights are needed too; else a hub id brings the small files only.
+
+    Raises:
+        ModelNotFoundError: No such checkpoint, or something that has no weights to train.
+        MissingExtraError: A hub id was given and the hub client is not installed.
+    """
+    if str(model) in NANO_CHECKPOINTS:
+        return checkpoint_path(NANO_CHECKPOINTS[str(model)])
+    return find_checkpoint(model, weights=weights)
 
 
 def _scripted(path: Path) -> Engine:

@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, cast, get_args, get_origin, overload
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
@@ -148,15 +148,28 @@ def _explain(detail: Any, schema: type[BaseModel]) -> str:
 
 def _fields(schema: type[BaseModel], path: Sequence[str]) -> list[str]:
     """Names of the fields of the model that stands at `path`; empty where no model stands."""
-    model: Any = schema
+    annotation: Any = schema
     for name in path:
+        annotation = _inside(annotation, name)
+    model = _model(annotation)
+    return [] if model is None else list(model.model_fields)
+
+
+def _inside(annotation: Any, name: str) -> Any:
+    """What stands under a key: the field of a model, or any entry of a dictionary."""
+    model = _model(annotation)
+    if model is not None:
         field = model.model_fields.get(name)
-        annotation = None if field is None else field.annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        model = next((item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)), None)
-        if model is None:
-            return []
-    return list(model.model_fields)
+        return None if field is None else field.annotation
+    return get_args(annotation)[-1] if get_origin(annotation) is dict else None
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    """The model that an annotation names, alone or beside None."""
+    if get_origin(annotation) is dict:
+        return None
+    candidates = [annotation, *get_args(annotation)]
+    return next((item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)), None)
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

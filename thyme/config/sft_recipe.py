@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from thyme.config.base import Config
 from thyme.config.rollout import RolloutConfig
@@ -15,6 +16,10 @@ from thyme.config.sft import SFTSettings
 MaskName = Literal["all", "released", "paper"]
 """See `thyme.train.encode.MaskPolicy`."""
 Tracker = Literal["tensorboard", "wandb", "trackio"]
+
+
+RESERVED = ("data", "evaluation", "tracking")
+"""Folders of a run that hold something else than a stage."""
 
 
 class DataSource(Config):
@@ -83,6 +88,9 @@ class SFTRecipe(Config):
     """Where training starts: ``nano:base``, a checkpoint folder or a hub id."""
     out: str | None = None
     """Folder of the run; None is ``runs/`` and the name of the recipe."""
+    prompts: str = ""
+    """Folder of the prompt files that the trained model is asked with, saved with each stage; ``nano`` are those of the
+    embedded model. Empty: those that the checkpoint brings, or else the package's own."""
     max_tokens: int = Field(default=10240, ge=1)
     """Longest sample; longer ones are dropped and counted, never cut (released: 10240)."""
     min_pixels: int | None = Field(default=None, ge=1)
@@ -97,6 +105,17 @@ class SFTRecipe(Config):
     """Stages by name, in order."""
     evaluation: EvaluationSettings | None = None
     tracking: TrackingSettings = TrackingSettings()
+
+    @field_validator("stages")
+    @classmethod
+    def _stages_name_folders(cls, stages: dict[str, StageRecipe]) -> dict[str, StageRecipe]:
+        for name in stages:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) or name in RESERVED:
+                raise ValueError(
+                    f"a stage's name is that of its folder: letters, digits, - and _, and none of {', '.join(RESERVED)};"
+                    f" '{name}' cannot be one"
+                )
+        return stages
 
     @model_validator(mode="before")
     @classmethod
