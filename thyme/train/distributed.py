@@ -8,13 +8,22 @@ evaluates, and a process that died breaks the connection at once.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from datetime import timedelta
 from functools import cache
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from thyme.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
+
+_LAUNCHERS = Path(__file__).parent.parent / "recipes" / "accelerate"
 
 _PATIENCE = timedelta(days=1)
 """How long processes wait for one another here; a step of training has accelerate's own, shorter limit."""
@@ -78,6 +87,64 @@ def broadcast(item: T) -> T:
     return said[0]
 
 
+def sharding() -> bool:
+    """Whether the launcher asks for a model that is spread over the processes (FSDP, DeepSpeed)."""
+    return any(os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true" for name in ("FSDP", "DEEPSPEED"))
+
+
+def place(*, cpu: bool) -> torch.device:
+    """Where this process puts its model: its own GPU. What will be spread waits on the CPU for its parts to be taken.
+
+    Args:
+        cpu: Whether the run is on the CPU.
+    """
+    import torch
+
+    if cpu or sharding():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+
+def connect() -> None:
+    """Connect the processes, if there are several and nobody has yet. All of them must call it."""
+    if world_size() == 1 or _connected():
+        return
+    import torch
+    from torch import distributed
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        # Both, because a run may train on the CPU of a machine that has GPUs.
+        distributed.init_process_group("cpu:gloo,cuda:nccl")
+    else:
+        distributed.init_process_group("gloo")
+        atexit.register(leave)  # gloo's threads would abort an interpreter that ends before them
+
+
+def leave() -> None:
+    """Part from the other processes, at the end of a run that went well: NCCL complains if nobody does."""
+    if _connected():
+        from torch import distributed
+
+        _group.cache_clear()
+        distributed.destroy_process_group()
+
+
+def launcher(name: str) -> Path:
+    """File of a shipped launch recipe, for ``accelerate launch --config_file``.
+
+    Args:
+        name: ``ddp``, ``fsdp2``, ``fsdp2_offload``, ``zero2`` or ``zero3``.
+
+    Raises:
+        UsageError: There is none of that name.
+    """
+    found = {path.stem: path for path in sorted(_LAUNCHERS.glob("*.yaml"))}
+    if name not in found:
+        raise UsageError(f"there is no launch recipe '{name}'; there are: {', '.join(found)}")
+    return found[name]
+
+
 def _connected() -> bool:
     """Whether the processes are connected; does not import torch to find that out."""
     if "torch.distributed" not in sys.modules:
@@ -90,12 +157,14 @@ def _connected() -> bool:
 @cache
 def _group() -> Any:
     """The group for messages; connects the processes if nobody has yet."""
-    import torch
     from torch import distributed
 
-    if not distributed.is_initialized():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-        # Both, because a run may train on the CPU of a machine that has GPUs.
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    connect()
     return distributed.new_group(backend="gloo", timeout=_PATIENCE)
+
+
+if __name__ == "__main__":
+    try:
+        print(launcher(*sys.argv[1:2] or [""]))  # noqa: T201  # it is what this command is for
+    except UsageError as error:
+        sys.exit(f"thyme: {error}")
