@@ -11,6 +11,8 @@
     ├── MissingExtraError          an optional dependency is not installed (also ImportError)
     ├── EncodeError                a trajectory cannot become a training sample (also ValueError)
     │   └── TooLongError           it has more tokens than allowed
+    ├── TrainingError              training cannot go on
+    │   └── TrainingStoppedError   it was asked to end, and left a checkpoint to go on from
     ├── EngineError                the model could not be asked
     │   ├── ModelNotFoundError     no such folder, hub id or server
     │   ├── ContextFullError       the request does not fit into the model's context
@@ -68,11 +70,35 @@ class MissingExtraError(ThymeError, ImportError):
 
 
 class EncodeError(ThymeError, ValueError):
-    """A trajectory cannot become a training sample."""
+    """A record cannot become a training sample."""
+
+    reason = "not_encodable"
+    """Under which such records are counted."""
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        """Say what is wrong.
+
+        Args:
+            message: In a sentence.
+            reason: In one word, under which it is counted; None is that of the class.
+        """
+        super().__init__(message)
+        if reason is not None:
+            self.reason = reason
 
 
 class TooLongError(EncodeError):
     """The sample has more tokens than allowed. Samples are dropped and counted, never cut."""
+
+    reason = "too_long"
+
+
+class TrainingError(ThymeError):
+    """Training cannot go on."""
+
+
+class TrainingStoppedError(TrainingError):
+    """Training was asked to end, and left a checkpoint to go on from."""
 
 
 class EngineError(ThymeError):

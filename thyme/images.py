@@ -51,6 +51,12 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What puts each value of the EXIF orientation tag upright (EXIF 2.32, tag 0x0112)."""
+_SIDEWAYS = frozenset({5, 6, 7, 8})
+"""Values of that tag that swap width and height."""
+_ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+"""What a whole file ends with (JPEG: marker EOI; PNG: the empty last chunk with its checksum)."""
+_TAIL_BYTES = 64
+"""How far from its end a file is searched for that; some writers append a little."""
 
 _pillow_limit = threading.Lock()
 
@@ -90,6 +96,29 @@ def load_image(source: Path | bytes, *, name: str = "", max_pixels: int = MAX_PI
             return _load(file, label, name or own_name, max_pixels)
     except OSError as error:  # no permission, a name that is too long, a disk that fails
         raise ImageError(f"{label} cannot be read ({error.strerror}); check the path and its permissions") from error
+
+
+def measure(data: bytes, *, label: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height in pixels that `load_image` would give, from the header alone where the file's end is there.
+
+    A file that was cut off has lost its end; one without it is decoded, so that the answer is that of `load_image`.
+    Damage in the middle of a file is found by decoding only.
+
+    Args:
+        data: The file.
+        label: What errors call it.
+        max_pixels: Largest width times height.
+
+    Raises:
+        ImageError: It is no readable picture, it was cut off, or it is too large.
+    """
+    with _open(io.BytesIO(data), label, READABLE) as picture:
+        ending = _ENDINGS.get(picture.format or "")
+        if ending is None or ending not in data[-_TAIL_BYTES:]:
+            return load_image(data, name=label, max_pixels=max_pixels).size
+        _check_size(picture, label, max_pixels)
+        turned = _orientation(picture) in _SIDEWAYS
+        return (picture.height, picture.width) if turned else (picture.width, picture.height)
 
 
 def to_record(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> ImageRecord:

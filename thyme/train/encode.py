@@ -292,7 +292,8 @@ def _known_piece(kind: Kind, ids: Sequence[int], images: tuple[ImageRecord, ...]
     if found != needed:
         raise EncodeError(
             f"the {kind} holds runs of {found} image placeholders, but its images need {needed}: "
-            "it was recorded under other pixel limits, or its images are not those it was made with"
+            "it was recorded under other pixel limits, or its images are not those it was made with",
+            reason="other_pixel_limits",
         )
     return _Piece(kind, ids, images, grids)
 
@@ -314,9 +315,9 @@ def _assemble(pieces: Sequence[_Piece], family: Family, max_tokens: int | None) 
         spans=tuple(_spans(pieces)),
     )
     if sample.loss_mask[sample.ids == family.image_token_id].any():
-        raise EncodeError("generated text holds an image placeholder; it cannot be trained on")
+        raise EncodeError("generated text holds an image placeholder; it cannot be trained on", reason="image_in_text")
     if not sample.trained:
-        raise EncodeError("no token is left to train on under this mask policy")
+        raise EncodeError("no token is left to train on under this mask policy", reason="nothing_to_train_on")
     return sample
 
 
