@@ -127,7 +127,7 @@ def test_kept_features_give_the_logits_of_the_pixels(tiny_checkpoint: Path) -> N
     with torch.no_grad():
         expected = model(**batch_of(family, chosen)).logits
         model.model.visual.register_forward_hook(lambda *_: pytest.fail("the vision tower was called"))
-        given = model(**model_inputs(batch, model.config.text_config.hidden_size)).logits
+        given = model(**model_inputs(batch, model.config.text_config.hidden_size, family.name)).logits
     assert torch.allclose(given, expected, atol=2e-4)
     assert expected.abs().max() > 1
 

@@ -1,36 +1,33 @@
 """Model families: how a checkpoint of each family wants its prompt, its images and its positions.
 
 Shared by the local engine and by the trainers' encoding, so that both feed a model the same ids. Importing this pulls
-no torch; loading a family needs the extra ``local``.
+no torch; loading a family needs the extra ``local``. How to add one: docs/families.md.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from thyme.errors import ModelNotFoundError
-from thyme.families import qwen_vl
 from thyme.families.base import Family
 from thyme.families.checkpoint import find_checkpoint, read_json
 from thyme.families.spans import Control, Grid, Part, TokenSpan
 
 __all__ = ["FAMILIES", "Control", "Family", "Grid", "Part", "TokenSpan", "load_family"]
 
+FAMILIES = {"qwen2_5_vl": "qwen_vl", "qwen3_vl": "qwen_vl", "internvl": "internvl"}
+"""Checkpoint type (``model_type`` of config.json) to the module of its family here: ``NAME.py`` has its ``load``, and
+``NAME_tensors.py`` what `thyme.families.tensors` asks for."""
 
-class Loader(Protocol):
-    """Loads the family of a checkpoint folder."""
 
-    def __call__(self, folder: Path, *, min_pixels: int | None = None, max_pixels: int | None = None) -> Family:
-        """See `load_family`."""
+class _Half(Protocol):
+    """A family's module without tensors."""
+
+    def load(self, folder: Path, *, min_pixels: int | None = None, max_pixels: int | None = None) -> Family:
+        """Load the family of a checkpoint folder."""
         ...
-
-
-FAMILIES: dict[str, Loader] = {
-    "qwen2_5_vl": qwen_vl.load_qwen_vl,
-    "qwen3_vl": qwen_vl.load_qwen_vl,
-}
-"""Checkpoint type (``model_type`` of config.json) to what loads its family."""
 
 
 def load_family(model: str | Path, *, min_pixels: int | None = None, max_pixels: int | None = None) -> Family:
@@ -43,6 +40,7 @@ def load_family(model: str | Path, *, min_pixels: int | None = None, max_pixels:
 
     Raises:
         ModelNotFoundError: No such checkpoint, or one of an unknown family.
+        UsageError: Limits that the family cannot keep, or that contradict each other.
         MissingExtraError: transformers is not installed.
     """
     folder = find_checkpoint(model, weights=False)
@@ -50,4 +48,5 @@ def load_family(model: str | Path, *, min_pixels: int | None = None, max_pixels:
     if model_type not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise ModelNotFoundError(f"'{folder.name}' is a model of type '{model_type}'; supported types: {known}")
-    return FAMILIES[model_type](folder, min_pixels=min_pixels, max_pixels=max_pixels)
+    half = cast(_Half, import_module(f"thyme.families.{FAMILIES[model_type]}"))
+    return half.load(folder, min_pixels=min_pixels, max_pixels=max_pixels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any, Literal, Protocol
 
-from thyme.families.positions import IntArray
+from thyme.families.positions import Ids, IntArray
 from thyme.families.spans import Grid, Part, TokenSpan
 from thyme.types import ImageRecord
 
@@ -104,7 +104,7 @@ class Family(Hashable, Protocol):
         """The prompt as the checkpoint's chat template writes it, up to and including the assistant's header."""
         ...
 
-    def positions(self, ids: Sequence[int] | IntArray, grids: Sequence[Grid], start: int) -> tuple[IntArray, int]:
+    def positions(self, ids: Ids, grids: Sequence[Grid], start: int) -> tuple[IntArray, int]:
         """Rotary positions of a chunk of L tokens that begins at `start`.
 
         Returns:

@@ -1,8 +1,9 @@
-"""Multimodal rotary positions (M-RoPE) of the Qwen-VL families, for images: numpy, chunk by chunk."""
+"""Rotary positions of text and images, chunk by chunk: on three axes (M-RoPE of Qwen-VL), or on one. Numpy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +11,11 @@ import numpy.typing as npt
 from thyme.families.spans import Grid
 
 IntArray = npt.NDArray[np.int64]
+Ids = Sequence[int] | npt.NDArray[np.integer[Any]]
 
 
 def mrope_positions(
-    ids: Sequence[int] | IntArray, grids: Sequence[Grid], start: int, *, image_token_id: int, merge: int
+    ids: Ids, grids: Sequence[Grid], start: int, *, image_token_id: int, merge: int
 ) -> tuple[IntArray, int]:
     """Positions along time, height and width of one chunk of a sequence.
 
@@ -54,3 +56,26 @@ def mrope_positions(
         raise ValueError(f"{int(is_image[at:].sum())} image placeholders have no image")
     positions[:, at:] = position + np.arange(length - at)
     return positions, position + length - at
+
+
+def plain_positions(ids: Ids, tokens: Sequence[int], start: int, *, image_token_id: int) -> tuple[IntArray, int]:
+    """Positions along the sequence, images and text alike.
+
+    Args:
+        ids: Token ids of the chunk, L of them.
+        tokens: Placeholders of each of the chunk's own images; no two images follow each other without a token between.
+        start: Position of the chunk's first token.
+        image_token_id: The placeholder.
+
+    Returns:
+        Positions of shape (1, L), and the position at which the next chunk starts.
+
+    Raises:
+        ValueError: The runs of placeholders are not those of the images.
+    """
+    is_image = np.asarray(ids, dtype=np.int64) == image_token_id
+    edges = np.flatnonzero(np.diff(np.pad(is_image.astype(np.int8), 1)))
+    runs = (edges[1::2] - edges[::2]).tolist()
+    if runs != list(tokens):
+        raise ValueError(f"the chunk has runs of {runs} image placeholders, its images need {list(tokens)}")
+    return start + np.arange(is_image.size)[None], start + is_image.size

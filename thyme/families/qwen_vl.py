@@ -1,4 +1,4 @@
-"""Qwen2.5-VL and Qwen3-VL: chat template, image placeholders, grids, positions, pixel limits, tokenizer fingerprint.
+"""Qwen2.5-VL and Qwen3-VL: image placeholders, grids, positions, pixel limits.
 
 The two families differ here in constants only. This half holds no tensors; `thyme.families.qwen_vl_tensors` makes the
 pixels.
@@ -6,61 +6,37 @@ pixels.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from jinja2 import TemplateError
-
-from thyme.errors import MissingExtraError, ModelNotFoundError, UsageError
+from thyme.errors import UsageError
 from thyme.families.base import CoordinateSystem
-from thyme.families.byte_level import vocabulary_bytes
-from thyme.families.checkpoint import chat_template, image_processor_config, read_json
-from thyme.families.positions import IntArray, mrope_positions
+from thyme.families.chat import ChatFamily, chat_settings
+from thyme.families.positions import Ids, IntArray, mrope_positions
 from thyme.families.sizes import smart_resize
-from thyme.families.spans import Control, Grid, Part, TokenSpan
-from thyme.types import ImageRecord
+from thyme.families.spans import Grid
 
 MODEL_TYPES: dict[str, CoordinateSystem] = {"qwen2_5_vl": "pixels", "qwen3_vl": "per_mille"}
-"""Checkpoint type (``model_type`` of config.json) to how such models name places in an image: pixels of the image as
-they see it, or thousandths of its sides."""
-
-IMAGE = "<image>"
-"""Stands for one image in a user turn; the same string as `thyme.markup.IMAGE`."""
+"""Checkpoint type (``model_type`` of config.json) to how such models name places in an image."""
 _VISION = "<|vision_start|>", "<|image_pad|>", "<|vision_end|>"
-_NEVER_SAMPLED = (*_VISION, "<|video_pad|>", "<|vision_pad|>")
-_END_TOKENS = "<|im_end|>", "<|endoftext|>"
-_OPENED_THINKING = re.compile(r"<think>\s*(</think>\s*)?$")
-_SLOT = "\ue000{}\ue001"
-"""Stands for a text while the chat template is rendered, so that template and text can be told apart."""
 
 
-@dataclass(frozen=True, eq=False)
-class QwenVLFamily:
-    """Tokenizer and image settings of one checkpoint."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class QwenVLFamily(ChatFamily):
+    """Tokenizer and image settings of one checkpoint: ``qwen2_5_vl`` or ``qwen3_vl``."""
 
-    name: str
-    """Family: ``qwen2_5_vl`` or ``qwen3_vl``."""
-    tokenizer: Any = field(repr=False)
-    """The checkpoint's tokenizer (transformers, fast)."""
-    template: str = field(repr=False)
-    """Its chat template (Jinja)."""
     min_pixels: int
     max_pixels: int
     patch: int
     """Side of a patch, pixels."""
     merge: int
     """Side of the square of patches that becomes one token."""
-    image_config: dict[str, Any] = field(repr=False)
-    """Settings of the image processor, as the checkpoint gives them."""
-    extra_end_ids: tuple[int, ...] = ()
-    """End ids named by the checkpoint's generation settings."""
 
+    image_marks: ClassVar[tuple[str, str, str]] = _VISION
+    image_in_template: ClassVar[str] = "".join(_VISION)
+    vision_tokens: ClassVar[tuple[str, ...]] = (*_VISION, "<|video_pad|>", "<|vision_pad|>")
     grid_key: ClassVar[str | None] = "image_grid_thw"
     token_types: ClassVar[bool] = True
     position_axes: ClassVar[int] = 3
@@ -69,42 +45,6 @@ class QwenVLFamily:
     def coordinates(self) -> CoordinateSystem:
         """How models of this family name places in an image."""
         return MODEL_TYPES[self.name]
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the tokenizer's serialised form: equal prints mean equal ids."""
-        content = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        # These two are switches of the last call, not part of the tokenizer.
-        content.pop("truncation", None)
-        content.pop("padding", None)
-        canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-        return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
-
-    @cached_property
-    def image_token_id(self) -> int:
-        """The placeholder that is repeated once for each token of an image."""
-        return self._special_ids["<|image_pad|>"]
-
-    @cached_property
-    def end_ids(self) -> tuple[int, ...]:
-        """Ids that end the model's turn."""
-        named = {self._special_ids[token] for token in _END_TOKENS if token in self._special_ids}
-        eos = self.tokenizer.eos_token_id
-        return tuple(sorted(named | set(self.extra_end_ids) | ({eos} if eos is not None else set())))
-
-    @cached_property
-    def never_sampled(self) -> tuple[int, ...]:
-        """Ids that stand for images and video; a model's own text never holds them."""
-        return tuple(sorted(self._special_ids[token] for token in _NEVER_SAMPLED if token in self._special_ids))
-
-    @cached_property
-    def _special_ids(self) -> dict[str, int]:
-        """Special tokens by their text."""
-        return {token.content: index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-
-    @cached_property
-    def _special_pattern(self) -> re.Pattern[str]:
-        return re.compile("|".join(re.escape(t) for t in sorted(self._special_ids, key=len, reverse=True)))
 
     def seen_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height in pixels at which the model sees an image of this size."""
@@ -120,76 +60,7 @@ class QwenVLFamily:
         """Placeholders that an image of this grid takes."""
         return grid[0] * grid[1] * grid[2] // self.merge**2
 
-    def encode_text(self, text: str) -> list[int]:
-        """Token ids of text from a person, a model or a sandbox: special tokens spelled out in it stay plain text."""
-        return list(
-            self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
-        )
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids: special tokens are spelled out, but the end of a turn has no text."""
-        return b"".join(self.token_bytes[index] for index in ids).decode("utf-8", "replace")
-
-    @cached_property
-    def token_bytes(self) -> tuple[bytes, ...]:
-        """Bytes of each token by id; the end of a turn has none. A byte-level tokenizer is nothing but this table."""
-        return vocabulary_bytes(self.tokenizer, silent=self.end_ids)
-
-    def encode_parts(self, parts: Sequence[Part]) -> TokenSpan:
-        """Token ids of text and images.
-
-        Neighbouring texts are tokenised as one; special tokens count in `Control` texts only.
-
-        Args:
-            parts: Text and images in order.
-        """
-        images = tuple(part for part in parts if isinstance(part, ImageRecord))
-        grids = tuple(self.grid(image.width, image.height) for image in images)
-        remaining = iter(grids)
-        pieces: list[str | list[int]] = []
-        for part in parts:
-            pieces += [self._image_ids(next(remaining))] if isinstance(part, ImageRecord) else self._split_control(part)
-        ids: list[int] = []
-        text = ""
-        for piece in (*pieces, list[int]()):
-            if isinstance(piece, str):
-                text += piece
-            else:
-                ids += self.encode_text(text) + piece
-                text = ""
-        return TokenSpan(tuple(ids), images, grids)
-
-    def prompt_parts(self, system: str, user: str, images: Sequence[ImageRecord]) -> list[Part]:
-        """The prompt as the checkpoint's chat template writes it, up to and including the assistant's header.
-
-        A ``<think>`` that the template opens for the model is left out: the model writes its own.
-
-        Args:
-            system: System turn; empty: none is given, and the template may put its own.
-            user: User turn with one ``<image>`` for each image, in order.
-            images: The images.
-
-        Raises:
-            UsageError: The user turn does not name every image once.
-            ModelNotFoundError: The chat template is broken, or refuses such a conversation.
-        """
-        texts = user.split(IMAGE)
-        if len(texts) != len(images) + 1:
-            raise UsageError(
-                f"the user turn has {len(texts) - 1} {IMAGE} for {len(images)} images; it needs one for each"
-            )
-        rendered = self._render(len(texts), with_system=bool(system))
-        slots = {_SLOT.format("s"): system} | {_SLOT.format(i): text for i, text in enumerate(texts)}
-        parts: list[Part] = []
-        shown = iter(images)
-        for piece in re.split(f"({'|'.join(map(re.escape, (*slots, ''.join(_VISION))))})", rendered):
-            if piece == "".join(_VISION):
-                parts.append(next(shown))
-            elif piece:
-                parts.append(slots[piece] if piece in slots else Control(piece))
-        return parts
-
-    def positions(self, ids: Sequence[int] | IntArray, grids: Sequence[Grid], start: int) -> tuple[IntArray, int]:
+    def positions(self, ids: Ids, grids: Sequence[Grid], start: int) -> tuple[IntArray, int]:
         """M-RoPE positions of a chunk; see `thyme.families.positions.mrope_positions`.
 
         Args:
@@ -205,39 +76,8 @@ class QwenVLFamily:
         """
         return mrope_positions(ids, grids, start, image_token_id=self.image_token_id, merge=self.merge)
 
-    def _split_control(self, text: str) -> list[str | list[int]]:
-        """Plain text, and the ids of the special tokens that count."""
-        if not isinstance(text, Control):
-            return [text]
-        pieces: list[str | list[int]] = []
-        at = 0
-        for match in self._special_pattern.finditer(text):
-            pieces += [text[at : match.start()], [self._special_ids[match.group()]]]
-            at = match.end()
-        return [piece for piece in (*pieces, text[at:]) if piece]
 
-    def _image_ids(self, grid: Grid) -> list[int]:
-        start, pad, end = (self._special_ids[token] for token in _VISION)
-        return [start, *[pad] * self.image_tokens(grid), end]
-
-    def _render(self, texts: int, *, with_system: bool) -> str:
-        """The chat template with a slot for the system turn and for each text around the images."""
-        content: list[dict[str, str]] = []
-        for index in range(texts):
-            content += [{"type": "image"}] if index else []
-            content.append({"type": "text", "text": _SLOT.format(index)})
-        messages: list[dict[str, Any]] = [{"role": "system", "content": _SLOT.format("s")}] if with_system else []
-        messages.append({"role": "user", "content": content if texts > 1 else content[0]["text"]})
-        try:
-            rendered = self.tokenizer.apply_chat_template(
-                messages, chat_template=self.template, tokenize=False, add_generation_prompt=True
-            )
-        except TemplateError as error:
-            raise ModelNotFoundError(f"the checkpoint's chat template cannot be used: {error}") from error
-        return _OPENED_THINKING.sub("", str(rendered))
-
-
-def load_qwen_vl(folder: Path, *, min_pixels: int | None = None, max_pixels: int | None = None) -> QwenVLFamily:
+def load(folder: Path, *, min_pixels: int | None = None, max_pixels: int | None = None) -> QwenVLFamily:
     """Load the family of a checkpoint folder.
 
     Args:
@@ -250,43 +90,19 @@ def load_qwen_vl(folder: Path, *, min_pixels: int | None = None, max_pixels: int
         UsageError: The limits contradict each other.
         MissingExtraError: transformers is not installed.
     """
-    tokenizer = _load_tokenizer(folder)
-    template = chat_template(folder) or tokenizer.chat_template
-    template = template.get("default") if isinstance(template, dict) else template  # one of several, by name
-    if not isinstance(template, str):
-        raise ModelNotFoundError(
-            f"'{folder.name}' has no chat template; put its chat_template.jinja beside config.json"
-        )
-    images = image_processor_config(folder)
+    settings = chat_settings(folder)
+    images = settings["image_config"]
     lowest, highest = _pixel_limits(images)
     lowest, highest = min_pixels or lowest, max_pixels or highest
     if lowest > highest:
         raise UsageError(f"min_pixels {lowest} is above max_pixels {highest}")
     return QwenVLFamily(
-        name=read_json(folder / "config.json")["model_type"],
-        tokenizer=tokenizer,
-        template=template,
+        **settings,
         min_pixels=lowest,
         max_pixels=highest,
         patch=int(images.get("patch_size", 14)),
         merge=int(images.get("merge_size", 2)),
-        image_config=images,
-        extra_end_ids=_end_ids(folder),
     )
-
-
-def _load_tokenizer(folder: Path) -> Any:
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        # transformers would make an empty one of nothing
-        raise ModelNotFoundError(f"'{folder.name}' has no tokenizer; put its tokenizer.json beside config.json")
-    try:
-        from transformers import AutoTokenizer
-    except ImportError as error:
-        raise MissingExtraError("a local model", "local") from error
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ModelNotFoundError(f"the tokenizer of '{folder.name}' cannot be loaded: {error}") from error
 
 
 def _pixel_limits(images: dict[str, Any]) -> tuple[int, int]:
@@ -295,9 +111,3 @@ def _pixel_limits(images: dict[str, Any]) -> tuple[int, int]:
     lowest = images.get("min_pixels") or size.get("shortest_edge") or 56 * 56
     highest = images.get("max_pixels") or size.get("longest_edge") or 28 * 28 * 1280
     return int(lowest), int(highest)
-
-
-def _end_ids(folder: Path) -> tuple[int, ...]:
-    """End ids of the generation settings: one, several or none."""
-    ids = read_json(folder / "generation_config.json").get("eos_token_id")
-    return tuple(ids) if isinstance(ids, list) else () if ids is None else (int(ids),)

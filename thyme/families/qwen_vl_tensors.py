@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch import nn
 
+from thyme.families.pictures import opaque
 from thyme.families.qwen_vl import QwenVLFamily
 from thyme.families.sizes import widened
 from thyme.types import ImageRecord
@@ -52,15 +54,32 @@ def pixels(family: QwenVLFamily, images: Sequence[ImageRecord]) -> tuple[torch.T
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """An image as models are shown it: RGB, transparent parts on white, 16 bits reduced to 8, no thinner than 1:200."""
-    if image.mode in {"I;16", "I;16B", "I;16L", "I;16N"}:
-        image = image.point(lambda value: value * (1 / 256), "I").convert("L")
-    elif image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image if image.mode == "RGB" else image.convert("RGB")
+    """An image as these models are shown it: opaque RGB, no thinner than 1:200."""
+    image = opaque(image)
     size = widened(image.width, image.height)
     return image if size == image.size else image.resize(size)
+
+
+def features(model: Any, rows: torch.Tensor, grids: torch.Tensor) -> list[torch.Tensor]:
+    """See `thyme.families.tensors.features`."""
+    seen = model.get_image_features(rows, grids)
+    layers = [seen.pooler_output, *(getattr(seen, "deepstack_features", None) or ())]
+    return [torch.cat(parts, dim=-1) for parts in zip(*layers, strict=True)]
+
+
+def tower_output(features: torch.Tensor, hidden: int) -> Any:
+    """See `thyme.families.tensors.tower_output`."""
+    from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
+
+    first, *deep = torch.split(features, hidden, dim=-1)
+    # The models read tuples with a tensor an image here, whatever the annotations of the class say.
+    output: Any = BaseModelOutputWithDeepstackFeatures
+    return output(pooler_output=(first,), deepstack_features=[(part,) for part in deep])
+
+
+def vision_modules(model: Any) -> tuple[nn.Module, ...]:
+    """See `thyme.families.tensors.vision_modules`."""
+    return (model.model.visual,)
 
 
 @lru_cache(maxsize=8)

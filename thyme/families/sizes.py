@@ -1,8 +1,9 @@
-"""The size at which a Qwen-VL model sees an image."""
+"""The size at which a model sees an image: Qwen-VL's rule, and the tiles of InternVL."""
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 MAX_ASPECT_RATIO = 200
 """Image processors of the family refuse thinner images."""
@@ -45,3 +46,31 @@ def smart_resize(width: int, height: int, *, factor: int, min_pixels: int, max_p
         new_width = math.ceil(width * grow / factor) * factor
         new_height = math.ceil(height * grow / factor) * factor
     return new_width, new_height
+
+
+@lru_cache(maxsize=1024)
+def tiled_canvas(width: int, height: int, *, tile: int, fewest: int, most: int) -> tuple[int, int]:
+    """Columns and rows of square tiles whose shape is nearest to that of an image.
+
+    The rule of InternVL's image processor. Of arrangements of one shape (1 x 1, 2 x 2, ...) it takes the largest whose
+    area is below twice the image's, and at least the smallest.
+
+    Args:
+        width: Pixels of the image.
+        height: Pixels of the image.
+        tile: Side of a tile, pixels.
+        fewest: Least number of tiles.
+        most: Greatest number of tiles, at least `fewest`.
+    """
+    arrangements = [
+        (columns, rows)
+        for columns in range(1, most + 1)
+        for rows in range(1, most // columns + 1)
+        if columns * rows >= fewest
+    ]
+    arrangements.sort(key=math.prod)  # stable: of equal areas the narrower first
+    distances = [abs(width / height - columns / rows) for columns, rows in arrangements]
+    least = min(distances)
+    nearest = [a for a, distance in zip(arrangements, distances, strict=True) if distance == least]
+    fitting = [a for a in nearest[1:] if width * height > 0.5 * tile * tile * math.prod(a)]
+    return (fitting or nearest[:1])[-1]

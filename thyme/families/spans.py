@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from thyme.types import ImageRecord
 
 Grid = tuple[int, int, int]
-"""Patches of one image along time, height and width, before merging."""
+"""Patches of one image along time, height and width, before merging. Where a family cuts an image into tiles, each of
+which is seen alone, the tiles stand in the place of time."""
 
 
 class Control(str):

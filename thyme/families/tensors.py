@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, Protocol, cast
 
 import torch
+from torch import nn
 
-from thyme.families import Family
-from thyme.families import qwen_vl_tensors as qwen_vl
-from thyme.families.qwen_vl import QwenVLFamily
+from thyme.families import FAMILIES, Family
 from thyme.types import ImageRecord
+
+
+class _Half(Protocol):
+    """A family's module of tensors: the functions below, without the first argument of those that name a type."""
+
+    def pixels(self, family: Any, images: Sequence[ImageRecord]) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `pixels`."""
+        ...
+
+    def features(self, model: Any, rows: torch.Tensor, grids: torch.Tensor) -> list[torch.Tensor]:
+        """See `features`."""
+        ...
+
+    def tower_output(self, features: torch.Tensor, hidden: int) -> Any:
+        """See `tower_output`."""
+        ...
+
+    def vision_modules(self, model: Any) -> tuple[nn.Module, ...]:
+        """See `vision_modules`."""
+        ...
 
 
 def pixels(family: Family, images: Sequence[ImageRecord]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -22,6 +43,42 @@ def pixels(family: Family, images: Sequence[ImageRecord]) -> tuple[torch.Tensor,
     Returns:
         Rows, float32 (Qwen-VL: patches (N, D); InternVL: tiles (N, 3, S, S)), and grids (images, 3), int64.
     """
-    if isinstance(family, QwenVLFamily):
-        return qwen_vl.pixels(family, images)
-    raise TypeError(f"no pixels for models of type {family.name}")
+    return _half(family.name).pixels(family, images)
+
+
+def features(model: Any, rows: torch.Tensor, grids: torch.Tensor) -> list[torch.Tensor]:
+    """What the language model gets of each image: the vision part's output, gradients and all.
+
+    Args:
+        model: The model with its language head.
+        rows: From `pixels`, on the model's device.
+        grids: From `pixels`.
+
+    Returns:
+        For each image (image tokens, (1 + deepstack layers) * H); features for deeper layers lie behind the main ones.
+    """
+    return _half(model.config.model_type).features(model, rows, grids)
+
+
+def tower_output(model_type: str, features: torch.Tensor, hidden: int) -> Any:
+    """What a model's forward takes as ``mm_encoder_outputs["image"]`` in place of pixels.
+
+    Args:
+        model_type: ``model_type`` of config.json.
+        features: (image tokens of the batch, (1 + deepstack layers) * H), as `features` makes them.
+        hidden: Width H of the language model.
+    """
+    return _half(model_type).tower_output(features, hidden)
+
+
+def vision_modules(model: Any) -> tuple[nn.Module, ...]:
+    """All that stands between pixels and language model, projector included; frozen together.
+
+    Args:
+        model: The model with its language head.
+    """
+    return _half(model.config.model_type).vision_modules(model)
+
+
+def _half(model_type: str) -> _Half:
+    return cast(_Half, import_module(f"thyme.families.{FAMILIES[model_type]}_tensors"))

@@ -1,96 +1,66 @@
 """Supervised fine-tuning on encoded samples, on TRL's SFTTrainer.
 
-`train_sft` puts four things around TRL's step and leaves the step alone: samples that are already encoded (nothing is
-tokenised, truncated or packed here), an order that a resumed run repeats, features of a frozen vision tower kept over
-the epochs, and checkpoints that load anywhere. The loss is the mean negative log-likelihood over the trained tokens of
-an optimiser step, whatever the number of forward passes it is made of.
+`train_sft` puts four things around TRL's step: samples that are already encoded (nothing is tokenised or truncated
+here), an order that a resumed run repeats, features of a frozen vision tower kept over the epochs, and checkpoints that
+load anywhere. The loss is the mean negative log-likelihood over the trained tokens of an optimiser step, whatever the
+number of forward passes it is made of.
 """
 
 from __future__ import annotations
 
-import time
+import resource
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from torch import nn
 
 from thyme.config.sft import SFTSettings
-from thyme.errors import UsageError
+from thyme.errors import ConfigError, TrainingStoppedError, UsageError
 from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
-from thyme.train.checkpoint import (
-    REPORT_FILE,
-    check_same_run,
-    last_checkpoint,
-    load_model,
-    rename,
-    save_final,
-)
+from thyme.train.arguments import CHECKPOINTS, on_cpu, vision_modules
+from thyme.train.checkpoint import REPORT_FILE, check_same_run, last_checkpoint, load_model, rename, save_final
+from thyme.train.distributed import barrier, broadcast, gather, is_main
 from thyme.train.encode import Encoded
 from thyme.train.progress import ProgressBar
-from thyme.train.trainer import CHECKPOINTS, Rows, Trainer, on_cpu
+from thyme.train.records import Point, StageReport, ValidationPoint
+from thyme.train.samples import ListSamples, Samples, Stream, is_stream
+from thyme.train.trainer import Data, Trainer
 from thyme.train.vision import FreshPixels, ImageSource, KeptFeatures, KeptPixels
 from thyme.types import ImageRecord
 
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
 
-class Point(BaseModel):
-    """One logged step."""
-
-    model_config = ConfigDict(frozen=True)
-
-    step: int
-    loss: float
-    """Mean over the trained tokens of the steps since the last point, nats."""
-    learning_rate: float
-    token_accuracy: float | None = None
-    """Share of the trained tokens that are the most probable one."""
-
-
-class SFTReport(BaseModel):
-    """What a run did; ``sft_report.json`` in its folder. Holds no path."""
-
-    model_config = ConfigDict(frozen=True)
-
-    samples: int
-    tokens: int
-    """Tokens of all samples, once each."""
-    trained_tokens: int
-    """Those of them that are trained on."""
-    steps: int
-    seconds: float
-    """Of training, without loading and preparing images; of the last part only where the run was resumed."""
-    samples_per_second: float
-    curve: tuple[Point, ...]
-    validation_loss: float | None
-    """Nats a trained token; None without validation samples."""
-    settings: SFTSettings
+__all__ = ["CHECKPOINTS", "train_sft"]
 
 
 def train_sft(
-    samples: Iterable[Encoded],
+    samples: Iterable[Encoded] | Samples | Stream,
     model: str | Path | nn.Module,
     settings: SFTSettings,
     out: Path,
     *,
     base: Path | None = None,
     family: Family | None = None,
-    validation: Iterable[Encoded] = (),
+    validation: Iterable[Encoded] | Samples = (),
     resume: bool = False,
     console: Console | None = None,
-) -> SFTReport:
+    callbacks: Sequence[TrainerCallback] = (),
+) -> StageReport:
     """Fine-tune a model and save it.
 
     `out` becomes a checkpoint folder: weights, configuration and the base's tokenizer, processor and prompt files; with
     adapters the merged weights, and the adapters in ``adapter``. Resumable checkpoints lie in ``checkpoints``.
 
     Args:
-        samples: What to train on. An iterator is read once; where images are kept (``settings.cache``) the pixels of
-            each sample are let go as soon as it is read, so a generator needs little memory.
+        samples: What to train on: samples by place, a stream, or simply some samples. An iterator is read once; where
+            images are kept (``settings.cache``) the pixels of each sample are let go as soon as it is read, so a
+            generator needs little memory.
         model: Checkpoint folder or hub id; or a model in memory, which is trained in place.
         settings: How.
         out: Folder of the run.
@@ -99,10 +69,14 @@ def train_sft(
         validation: Samples whose loss is measured, never trained on.
         resume: Go on with the last checkpoint in `out`; start anew where there is none.
         console: Where progress is shown; None is standard error.
+        callbacks: More of transformers' callbacks; they get the model in training, the step and what is logged.
 
     Raises:
-        UsageError: There is no sample, or the device asked for is missing.
-        ConfigError: The checkpoint to resume belongs to another run.
+        UsageError: There is no sample, the device asked for is missing, or a sample is longer than a packed row.
+        ConfigError: The checkpoint to resume belongs to another run, `out` has checkpoints and is not to be resumed,
+            the model cannot be trained on packed samples, or a stream is given without what it needs.
+        TrainingError: The loss or a gradient is not a number.
+        TrainingStoppedError: The process was asked to end; a checkpoint was written.
     """
     source = model if isinstance(model, str | Path) else _needed(base)
     folder = find_checkpoint(source)
@@ -110,92 +84,52 @@ def train_sft(
     module = model if isinstance(model, nn.Module) else _loaded(folder, settings)
     trained = _prepared(module, folder.name if Path(source).is_dir() else str(source), settings)
     images = _image_source(trained, family, settings)
-    rows = Rows(
-        train=list(_taken(samples, images, settings)),
-        validation=list(_taken(validation, images, settings)),
-        images=images,
-        family=family,
-        pad_to_multiple=settings.pad_to_multiple,
-    )
-    if not rows.train:
-        raise UsageError("there is no sample to train on")
-    trainer = Trainer(trained, rows, settings, out)
-    checkpoint = last_checkpoint(out / CHECKPOINTS) if resume else None
-    if checkpoint is not None:
-        check_same_run(checkpoint, trainer.run_description)
-    report = _run(trainer, checkpoint, console or Console(stderr=True))
-    if not settings.save_steps:
-        (out / CHECKPOINTS).rmdir()  # the trainer makes the folder in any case
-    save_final(trainer.final_model(), folder, out, dtype=_dtype(settings.save_dtype))
-    (out / REPORT_FILE).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    trainer = Trainer(trained, _data(samples, validation, images, family, settings), settings, out)
+    checkpoint = _checkpoint(trainer, out, resume=resume)
+    bar = ProgressBar(console or Console(stderr=True, quiet=not is_main()), "sft")
+    for callback in (bar, *callbacks):
+        trainer.add_callback(callback)
+    try:
+        with trainer.ending.listening():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        bar.close()
+    if trainer.ending.ended:
+        raise TrainingStoppedError(_stopped(trainer, out))
+    report = _report(trainer, out.name)
+    _save(trainer, folder, out, report)
     return report
 
 
-def _run(trainer: Trainer, checkpoint: Path | None, console: Console) -> SFTReport:
-    bar = ProgressBar(console, "sft")
-    trainer.add_callback(bar)
-    first = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    started = time.perf_counter()
-    try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    finally:
-        bar.close()
-    seconds = time.perf_counter() - started
-    rows, settings = trainer.rows, trainer.settings
-    validated = trainer.evaluate()["eval_loss"] if rows.validation else None
-    seen = (trainer.state.global_step - first) * settings.batch_size * settings.accumulation
-    return SFTReport(
-        samples=len(rows.train),
-        tokens=sum(len(sample) for sample in rows.train),
-        trained_tokens=sum(sample.trained for sample in rows.train),
-        steps=trainer.state.global_step,
-        seconds=round(seconds, 3),
-        samples_per_second=round(seen / seconds, 3),
-        curve=tuple(_curve(trainer.state.log_history)),
-        validation_loss=validated,
-        settings=settings,
-    )
+def _data(
+    samples: Iterable[Encoded] | Samples | Stream,
+    validation: Iterable[Encoded] | Samples,
+    images: ImageSource,
+    family: Family,
+    settings: SFTSettings,
+) -> Data:
+    """What the trainer reads, every image handed to what keeps images."""
+    train = samples if _is_streamed(samples) else _by_place(samples, images, settings)
+    if is_stream(train):
+        if settings.cache != "none":
+            raise ConfigError("a stream is read once, so there is nothing to keep of its images: set cache = 'none'")
+    elif not len(train):
+        raise UsageError("there is no sample to train on")
+    measured = _by_place(validation, images, settings)
+    return Data(train, measured if len(measured) else None, images, family)
 
 
-def _curve(history: Sequence[dict[str, float]]) -> Iterable[Point]:
-    for entry in history:
-        if "loss" in entry:
-            yield Point(
-                step=int(entry["step"]),
-                loss=entry["loss"],
-                learning_rate=entry["learning_rate"],
-                token_accuracy=entry.get("mean_token_accuracy"),
-            )
+def _is_streamed(samples: Any) -> bool:
+    return hasattr(samples, "loader")
 
 
-def _needed(base: Path | None) -> Path:
-    if base is None:
-        raise UsageError("a model in memory needs the folder of its tokenizer and processor: give base")
-    return base
-
-
-def _loaded(folder: Path, settings: SFTSettings) -> nn.Module:
-    dtype = _dtype(settings.weights_dtype) or torch.float32
-    model: nn.Module = load_model(folder, dtype=dtype, attention=settings.attention)
-    return model
-
-
-def _prepared(model: nn.Module, name: str, settings: SFTSettings) -> Any:
-    """The model on its device, under a name that may be stored, the vision tower frozen or not."""
-    prepared: Any = model
-    rename(prepared, name)
-    prepared.model.visual.requires_grad_(not settings.freeze_vision)
-    return prepared.to("cpu" if on_cpu(settings) else "cuda")
-
-
-def _dtype(name: str | None) -> torch.dtype | None:
-    return None if name is None else {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
-
-
-def _image_source(model: nn.Module, family: Family, settings: SFTSettings) -> ImageSource:
-    if settings.cache == "features":
-        return KeptFeatures(model, family, dtype=_dtype(settings.cache_dtype) or torch.float32)
-    return KeptPixels(family) if settings.cache == "pixels" else FreshPixels(family)
+def _by_place(samples: Any, images: ImageSource, settings: SFTSettings) -> Samples:
+    """Samples as they are where they are read from disk again and again; else in memory, rid of pixels kept apart."""
+    if hasattr(samples, "lengths") and settings.cache == "none":
+        made: Samples = samples
+        return made
+    items = (samples[i] for i in range(len(samples))) if hasattr(samples, "lengths") else samples
+    return ListSamples(list(_taken(items, images, settings)))
 
 
 def _taken(samples: Iterable[Encoded], images: ImageSource, settings: SFTSettings) -> Iterable[Encoded]:
@@ -207,3 +141,66 @@ def _taken(samples: Iterable[Encoded], images: ImageSource, settings: SFTSetting
 
 def _bare(image: ImageRecord) -> ImageRecord:
     return ImageRecord(**image.model_dump())
+
+
+def _checkpoint(trainer: Trainer, out: Path, *, resume: bool) -> Path | None:
+    """The checkpoint to go on with, the same in every process."""
+    found, problem = None, None
+    if is_main():
+        try:
+            found = _found(trainer, out, resume=resume)
+        except ConfigError as error:
+            problem = str(error)
+    found, problem = broadcast((found, problem))
+    if problem is not None:
+        raise ConfigError(problem)
+    if found is not None:
+        trainer.go_on_from(found)
+    return found
+
+
+def _found(trainer: Trainer, out: Path, *, resume: bool) -> Path | None:
+    checkpoint = last_checkpoint(out / CHECKPOINTS)
+    if checkpoint is None:
+        return None
+    if not resume:
+        raise ConfigError(
+            f"'{out.name}' has checkpoints of an earlier run, the last one {checkpoint.name}; resume that run, give "
+            f"another output folder, or remove its folder '{CHECKPOINTS}'"
+        )
+    check_same_run(checkpoint, trainer.run_description)
+    return checkpoint
+
+
+def _stopped(trainer: Trainer, out: Path) -> str:
+    step, steps = trainer.state.global_step, trainer.state.max_steps
+    return (
+        f"training was asked to end and did so after step {step} of {steps}; a checkpoint lies in "
+        f"'{out.name}/{CHECKPOINTS}': start the same run again with resume to go on"
+    )
+
+
+def _report(trainer: Trainer, name: str) -> StageReport:
+    data, settings, history = trainer.data, trainer.settings, trainer.state.log_history
+    if data.validation is not None and not (history and _last_measured(history) == trainer.state.global_step):
+        trainer.evaluate()
+        history = trainer.state.log_history
+    train = data.train
+    seconds = max(gather(trainer.clock.seconds))
+    seen, read = sum(gather(trainer.tokens_seen)), sum(gather(trainer.samples_seen))
+    known = not is_stream(train)
+    return StageReport(
+        name=name,
+        sources=(),
+        samples=len(train) if not is_stream(train) else read,
+        tokens=sum(train.lengths) if not is_stream(train) else seen,
+        trained_tokens=sum(train.trained) if not is_stream(train) else trainer.trained_tokens(),
+        steps=trainer.state.global_step,
+        seconds=round(seconds, 3),
+        samples_per_second=round(read / seconds, 3) if seconds else 0.0,
+        tokens_per_second=round(seen / seconds, 1) if seconds else None,
+        peak_memory_bytes=max(gather(_peak_memory())),
+        curve=tuple(_curve(history)),
+        validation=tuple(_measured(history)),
+        settings=settings,
+    )

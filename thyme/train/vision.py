@@ -6,6 +6,7 @@ The three stand for each other: a model sees the same in all of them (features r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Protocol
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from thyme.families import Family
-from thyme.families.tensors import pixels
+from thyme.families.tensors import features, pixels, tower_output
 from thyme.types import ImageRecord
 
 PIXELS: Final = "pixel_values"
@@ -56,50 +57,65 @@ class FreshPixels:
         """Nothing is kept."""
 
     def __call__(self, images: Sequence[ImageRecord]) -> torch.Tensor:
-        """Patches (N, D), float32."""
+        """Rows (N, ...), float32."""
         return pixels(self._family, images)[0]
 
 
-class KeptPixels:
-    """Processes each image once and keeps its patches, as the 8-bit values they were made from where that is exact.
+@dataclass(frozen=True, slots=True)
+class _Pixels:
+    """Rows of one image as they are kept."""
 
-    A patch vector of these families repeats each still image over two time steps and holds (value / 255 - mean) / std:
-    one byte for each eight of float32 brings it back.
+    values: torch.Tensor
+    """(N, 3, P) levels, uint8, of rows that have 3 * `repeats` * P values; or the rows themselves, float32."""
+    shape: torch.Size
+    """Of the rows."""
+    repeats: int = 1
+
+
+class KeptPixels:
+    """Processes each image once and keeps its rows, as the 8-bit values they were made from where that is exact.
+
+    A row holds (value / 255 - mean) / std, one channel behind the other. A patch vector of Qwen-VL repeats each channel
+    of a still image over two time steps: one byte for each eight of float32 brings it back. A tile of InternVL holds
+    each once: one byte for four.
     """
 
     key = PIXELS
 
     def __init__(self, family: Family) -> None:
         self._family = family
-        self._kept: dict[str, torch.Tensor] = {}
+        self._kept: dict[str, _Pixels] = {}
         self._table: torch.Tensor | None = None
 
     def add(self, images: Iterable[ImageRecord]) -> None:
         """Process the images that are new."""
         for image in images:
             if image.id not in self._kept:
-                patches = pixels(self._family, [image])[0]
-                self._kept[image.id] = self._packed(patches)
+                self._kept[image.id] = self._packed(pixels(self._family, [image])[0])
 
     def __call__(self, images: Sequence[ImageRecord]) -> torch.Tensor:
-        """Patches (N, D), float32."""
+        """Rows (N, ...), float32."""
         return torch.cat([self._unpacked(self._kept[image.id]) for image in images])
 
-    def _packed(self, patches: torch.Tensor) -> torch.Tensor:
-        """Levels (N, 3, P), uint8, if they give the patches back; else the patches themselves."""
-        values = patches.view(len(patches), 3, 2, -1)[:, :, 0]
+    def _packed(self, rows: torch.Tensor) -> _Pixels:
+        """Levels if they give the rows back; else the rows themselves."""
+        values = rows.reshape(len(rows), 3, -1)
+        half = values.shape[-1] // 2
+        repeats = 2 if torch.equal(values[..., :half], values[..., half:]) else 1
+        values = values[..., : values.shape[-1] // repeats]
         table = self._levels()
         nearest = torch.searchsorted((table[:, 1:] + table[:, :-1]) / 2, values.transpose(0, 1).flatten(1).contiguous())
-        levels = nearest.view(3, len(patches), -1).transpose(0, 1).to(torch.uint8).contiguous()
-        exact = torch.allclose(self._unpacked(levels), patches, rtol=0, atol=2e-6)
-        return levels if exact else patches
+        levels = nearest.view(3, len(rows), -1).transpose(0, 1).to(torch.uint8).contiguous()
+        packed = _Pixels(levels, rows.shape, repeats)
+        exact = torch.allclose(self._unpacked(packed), rows, rtol=0, atol=2e-6)
+        return packed if exact else _Pixels(rows, rows.shape)
 
-    def _unpacked(self, kept: torch.Tensor) -> torch.Tensor:
-        if kept.dtype != torch.uint8:
-            return kept
+    def _unpacked(self, kept: _Pixels) -> torch.Tensor:
+        if kept.values.dtype != torch.uint8:
+            return kept.values
         table = self._levels()
-        values = torch.stack([table[c][kept[:, c].long()] for c in range(3)], dim=1)
-        return values.unsqueeze(2).expand(-1, -1, 2, -1).reshape(len(kept), -1)
+        values = torch.stack([table[c][kept.values[:, c].long()] for c in range(3)], dim=1)
+        return values.unsqueeze(2).expand(-1, -1, kept.repeats, -1).reshape(kept.shape)
 
     def _levels(self) -> torch.Tensor:
         """(3, 256) value of each 8-bit level of each channel after rescaling and normalising."""
@@ -144,11 +160,9 @@ class KeptFeatures:
 
     @torch.no_grad()
     def _see(self, images: Sequence[ImageRecord]) -> list[torch.Tensor]:
-        patches, grids = pixels(self._family, images)
+        rows, grids = pixels(self._family, images)
         device = self._model.device
-        seen = self._model.get_image_features(patches.to(device), grids.to(device))
-        layers = [seen.pooler_output, *(getattr(seen, "deepstack_features", None) or ())]
-        return [torch.cat(parts, dim=-1).to("cpu", self._dtype) for parts in zip(*layers, strict=True)]
+        return [seen.to("cpu", self._dtype) for seen in features(self._model, rows.to(device), grids.to(device))]
 
 
 def _batched(images: Iterable[ImageRecord], size: int) -> Iterator[list[ImageRecord]]:
@@ -157,20 +171,15 @@ def _batched(images: Iterable[ImageRecord], size: int) -> Iterator[list[ImageRec
         yield batch
 
 
-def model_inputs(inputs: dict[str, Any], hidden: int) -> dict[str, Any]:
+def model_inputs(inputs: dict[str, Any], hidden: int, model_type: str) -> dict[str, Any]:
     """Replace kept features in a batch by the tower's output that the model's forward takes in place of pixels.
 
     Args:
         inputs: The batch; not changed.
         hidden: Width H of the language model.
+        model_type: ``model_type`` of the model's config.json, the family's name.
     """
     if FEATURES not in inputs:
         return inputs
-    from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
-
     rest = {name: value for name, value in inputs.items() if name != FEATURES}
-    first, *deep = inputs[FEATURES].split(hidden, dim=-1)
-    # The models read tuples with a tensor an image here, whatever the annotations of the class say.
-    tower_output: Any = BaseModelOutputWithDeepstackFeatures
-    seen = tower_output(pooler_output=(first,), deepstack_features=[(part,) for part in deep])
-    return rest | {"mm_encoder_outputs": {"image": seen}}
+    return rest | {"mm_encoder_outputs": {"image": tower_output(model_type, inputs[FEATURES], hidden)}}
