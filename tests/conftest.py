@@ -31,8 +31,21 @@ def tiny_qwen3_vl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model.build_checkpoint(tmp_path_factory.mktemp("models") / "tiny-qwen3-vl", "qwen3_vl")
 
 
+@pytest.fixture(scope="session")
+def tiny_internvl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a two-layer random InternVL checkpoint; four tokens a tile, six tiles at most, and the thumbnail."""
+    return tiny_model.build_checkpoint(tmp_path_factory.mktemp("models") / "tiny-internvl", "internvl")
+
+
+@pytest.fixture(scope="session", params=["qwen2_5_vl", "qwen3_vl", "internvl"])
+def any_checkpoint(request: pytest.FixtureRequest) -> Path:
+    """The tiny checkpoints of every family, one after the other."""
+    folder: Path = request.getfixturevalue(f"tiny_{request.param}")
+    return folder
+
+
 @pytest.fixture(scope="session", params=["qwen2_5_vl", "qwen3_vl"])
 def tiny_checkpoint(request: pytest.FixtureRequest) -> Path:
-    """Both tiny checkpoints, one after the other."""
+    """The tiny checkpoints of the families that the engines run, one after the other."""
     folder: Path = request.getfixturevalue(f"tiny_{request.param}")
     return folder

@@ -1,4 +1,4 @@
-"""Tiny random-initialised Qwen2.5-VL and Qwen3-VL checkpoints with a byte-level BPE tokenizer, made in code.
+"""Tiny random-initialised Qwen2.5-VL, Qwen3-VL and InternVL checkpoints with a byte-level BPE tokenizer, made in code.
 
 Not a test. Fixtures in tests/conftest.py hand out folders; the tags are ordinary text there (several tokens each), as
 in the real Qwen vocabulary, unless asked for otherwise.
@@ -22,6 +22,12 @@ SPECIAL = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
+INTERNVL_SPECIAL = {
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}
 TAGS = (
     "<think>",
     "</think>",
@@ -43,6 +49,15 @@ TEMPLATE = (
     "{%- else %}{{ item.text }}{%- endif %}{%- endfor %}{%- endif %}{{ '<|im_end|>\\n' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{%- endif %}"
 )
+INTERNVL_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}"
+    "{% if message.content is string %}{{ message.content }}{% else %}{% for item in message.content %}"
+    "{% if item.type == 'image' %}{{ '<IMG_CONTEXT>\n' }}{% elif item.type == 'text' %}{{ item.text }}{% endif %}"
+    "{% endfor %}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+TILE = 56
+"""Side of a tile of the tiny InternVL, pixels: four tokens."""
 
 
 def corpus() -> Iterator[str]:
@@ -69,8 +84,8 @@ def corpus() -> Iterator[str]:
         yield f"```python\ncrop = image.crop(({draw.randint(0, 99)}, 2, 3, 4))\ncrop.save('a.png')\n```\n"
 
 
-def build_tokenizer(*, tags_as_tokens: bool = False, vocabulary: int = 420) -> Any:
-    """A byte-level BPE tokenizer in Qwen's manner (transformers, fast)."""
+def build_tokenizer(family: str = "qwen2_5_vl", *, tags_as_tokens: bool = False, vocabulary: int = 420) -> Any:
+    """A byte-level BPE tokenizer in Qwen's manner (transformers, fast); InternVL adds its own special tokens to it."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -92,8 +107,10 @@ def build_tokenizer(*, tags_as_tokens: bool = False, vocabulary: int = 420) -> A
         pad_token="<|endoftext|>",
         eos_token="<|im_end|>",
         clean_up_tokenization_spaces=False,
+        **({"extra_special_tokens": INTERNVL_SPECIAL} if family == "internvl" else {}),
     )
-    fast.add_special_tokens({"additional_special_tokens": list(SPECIAL)})
+    own = tuple(INTERNVL_SPECIAL.values()) if family == "internvl" else ()
+    fast.add_special_tokens({"additional_special_tokens": [*SPECIAL, *own]})
     if tags_as_tokens:
         fast.add_tokens(list(TAGS))  # ordinary tokens: they survive skip_special_tokens
     return fast
@@ -102,6 +119,11 @@ def build_tokenizer(*, tags_as_tokens: bool = False, vocabulary: int = 420) -> A
 def _text_config(family: str, tokenizer: Any, layers: int, hidden: int, context: int) -> dict[str, Any]:
     heads, head = 4, hidden // 4
     third = head // 2 // 4
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": 1e4}
+    if family != "internvl":
+        rope["mrope_section"] = [head // 2 - 2 * third, third, third]
+    if family == "qwen3_vl":
+        rope["mrope_interleaved"] = True  # vLLM reads it, transformers knows
     return {
         "vocab_size": (len(tokenizer) + 63) // 64 * 64,
         "hidden_size": hidden,
@@ -110,12 +132,7 @@ def _text_config(family: str, tokenizer: Any, layers: int, hidden: int, context:
         "num_attention_heads": heads,
         "num_key_value_heads": 2,
         "max_position_embeddings": context,
-        "rope_parameters": {
-            "rope_type": "default",
-            "mrope_section": [head // 2 - 2 * third, third, third],
-            "rope_theta": 1e4,
-        }
-        | ({"mrope_interleaved": True} if family == "qwen3_vl" else {}),  # vLLM reads it, transformers knows
+        "rope_parameters": rope,
         "bos_token_id": None,
         "eos_token_id": tokenizer.convert_tokens_to_ids("<|im_end|>"),
         "pad_token_id": tokenizer.convert_tokens_to_ids("<|endoftext|>"),
@@ -124,6 +141,8 @@ def _text_config(family: str, tokenizer: Any, layers: int, hidden: int, context:
 
 def build_config(family: str, tokenizer: Any, *, layers: int = 2, hidden: int = 64, context: int = 4096) -> Any:
     """Configuration of a tiny model of the family."""
+    if family == "internvl":
+        return _internvl_config(tokenizer, layers, hidden, context)
     from transformers import Qwen2_5_VLConfig, Qwen3VLConfig
 
     ids = {
@@ -145,12 +164,25 @@ def build_config(family: str, tokenizer: Any, *, layers: int = 2, hidden: int = 
     return Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **ids)
 
 
+def _internvl_config(tokenizer: Any, layers: int, hidden: int, context: int) -> Any:
+    from transformers import InternVLConfig
+
+    vision = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    return InternVLConfig(
+        text_config=_text_config("internvl", tokenizer, layers, hidden, context) | {"model_type": "qwen2"},
+        vision_config=vision | {"image_size": [TILE, TILE], "patch_size": [14, 14]},
+        image_token_id=tokenizer.convert_tokens_to_ids(INTERNVL_SPECIAL["context_image_token"]),
+        image_seq_length=(TILE // 28) ** 2,
+        tie_word_embeddings=False,
+    )
+
+
 def build_checkpoint(
     folder: Path,
     family: str = "qwen2_5_vl",
     *,
     tags_as_tokens: bool = False,
-    template: str = TEMPLATE,
+    template: str | None = None,
     scale: float = 4.0,
     seed: int = 0,
     **sizes: int,
@@ -159,9 +191,9 @@ def build_checkpoint(
 
     Args:
         folder: Where to; made if missing.
-        family: ``qwen2_5_vl`` or ``qwen3_vl``.
+        family: ``qwen2_5_vl``, ``qwen3_vl`` or ``internvl``.
         tags_as_tokens: Whether ``<code>`` and the others are one token each.
-        template: Chat template.
+        template: Chat template; None is the family's.
         scale: Factor on the matrices' usual initialisation: at 1 the logits are nearly flat and parity says little.
         seed: Of the weights.
         sizes: ``layers``, ``hidden``, ``context``.
@@ -169,7 +201,7 @@ def build_checkpoint(
     import torch
     from transformers import AutoModelForImageTextToText
 
-    tokenizer = build_tokenizer(tags_as_tokens=tags_as_tokens)
+    tokenizer = build_tokenizer(family, tags_as_tokens=tags_as_tokens)
     config = build_config(family, tokenizer, **sizes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -182,6 +214,7 @@ def build_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    template = template or (INTERNVL_TEMPLATE if family == "internvl" else TEMPLATE)
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     (folder / "preprocessor_config.json").write_text(json.dumps(image_settings(family)), encoding="utf-8")
     return folder
@@ -189,6 +222,16 @@ def build_checkpoint(
 
 def image_settings(family: str) -> dict[str, Any]:
     """Image processor settings, as the family's checkpoints have them, with small limits."""
+    if family == "internvl":
+        return {
+            "image_processor_type": "GotOcr2ImageProcessorFast",
+            "crop_to_patches": False,  # so the published ones say, and their processor cuts all the same
+            "image_mean": [0.485, 0.456, 0.406],
+            "image_std": [0.229, 0.224, 0.225],
+            "size": {"height": TILE, "width": TILE},
+            "min_patches": 1,
+            "max_patches": 6,
+        }
     patch = {"qwen2_5_vl": 14, "qwen3_vl": 16}[family]
     side = 2 * patch
     means = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3} if family == "qwen3_vl" else {}
