@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from thyme.errors import EncodeError, TooLongError
+from thyme.errors import EncodeError, TooLongError, UsageError
 from thyme.families import Family, Grid, Part
 from thyme.markup import IMAGE, observation_parts
 from thyme.types import Generated, ImageRecord, Observation, Prompt, Segment, StopReason, Trajectory
@@ -128,7 +128,7 @@ def encode(
 
     Raises:
         TooLongError: It has more tokens than `max_tokens`. Nothing is ever cut.
-        EncodeError: Recorded ids and images do not fit together, or no token is left to train on.
+        EncodeError: Text or recorded ids do not fit the images, or no token is left to train on.
     """
     known = bool(family.fingerprint) and trajectory.fingerprints.tokenizer == family.fingerprint
     segments = trajectory.segments
@@ -164,7 +164,7 @@ def encode_turns(
 
     Raises:
         TooLongError: It has more tokens than `max_tokens`.
-        EncodeError: There is no turn, or nothing to train on.
+        EncodeError: There is no turn, nothing to train on, or an ``<image>`` without image or the other way round.
     """
     if not turns:
         raise EncodeError("there is no question to encode")
@@ -245,20 +245,28 @@ def turn_end_id(family: Family) -> int:
 
 def _question_piece(question: str, images: Sequence[ImageRecord], family: Family, system: str) -> _Piece:
     user = question if IMAGE in question else IMAGE * len(images) + question
-    return _parts_piece("prompt", family.prompt_parts(system, user, images), family)
+    return _parts_piece("prompt", _asked(system, user, images, family), family)
 
 
 def _next_piece(question: str, family: Family) -> _Piece:
     """A later question: what the template writes after the end of a turn, without that turn's end token."""
-    after_system = family.prompt_parts("?", question, ())[2:]
+    after_system = _asked("?", question, (), family)[2:]
     return _Piece("prompt", family.encode_parts(after_system).ids[1:])
+
+
+def _asked(system: str, user: str, images: Sequence[ImageRecord], family: Family) -> Sequence[Part]:
+    """The prompt's parts; one record that does not name its images is that record's failure, not the user's."""
+    try:
+        return family.prompt_parts(system, user, images)
+    except UsageError as error:
+        raise EncodeError(str(error)) from error
 
 
 def _prompt_piece(prompt: Prompt, family: Family, known: bool) -> _Piece:
     images = tuple(seen.image for seen in prompt.images)
     if known and prompt.token_ids:
         return _known_piece("prompt", prompt.token_ids, images, family)
-    return _parts_piece("prompt", family.prompt_parts(prompt.system, prompt.user, images), family)
+    return _parts_piece("prompt", _asked(prompt.system, prompt.user, images, family), family)
 
 
 def _segment_piece(segment: Segment, family: Family, known: bool, *, trained: bool) -> _Piece:
