@@ -18,7 +18,7 @@ from thyme.families import Family, load_family
 from thyme.families.qwen_vl_tensors import pixels
 from thyme.train.collate import collate
 from thyme.train.encode import Encoded, encode
-from thyme.train.sampling import EpochSampler, epoch_order
+from thyme.train.sampling import EpochBatches, epoch_order
 from thyme.train.vision import FreshPixels, ImageSource, KeptFeatures, KeptPixels, model_inputs
 
 
@@ -35,7 +35,7 @@ def batch_of(
     family: Family, chosen: list[Encoded], source: ImageSource | None = None, **options: Any
 ) -> dict[str, Any]:
     source = source or FreshPixels(family)
-    return dict(collate(chosen, source, image_token_id=family.image_token_id, pad_id=0, **options))
+    return dict(collate(chosen, source, family, **options))
 
 
 def test_samples_are_padded_on_the_right_and_padding_is_neither_seen_nor_trained(tiny_checkpoint: Path) -> None:
@@ -47,7 +47,7 @@ def test_samples_are_padded_on_the_right_and_padding_is_neither_seen_nor_trained
     assert 0 <= length - max(map(len, chosen)) < 8
     for row, sample in enumerate(chosen):
         n = len(sample)
-        assert batch["input_ids"][row].tolist() == sample.ids.tolist() + [0] * (length - n)
+        assert batch["input_ids"][row].tolist() == sample.ids.tolist() + [family.tokenizer.pad_token_id] * (length - n)
         assert batch["labels"][row].tolist() == sample.labels.tolist() + [-100] * (length - n)
         assert batch["attention_mask"][row].tolist() == [1] * n + [0] * (length - n)
         assert batch["mm_token_type_ids"][row].nonzero().flatten().tolist() == [
@@ -173,10 +173,57 @@ def test_grouping_pads_far_less_and_keeps_batches_in_random_order() -> None:
     assert sum(a < b for a, b in pairwise(firsts)) in range(40, 85)
 
 
-def test_the_sampler_moves_on_with_the_epoch() -> None:
+def batches_of(processes: int, **options: Any) -> list[list[list[tuple[int, ...]]]]:
+    """One epoch's batches of each process."""
+    lengths = [10 + (i * 7919) % 450 for i in range(203)]
+    rows = [(i,) for i in range(len(lengths))]
+    return [
+        list(EpochBatches(rows, lengths, 4, group_by_length=True, rank=rank, processes=processes, **options))
+        for rank in range(processes)
+    ]
+
+
+def test_the_batches_move_on_with_the_epoch() -> None:
     lengths = list(range(1, 50))
-    sampler = EpochSampler(lengths, 4, seed=1, group_by_length=True)
-    first = list(sampler)
-    sampler.set_epoch(3)
-    assert list(sampler) == epoch_order(lengths, 4, seed=1, epoch=3) != first
-    assert len(sampler) == 49
+    batches = EpochBatches([(i,) for i in range(49)], lengths, 4, seed=1, group_by_length=True)
+    first = list(batches)
+    batches.set_epoch(3)
+    visited = [i for batch in batches for (i,) in batch]
+    assert visited == epoch_order(lengths, 4, seed=1, epoch=3) != [i for batch in first for (i,) in batch]
+    assert len(batches) == len(first) == 13
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 7])
+def test_processes_share_an_epoch_without_loss_or_repetition(processes: int) -> None:
+    made = batches_of(processes)
+    assert len({len(batches) for batches in made}) == 1
+    visited = [i for batches in made for batch in batches for (i,) in batch if i >= 0]
+    assert sorted(visited) == list(range(203))
+    assert all(batch for batches in made for batch in batches)
+
+
+def test_a_process_with_nothing_left_stands_in_with_what_is_trained_elsewhere() -> None:
+    rows = [(0, 1), (2,)]
+    made = [list(EpochBatches(rows, [5, 5], 1, in_order=True, rank=rank, processes=3)) for rank in range(3)]
+    assert made == [[[(0, 1)]], [[(2,)]], [[(~0, ~1)]]]
+
+
+def test_what_processes_do_in_one_forward_is_of_like_length() -> None:
+    lengths = [10 + (i * 7919) % 450 for i in range(203)]
+    longest = [[max(lengths[i] for (i,) in batch) for batch in batches] for batches in batches_of(4)]
+    spread = [max(column) - min(column) for column in zip(*longest, strict=True)][:-1]
+    assert max(spread) < 60  # of 450; four draws at random would differ by far more
+
+
+def test_processes_do_together_what_one_alone_does() -> None:
+    alone = list(EpochBatches([(i,) for i in range(24)], list(range(24)), 6, seed=2, group_by_length=True))
+    shared = [
+        list(
+            EpochBatches(
+                [(i,) for i in range(24)], list(range(24)), 3, seed=2, group_by_length=True, rank=r, processes=2
+            )
+        )
+        for r in range(2)
+    ]
+    together = [sorted(one + other) for one, other in zip(*shared, strict=True)]
+    assert together == [sorted(batch) for batch in alone]

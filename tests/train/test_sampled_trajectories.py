@@ -75,7 +75,7 @@ def test_the_trainers_forward_gives_the_log_probs_that_were_recorded(
 ) -> None:
     family = load_family(tiny_checkpoint)
     sample = encode(trajectory, family, MaskPolicy.ALL)
-    batch = collate([sample], FreshPixels(family), image_token_id=family.image_token_id, pad_id=0)
+    batch = collate([sample], FreshPixels(family), family)
     model = AutoModelForImageTextToText.from_pretrained(tiny_checkpoint).eval()
     with torch.no_grad():
         logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits[0]

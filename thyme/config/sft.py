@@ -29,9 +29,12 @@ class SFTSettings(Config):
     max_steps: int | None = Field(default=None, ge=1)
     """Optimiser steps; overrides `epochs`."""
     batch_size: int = Field(default=8, ge=1)
-    """Samples in one forward pass."""
+    """Samples in one forward pass of one process; with `packing`, rows of samples."""
     accumulation: int = Field(default=1, ge=1)
     """Forward passes in one optimiser step. The loss is the mean over the trained tokens of all of them."""
+    loss: Literal["chunked", "full"] = "chunked"
+    """How the loss is computed. ``chunked``: in tiles, so that logits of all tokens never stand in memory at once.
+    ``full``: from the model's own logits; the same figures, for tiny vocabularies and for comparing."""
 
     optimizer: Literal["adamw", "muon"] = "adamw"
     """``muon``: matrices of the hidden layers by Muon, everything else (embeddings, head, norms) by AdamW."""
@@ -49,7 +52,7 @@ class SFTSettings(Config):
     """Gradients are scaled down to this norm; 0 leaves them."""
 
     freeze_vision: bool = True
-    """Keep the vision tower, its merger included, as it is (as released)."""
+    """Keep everything outside the language model and its head (tower, merger, projector) as it is (as released)."""
     cache: Literal["none", "pixels", "features"] = "none"
     """What is kept in memory of each image. ``none``: each batch processes its images anew. ``pixels``: each image is
     processed once (8 bits a value). ``features``: with a frozen tower, each image goes through it once and never again.
@@ -57,7 +60,8 @@ class SFTSettings(Config):
     cache_dtype: Literal["float32", "bfloat16"] = "float32"
     """Of kept features; ``bfloat16`` halves the memory and rounds them."""
     lora: LoraSettings | None = None
-    """None trains all weights that are not frozen."""
+    """None trains all weights that are not frozen. With adapters and a tower that is not frozen, the tower is trained
+    whole beside them."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     bf16: bool | None = None
@@ -74,6 +78,11 @@ class SFTSettings(Config):
     """Put samples of like length into one batch, so that little is padded."""
     pad_to_multiple: int = Field(default=1, ge=1)
     """Pad batches to a multiple of so many tokens (8 suits tensor cores)."""
+    packing: bool = False
+    """Put samples whole, one behind the other, into rows that are nearly full, instead of padding each to the longest.
+    No sample sees another; a row counts as one of `batch_size`."""
+    packed_tokens: int = Field(default=10240, ge=1)
+    """Tokens of such a row at most; no sample may be longer."""
 
     workers: int = Field(default=0, ge=0)
     """Processes that prepare batches; worth it only where images are processed for each batch (``cache = "none"``)."""
@@ -84,16 +93,18 @@ class SFTSettings(Config):
     save_steps: int | None = Field(default=None, ge=1)
     """Steps between resumable checkpoints; None writes none but the final model."""
     keep_checkpoints: int = Field(default=2, ge=1)
-    """Resumable checkpoints that are kept; older ones are removed."""
+    """Resumable checkpoints that are kept; older ones are removed. A run that is asked to end (SIGTERM) writes one
+    too, where `save_steps` is given."""
     eval_steps: int | None = Field(default=None, ge=1)
     """Steps between losses on the validation samples, where there are any; None: only at the end."""
 
     @model_validator(mode="after")
-    def _vision_settings_agree(self) -> SFTSettings:
-        if self.freeze_vision:
-            return self
-        if self.cache == "features":
+    def _settings_agree(self) -> SFTSettings:
+        if self.cache == "features" and not self.freeze_vision:
             raise ValueError("cache = 'features' needs freeze_vision: a trained tower's features change every step")
-        if self.lora is not None:
-            raise ValueError("lora needs freeze_vision: adapters go into the language model, all else stays as it is")
+        if self.packing and self.attention == "flash_attention_2" and self.batch_size > 1:
+            raise ValueError(
+                "packing with flash_attention_2 needs batch_size = 1: its kernel keeps samples apart in one row only; "
+                "give packed_tokens the size instead"
+            )
         return self

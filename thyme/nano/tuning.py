@@ -28,7 +28,8 @@ from thyme.prompts import PromptSet
 from thyme.sandbox import open_sandbox
 from thyme.store import append_trajectory, read_trajectories
 from thyme.train.encode import Encoded, MaskPolicy, encode, encode_turns
-from thyme.train.sft import SFTReport, train_sft
+from thyme.train.records import StageReport
+from thyme.train.sft import train_sft
 from thyme.types import ImageRecord, Problem, Trajectory
 
 Report = Callable[[str], None]
@@ -196,7 +197,7 @@ def tune(
     *,
     replayed: int,
     direct: bool = False,
-) -> SFTReport:
+) -> StageReport:
     """Fine-tune the base on demonstrations, or on the bare answers of the same problems.
 
     Args:

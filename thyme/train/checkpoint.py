@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +14,12 @@ import torch
 
 from thyme.errors import ConfigError
 from thyme.families.checkpoint import SMALL_FILES
+from thyme.train.distributed import rank
 
+_NAME = "checkpoint-"
+"""Of a resumable checkpoint's folder, before the number of its step."""
+_PRINTED = 32
+"""Values of each parameter that a model is known by."""
 RUN_FILE = "thyme_run.json"
 """In a resumable checkpoint: which run it belongs to."""
 REPORT_FILE = "sft_report.json"
@@ -116,10 +123,81 @@ def save_final(model: Any, base: Path, out: Path, *, dtype: torch.dtype | None) 
     copy_companions(base, out)
 
 
+def model_print(model: Any) -> str:
+    """Hash of a model's parameters: their names and shapes, and the first values of each.
+
+    Args:
+        model: Any module; parameters without values (on ``meta``) count by name and shape.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for name, parameter in model.named_parameters():
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        if not parameter.is_meta:
+            few = parameter.detach().reshape(-1)[:_PRINTED].float().cpu()
+            digest.update(few.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def open_checkpoint(folder: Path) -> None:
+    """Say that a checkpoint is being written: from now on it is none, until `close_checkpoint`."""
+    (folder / RUN_FILE).unlink(missing_ok=True)
+
+
+def close_checkpoint(folder: Path, run: str) -> None:
+    """Say that a checkpoint is whole.
+
+    Args:
+        folder: Of the checkpoint.
+        run: What describes the run.
+    """
+    unfinished = folder / f"{RUN_FILE}.part"
+    unfinished.write_text(run, encoding="utf-8")
+    unfinished.replace(folder / RUN_FILE)
+
+
+def remove_old_checkpoints(folder: Path, *, keep: int) -> None:
+    """Remove all whole checkpoints but the last ones, and whatever is not whole.
+
+    Args:
+        folder: Of the checkpoints.
+        keep: How many stay.
+    """
+    kept = set(_whole(folder)[-keep:])
+    for path in folder.glob(f"{_NAME}*"):
+        if path not in kept:
+            open_checkpoint(path)  # never half a checkpoint that looks whole
+            shutil.rmtree(path)
+
+
 def last_checkpoint(folder: Path) -> Path | None:
-    """The resumable checkpoint with the most steps, or None."""
-    found = [path for path in folder.glob("checkpoint-*") if (path / RUN_FILE).is_file()]
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    """The resumable checkpoint with the most steps, or None. One that was not written to its end is none."""
+    return next(reversed(_whole(folder)), None)
+
+
+def _whole(folder: Path) -> list[Path]:
+    """Checkpoints that are whole, by steps."""
+    found = [path for path in folder.glob(f"{_NAME}*") if (path / RUN_FILE).is_file()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix(_NAME)))
+
+
+def save_stream_state(folder: Path, state: dict[str, Any]) -> None:
+    """Keep where this process stands in its stream.
+
+    Args:
+        folder: Of the checkpoint; made if missing.
+        state: `StreamLoader.state`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"stream_{rank()}.json").write_text(json.dumps(state), encoding="utf-8")
+
+
+def load_stream_state(folder: Path) -> dict[str, Any] | None:
+    """Where this process stood in its stream; None where there was none."""
+    file = folder / f"stream_{rank()}.json"
+    if not file.is_file():
+        return None
+    state: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return state
 
 
 def check_same_run(checkpoint: Path, run: str) -> None:
@@ -130,10 +208,30 @@ def check_same_run(checkpoint: Path, run: str) -> None:
         run: What describes the run, as it was stored.
 
     Raises:
-        ConfigError: Settings or samples differ.
+        ConfigError: Data, model, settings or number of processes differ.
     """
-    if (checkpoint / RUN_FILE).read_text(encoding="utf-8") != run:
+    stored = (checkpoint / RUN_FILE).read_text(encoding="utf-8")
+    if stored != run:
+        name = f"{checkpoint.parent.parent.name}/{checkpoint.parent.name}/{checkpoint.name}"
         raise ConfigError(
-            f"'{checkpoint.parent.parent.name}/{checkpoint.parent.name}/{checkpoint.name}' belongs to a run with other "
-            "settings or samples; give those, or another output folder, or do not resume"
+            f"'{name}' belongs to a run with {_differences(stored, run)}; give those, or another output folder, or do "
+            "not resume"
         )
+
+
+def _differences(stored: str, run: str) -> str:
+    """What differs between two descriptions, in words."""
+    try:
+        old, new = json.loads(stored), json.loads(run)
+        settings = [key for key in new["settings"] if old["settings"].get(key, None) != new["settings"][key]]
+    except (ValueError, KeyError, AttributeError):
+        return "other settings or samples"
+    named = {
+        "data": "other samples",
+        "model": "another model to start from",
+        "processes": "another number of processes",
+    }
+    found = [words for key, words in named.items() if old.get(key) != new[key]]
+    if settings:
+        found.append(f"other settings ({', '.join(settings)})")
+    return " and ".join(found) or "other settings"

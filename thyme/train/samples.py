@@ -8,10 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from thyme.train.encode import Encoded
 from thyme.train.records import SourceReport
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 Batch = TypeVar("Batch")
 Batch_co = TypeVar("Batch_co", covariant=True)
@@ -75,6 +78,16 @@ class ListSamples:
     def __getitem__(self, index: int) -> Encoded:
         """A sample."""
         return self._samples[index]
+
+
+def is_stream(samples: object) -> TypeIs[Stream]:
+    """Whether these are a `Stream`."""
+    return hasattr(samples, "loader")
+
+
+def is_by_place(samples: object) -> TypeIs[Samples]:
+    """Whether these are `Samples`, not merely a list of samples."""
+    return hasattr(samples, "lengths")
 
 
 class Batches(Protocol[Batch_co]):

@@ -28,7 +28,7 @@ from thyme.train.distributed import barrier, broadcast, gather, is_main
 from thyme.train.encode import Encoded
 from thyme.train.progress import ProgressBar
 from thyme.train.records import Point, StageReport, ValidationPoint
-from thyme.train.samples import ListSamples, Samples, Stream, is_stream
+from thyme.train.samples import ListSamples, Samples, Stream, is_by_place, is_stream
 from thyme.train.trainer import Data, Trainer
 from thyme.train.vision import FreshPixels, ImageSource, KeptFeatures, KeptPixels
 from thyme.types import ImageRecord
@@ -109,27 +109,23 @@ def _data(
     settings: SFTSettings,
 ) -> Data:
     """What the trainer reads, every image handed to what keeps images."""
-    train = samples if _is_streamed(samples) else _by_place(samples, images, settings)
+    measured = _by_place(validation, images, settings)
+    train: Samples | Stream = samples if is_stream(samples) else _by_place(samples, images, settings)
     if is_stream(train):
         if settings.cache != "none":
             raise ConfigError("a stream is read once, so there is nothing to keep of its images: set cache = 'none'")
     elif not len(train):
         raise UsageError("there is no sample to train on")
-    measured = _by_place(validation, images, settings)
     return Data(train, measured if len(measured) else None, images, family)
 
 
-def _is_streamed(samples: Any) -> bool:
-    return hasattr(samples, "loader")
-
-
-def _by_place(samples: Any, images: ImageSource, settings: SFTSettings) -> Samples:
+def _by_place(samples: Iterable[Encoded] | Samples, images: ImageSource, settings: SFTSettings) -> Samples:
     """Samples as they are where they are read from disk again and again; else in memory, rid of pixels kept apart."""
-    if hasattr(samples, "lengths") and settings.cache == "none":
-        made: Samples = samples
-        return made
-    items = (samples[i] for i in range(len(samples))) if hasattr(samples, "lengths") else samples
-    return ListSamples(list(_taken(items, images, settings)))
+    if not is_by_place(samples):
+        return ListSamples(list(_taken(samples, images, settings)))
+    if settings.cache == "none":
+        return samples
+    return ListSamples(list(_taken((samples[i] for i in range(len(samples))), images, settings)))
 
 
 def _taken(samples: Iterable[Encoded], images: ImageSource, settings: SFTSettings) -> Iterable[Encoded]:
@@ -182,25 +178,96 @@ def _stopped(trainer: Trainer, out: Path) -> str:
 
 def _report(trainer: Trainer, name: str) -> StageReport:
     data, settings, history = trainer.data, trainer.settings, trainer.state.log_history
-    if data.validation is not None and not (history and _last_measured(history) == trainer.state.global_step):
+    if data.validation is not None and trainer.state.global_step not in _measured(history):
         trainer.evaluate()
-        history = trainer.state.log_history
-    train = data.train
     seconds = max(gather(trainer.clock.seconds))
-    seen, read = sum(gather(trainer.tokens_seen)), sum(gather(trainer.samples_seen))
-    known = not is_stream(train)
+    read, seen, trained = (sum(gather(count)) for count in trainer.seen)
+    samples, tokens, targets = _sizes(data.train) or (read, seen, trained)
     return StageReport(
         name=name,
         sources=(),
-        samples=len(train) if not is_stream(train) else read,
-        tokens=sum(train.lengths) if not is_stream(train) else seen,
-        trained_tokens=sum(train.trained) if not is_stream(train) else trainer.trained_tokens(),
+        samples=samples,
+        tokens=tokens,
+        trained_tokens=targets,
         steps=trainer.state.global_step,
         seconds=round(seconds, 3),
         samples_per_second=round(read / seconds, 3) if seconds else 0.0,
         tokens_per_second=round(seen / seconds, 1) if seconds else None,
         peak_memory_bytes=max(gather(_peak_memory())),
         curve=tuple(_curve(history)),
-        validation=tuple(_measured(history)),
+        validation=tuple(ValidationPoint(step=step, loss=loss) for step, loss in _measured(history).items()),
         settings=settings,
     )
+
+
+def _sizes(samples: Samples | Stream) -> tuple[int, int, int] | None:
+    """Samples, their tokens and the trained ones of them; None of a stream, of which only what was read is known."""
+    if is_stream(samples):
+        return None
+    return len(samples), sum(samples.lengths), sum(samples.trained)
+
+
+def _measured(history: Sequence[dict[str, float]]) -> dict[int, float]:
+    """Validation loss by step."""
+    return {int(entry["step"]): entry["eval_loss"] for entry in history if "eval_loss" in entry}
+
+
+def _curve(history: Sequence[dict[str, float]]) -> Iterable[Point]:
+    for entry in history:
+        if "loss" in entry:
+            yield Point(
+                step=int(entry["step"]),
+                loss=entry["loss"],
+                learning_rate=entry["learning_rate"],
+                token_accuracy=entry.get("mean_token_accuracy"),
+                grad_norm=entry.get("grad_norm"),
+            )
+
+
+def _peak_memory() -> int:
+    """Bytes: the most that was ever held, on the GPU where there is one, else by this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _save(trainer: Trainer, base: Path, out: Path, report: StageReport) -> None:
+    """The final model and the report, by the main process."""
+    checkpoints = out / CHECKPOINTS
+    if is_main():
+        if not any(checkpoints.iterdir()):
+            checkpoints.rmdir()  # the trainer makes the folder in any case
+        save_final(trainer.final_model(), base, out, dtype=_dtype(trainer.settings.save_dtype))
+        (out / REPORT_FILE).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    barrier()
+
+
+def _needed(base: Path | None) -> Path:
+    if base is None:
+        raise UsageError("a model in memory needs the folder of its tokenizer and processor: give base")
+    return base
+
+
+def _loaded(folder: Path, settings: SFTSettings) -> nn.Module:
+    dtype = _dtype(settings.weights_dtype) or torch.float32
+    model: nn.Module = load_model(folder, dtype=dtype, attention=settings.attention)
+    return model
+
+
+def _prepared(model: nn.Module, name: str, settings: SFTSettings) -> Any:
+    """The model on its device, under a name that may be stored, the vision part frozen or not."""
+    prepared: Any = model
+    rename(prepared, name)
+    for part in vision_modules(prepared).values():
+        part.requires_grad_(not settings.freeze_vision)
+    return prepared.to("cpu" if on_cpu(settings) else "cuda")
+
+
+def _dtype(name: str | None) -> torch.dtype | None:
+    return None if name is None else {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def _image_source(model: nn.Module, family: Family, settings: SFTSettings) -> ImageSource:
+    if settings.cache == "features":
+        return KeptFeatures(model, family, dtype=_dtype(settings.cache_dtype) or torch.float32)
+    return KeptPixels(family) if settings.cache == "pixels" else FreshPixels(family)

@@ -1,9 +1,10 @@
-"""TRL's SFTTrainer with encoded samples, a repeatable order, our optimisers, and checkpoints without paths."""
+"""TRL's SFTTrainer with our batches, optimisers and losses, image features, and checkpoints without paths."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,81 +12,87 @@ from typing import Any
 import torch
 from torch import nn
 
-from thyme.config.sft import LoraSettings, SFTSettings
-from thyme.errors import MissingExtraError, UsageError
+from thyme.config.sft import SFTSettings
+from thyme.errors import MissingExtraError, TrainingError
 from thyme.families import Family
-from thyme.train.checkpoint import RUN_FILE, save_weights
-from thyme.train.collate import Batch, collate
-from thyme.train.encode import IGNORED, Encoded
+from thyme.train.arguments import arguments, lora_config, steps_of
+from thyme.train.checkpoint import (
+    close_checkpoint,
+    load_stream_state,
+    model_print,
+    open_checkpoint,
+    remove_old_checkpoints,
+    save_stream_state,
+    save_weights,
+)
+from thyme.train.distributed import barrier, gather, world_size
+from thyme.train.encode import IGNORED
+from thyme.train.loader import NUMBERS, TOKENS, Collator, StreamLoader, training_loader, validation_loader
+from thyme.train.loss import full_sums
 from thyme.train.optim import build_optimizer
-from thyme.train.sampling import EpochSampler
+from thyme.train.packing import check_packable
+from thyme.train.samples import Samples, Stream, is_stream
 from thyme.train.vision import ImageSource, model_inputs
+from thyme.train.watch import Clock, EndOnRequest, PointAtCheckpoint
 
 try:
     from datasets import Dataset
     from transformers import PrinterCallback
-    from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 except ImportError as error:
     raise MissingExtraError("supervised fine-tuning", "train") from error
 
-CHECKPOINTS = "checkpoints"
-"""Folder of the resumable checkpoints, inside that of the run."""
-_CHECKPOINTING = next(  # the first is what transformers calls it today, the second what it did before
-    name for name in ("activation_checkpointing", "gradient_checkpointing") if name in SFTConfig.__dataclass_fields__
-)
 _NOT_OF_THE_RUN = {"device", "workers", "log_steps", "save_steps", "keep_checkpoints", "eval_steps"}
 """Settings that a resumed run may change, because no weight depends on them."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Collates rows of indices: the trainer's dataset holds nothing else. Validation comes after training."""
+class Data:
+    """What a run trains on and measures its loss on."""
 
-    train: list[Encoded]
-    validation: list[Encoded]
+    train: Samples | Stream
+    validation: Samples | None
     images: ImageSource
     family: Family
-    pad_to_multiple: int
-
-    def __call__(self, rows: Sequence[dict[str, int]]) -> Batch:
-        """The batch of some rows."""
-        n = len(self.train)
-        chosen = [self.train[i] if i < n else self.validation[i - n] for i in (row["index"] for row in rows)]
-        pad = self.family.tokenizer.pad_token_id
-        return collate(
-            chosen,
-            self.images,
-            image_token_id=self.family.image_token_id,
-            pad_id=0 if pad is None else pad,
-            pad_to_multiple=self.pad_to_multiple,
-        )
-
-    def indices(self, *, validation: bool) -> Dataset:
-        """The dataset as the trainer sees it: one number a row."""
-        start, samples = (len(self.train), self.validation) if validation else (0, self.train)
-        return Dataset.from_dict({"index": list(range(start, start + len(samples)))})
 
 
 class Trainer(SFTTrainer):
-    """TRL's trainer with our order, optimiser, image features and checkpoint files."""
+    """TRL's trainer around `Data`."""
 
     model: Any  # the library says "model or nothing", and nothing more of the model
 
-    def __init__(self, model: Any, rows: Rows, settings: SFTSettings, out: Path) -> None:
-        self.rows, self.settings = rows, settings
-        self.run_description = run_description(rows.train, settings)
+    def __init__(self, model: Any, data: Data, settings: SFTSettings, out: Path) -> None:
+        if settings.packing:
+            check_packable(model, settings)
+        self.data, self.settings = data, settings
+        self.run_description = run_description(data, settings, model)
+        self.seen = (0, 0, 0)
+        """Samples, tokens and trained tokens that this process has read in this part of the run."""
+        self._numbers: list[int] = []
+        self._stream: StreamLoader | None = None
+        self._stream_state: dict[str, Any] | None = None
         use_cache = vars(model.config).get("use_cache")
+        # The library looks into its dataset's rows here and there; ours come from our own loaders.
+        unused = Dataset.from_dict({"index": [0]})
         super().__init__(
             model=model,
-            args=arguments(settings, out, validated=bool(rows.validation)),
-            data_collator=rows,
-            train_dataset=rows.indices(validation=False),
-            eval_dataset=rows.indices(validation=True) if rows.validation else None,
-            processing_class=rows.family.tokenizer,
-            peft_config=lora_config(settings.lora) if settings.lora else None,
+            args=arguments(
+                settings,
+                out,
+                steps=steps_of(data.train, settings),
+                streamed=is_stream(data.train),
+                validated=data.validation is not None,
+            ),
+            data_collator=self._collator(packed=settings.packing),
+            train_dataset=unused,
+            eval_dataset=unused if data.validation is not None else None,
+            processing_class=data.family.tokenizer,
+            peft_config=lora_config(model, settings) if settings.lora else None,
         )
         self.remove_callback(PrinterCallback)
+        self.clock, self.ending = Clock(), EndOnRequest()
+        for callback in (self.clock, self.ending, PointAtCheckpoint()):
+            self.add_callback(callback)
         # Qwen's classes say they cannot, but TRL computes the loss itself: mean over the tokens of the whole step.
         self.model_accepts_loss_kwargs = True
         # The library writes False there, for good; each forward of a step is told so anyway.
@@ -95,10 +102,23 @@ class Trainer(SFTTrainer):
             vars(model.config)["use_cache"] = use_cache
         self._hidden = self.model.config.get_text_config().hidden_size
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
-        size = self.args.train_batch_size * self.accelerator.num_processes
-        lengths = [len(sample) for sample in self.rows.train]
-        return EpochSampler(lengths, size, seed=self.settings.seed, group_by_length=self.settings.group_by_length)
+    def _collator(self, *, packed: bool) -> Collator:
+        return Collator(self.data.images, self.data.family, self.settings.pad_to_multiple, packed)
+
+    def get_train_dataloader(self) -> Any:
+        """Our own batches: `EpochLoader`, or `StreamLoader` where they come from a stream."""
+        collator = self._collator(packed=self.settings.packing)
+        samples = self.data.train
+        if not is_stream(samples):
+            return training_loader(samples, collator, self.settings)
+        self._stream = StreamLoader(samples, collator, self.settings)
+        if self._stream_state is not None:
+            self._stream.resume(self._stream_state)
+        return self._stream
+
+    def go_on_from(self, checkpoint: Path) -> None:
+        """Take the place in the stream, if there is one, from a checkpoint that `train` will be told to resume."""
+        self._stream_state = load_stream_state(checkpoint)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Our optimiser instead of one of the library's."""
@@ -106,18 +126,81 @@ class Trainer(SFTTrainer):
             self.optimizer = build_optimizer(self.model if model is None else model, self.settings)
         return self.optimizer
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """TRL's loss, kept features of images put where the model takes them."""
-        prepared = model_inputs(inputs, self._hidden)
-        return super().compute_loss(model, prepared, *args, **kwargs)  # type: ignore[no-untyped-call]  # as TRL has it
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
+        """The batches of one step; what they hold is noted for messages and for the report."""
+        self.clock.start()
+        found = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._numbers = [number for batch in found[0] for number in batch[NUMBERS]]
+        tokens = sum(batch[TOKENS] for batch in found[0])
+        trained = sum(int((batch["labels"] != IGNORED).sum()) for batch in found[0])
+        self.seen = (self.seen[0] + len(self._numbers), self.seen[1] + tokens, self.seen[2] + trained)
+        return found
 
-    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """The loss of a validation batch, weighted so that the mean over the samples is the mean over their tokens."""
-        targets = (inputs["labels"] != IGNORED).sum()
-        loss, *rest = super().prediction_step(model, inputs, *args, **kwargs)
-        samples = self.rows.validation
-        weight = len(samples) / sum(sample.trained for sample in samples)
-        return loss * targets / len(inputs["labels"]) * weight, *rest
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The mean over the step's trained tokens.
+
+        Raises:
+            TrainingError: It is not a number.
+        """
+        own = {name: value for name, value in inputs.items() if name not in (NUMBERS, TOKENS)}
+        prepared = model_inputs(own, self._hidden, self.data.family.name)
+        if self.settings.loss == "full":
+            loss = self._full_loss(model, prepared, kwargs.get("num_items_in_batch"))
+        else:
+            loss = super().compute_loss(model, prepared, *args, **kwargs)  # type: ignore[no-untyped-call]  # as TRL has it
+        if self.model.training:
+            self._check("loss", loss, inputs[NUMBERS])
+            self._metrics["train"]["num_tokens"] = [self.seen[1]]
+        return loss
+
+    def _full_loss(self, model: nn.Module, inputs: dict[str, Any], items: torch.Tensor | None) -> torch.Tensor:
+        sums = full_sums(model, inputs)
+        right, count = (self.accelerator.gather(part).sum() for part in (sums.right, sums.count))
+        mode = "train" if self.model.training else "eval"
+        self._metrics[mode]["mean_token_accuracy"].append((right / count.clamp(min=1)).item())
+        if items is None:
+            return sums.nll / sums.count.clamp(min=1)
+        # The step's tokens are those of all processes, over which gradients are averaged later.
+        return sums.nll / torch.as_tensor(items).clamp(min=1) * world_size()
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]  # as it is there
+        self._check("gradient", norm, self._numbers)
+        return norm
+
+    def _check(self, what: str, value: Any, numbers: list[int]) -> None:
+        """Stop before a step that would ruin the weights."""
+        number = float(value.detach() if isinstance(value, torch.Tensor) else value)
+        if not math.isfinite(number):
+            raise TrainingError(
+                f"the {what} of step {self.state.global_step + 1} is {number}, in a batch of samples "
+                f"{', '.join(map(str, numbers))} (numbers in the order given, from 0); look at those, lower the "
+                "learning rate, or go on from the last checkpoint with other settings"
+            )
+
+    @torch.no_grad()
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The loss on the validation samples: the mean over all their trained tokens, whatever batches they are in.
+
+        Every process takes its share, and all get the same figure.
+        """
+        if self.data.validation is None:
+            raise TrainingError("there are no validation samples")
+        training = self.model.training
+        self.model.eval()
+        # Summed as the loss of a "step" with one token; each process's is multiplied by their number.
+        one = torch.tensor(world_size(), device=self.args.device)
+        total, count = 0.0, 0
+        for batch in validation_loader(self.data.validation, self._collator(packed=False), self.settings):
+            inputs = self._prepare_inputs(batch)
+            with self.compute_loss_context_manager():
+                total += float(self.compute_loss(self.model, inputs, num_items_in_batch=one))
+            count += int((batch["labels"][:, 1:] != IGNORED).sum())
+        metrics = {"eval_loss": sum(gather(total)) / sum(gather(count))}
+        self.log(dict(metrics))
+        self.model.train(training)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Weights only: the arguments that the base class would pickle beside them hold paths of this machine."""
@@ -126,11 +209,18 @@ class Trainer(SFTTrainer):
             save_weights(self.model, folder, state_dict=state_dict, for_resuming=True)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]  # as TRL has it
+        """Write a checkpoint that counts only once all of it is there, and only then remove older ones."""
+        parent = Path(str(self.args.output_dir))
+        folder = parent / f"checkpoint-{self.state.global_step}"
         if self.args.should_save:
-            # Written last: a checkpoint without it was not finished.
-            folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-            (folder / RUN_FILE).write_text(self.run_description, encoding="utf-8")
+            open_checkpoint(folder)
+        super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]  # as TRL has it
+        if self._stream is not None:
+            save_stream_state(folder, self._stream.state)
+        barrier()
+        if self.args.should_save:
+            close_checkpoint(folder, self.run_description)
+            remove_old_checkpoints(parent, keep=self.settings.keep_checkpoints)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Left to whoever publishes the model."""
@@ -146,84 +236,18 @@ class Trainer(SFTTrainer):
         return model
 
 
-def run_description(samples: Sequence[Encoded], settings: SFTSettings) -> str:
-    """What makes a run the one it is, as JSON; a checkpoint may only be resumed by a run of the same description."""
+def run_description(data: Data, settings: SFTSettings, model: Any) -> str:
+    """What makes a run the one it is, as JSON; a checkpoint may only be resumed by a run of the same description.
+
+    Args:
+        data: Samples and family.
+        settings: How it trains.
+        model: What it starts from.
+    """
     described = {
-        "samples": len(samples),
-        "tokens": sum(len(sample) for sample in samples),
-        "trained_tokens": sum(sample.trained for sample in samples),
+        "data": data.train.fingerprint,
+        "model": model_print(model),
+        "processes": world_size(),
         "settings": settings.model_dump(mode="json", exclude=_NOT_OF_THE_RUN),
     }
     return json.dumps(described, indent=2, sort_keys=True) + "\n"
-
-
-def on_cpu(settings: SFTSettings) -> bool:
-    """Whether the run is on a CPU.
-
-    Raises:
-        UsageError: A GPU is asked for and there is none.
-    """
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("there is no CUDA device here; use device = 'auto' or 'cpu'")
-    return settings.device == "cpu" or not torch.cuda.is_available()
-
-
-def lora_config(settings: LoraSettings) -> Any:
-    """The adapters in peft's words: linear layers of the language model only."""
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # a factor; any number will do
-        lora_dropout=settings.dropout,
-        target_modules=rf".*language_model\..*\.({'|'.join(settings.targets)})",
-        task_type="CAUSAL_LM",
-    )
-
-
-def arguments(settings: SFTSettings, out: Path, *, validated: bool) -> SFTConfig:
-    """The settings in TRL's words.
-
-    Args:
-        settings: Ours.
-        out: Folder of the run.
-        validated: Whether there are validation samples.
-    """
-    cpu = on_cpu(settings)
-    checkpointing: dict[str, Any] = {_CHECKPOINTING: settings.gradient_checkpointing}
-    made = SFTConfig(
-        output_dir=str(out / CHECKPOINTS),
-        num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps or -1,
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
-        warmup_steps=settings.warmup,
-        max_grad_norm=settings.max_grad_norm,
-        use_cpu=cpu,
-        bf16=(not cpu and torch.cuda.is_bf16_supported()) if settings.bf16 is None else settings.bf16,
-        dataloader_num_workers=settings.workers,
-        dataloader_pin_memory=not cpu,
-        logging_steps=settings.log_steps,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,
-        save_strategy="steps" if settings.save_steps else "no",
-        save_steps=settings.save_steps or 500,
-        save_total_limit=settings.keep_checkpoints,
-        eval_strategy="steps" if validated and settings.eval_steps else "no",
-        eval_steps=settings.eval_steps,
-        prediction_loss_only=True,
-        seed=settings.seed,
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        **checkpointing,
-    )
-    if made.n_gpu > 1:
-        # One process drives one GPU; several GPUs are for `accelerate launch`.
-        made._n_gpu = 1
-    return made
