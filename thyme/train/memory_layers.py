@@ -97,7 +97,7 @@ def vision_layer(stack: Stack, regime: Regime) -> int:
 
 
 def backward_scratch(stack: Stack, regime: Regime) -> int:
-    """Bytes a token that live for a moment while a layer goes backward: gradients of the MLP's tensors, the stream's."""
+    """Bytes a token that live while a layer goes backward: gradients of the MLP's tensors, of the stream."""
     return 3 * stack.mlp * regime.compute + 2 * stack.hidden * regime.stream
 
 

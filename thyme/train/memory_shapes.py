@@ -127,8 +127,9 @@ def _on_meta(settings: Any) -> Any:
     import torch
     from transformers import AutoModelForImageTextToText
 
+    auto: Any = AutoModelForImageTextToText  # untyped there
     with torch.device("meta"):
-        return AutoModelForImageTextToText.from_config(settings)
+        return auto.from_config(settings)
 
 
 def _text_stack(text: Any, *, head_norm: bool) -> Stack:

@@ -1,0 +1,28 @@
+"""The templates of a run's pages: those of `thyme.view` stand behind them, so that all pages look alike."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from jinja2 import PackageLoader, Template
+
+from thyme.view.parts import environment
+from thyme.view.terminal import clean
+
+
+@cache
+def template(name: str) -> Template:
+    """A template of this package.
+
+    Args:
+        name: Its file in ``templates``.
+    """
+    made = environment(PackageLoader("thyme.train", "templates"))
+    made.filters["clean"] = clean
+    made.filters["count"] = count
+    return made.get_template(name)
+
+
+def count(number: float | None) -> str:
+    """A number with groups of three digits; a dash for none."""
+    return "–" if number is None else f"{number:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
