@@ -138,6 +138,17 @@ def load_images(path: Path, trajectory: Trajectory) -> Trajectory:
     return _map_images(trajectory, lambda record: load_image_of(path, record))
 
 
+def missing_images(path: Path, trajectory: Trajectory) -> list[str]:
+    """Names of the images of a record that do not lie beside its file; nothing is read.
+
+    Raises:
+        StoreError: A record's image has no name or format of a stored one.
+    """
+    made = (image for observation in trajectory.observations for image in observation.execution.images)
+    images = {*(seen.image for seen in trajectory.prompt.images), *trajectory.problem.images, *made}
+    return sorted({image.id for image in images if not _image_path(path, image).is_file()})
+
+
 def _line(path: Path, trajectory: Trajectory) -> bytes:
     """Store the images, and give the record as a line of JSON."""
     stored = _map_images(trajectory, lambda record: _write_image(path, record))

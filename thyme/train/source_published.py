@@ -1,0 +1,308 @@
+"""The published Thyme-SFT data as a source: parquet files, a hub id, or JSON lines with paths of images.
+
+By place, rows come from an Arrow copy that `datasets` makes of the files once and maps into memory (as large as they
+are, in its own cache). In order, they come from the files as they are, or from the hub as they arrive.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import accumulate
+from pathlib import Path, PurePath
+from typing import Any
+
+import httpx
+
+from thyme.config.sft_recipe import DataSource
+from thyme.data.published import COLUMNS, to_trajectory
+from thyme.errors import ConfigError, MissingExtraError, StoreError
+from thyme.train.rows import Draw, Lines, Parts, RandomParts, block, digest, files_print, find_files
+from thyme.types import Trajectory
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_ENDINGS = (".parquet", ".jsonl")
+_BUFFER = 1 << 20
+"""Bytes that are read of a column at once."""
+_FOOTERS_AT_ONCE = 8
+_BATCH = 32
+"""Rows of a parquet file that are in memory at once: 4K images in base64 are megabytes a row, and a thousand of them
+more than one Arrow column can hold."""
+
+
+class PublishedLines:
+    """Rows of JSON lines; images are paths beside the file, or base64."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        """Find the lines.
+
+        Raises:
+            StoreError: A file cannot be read.
+        """
+        self._lines = Lines(files)
+        self.fingerprint = self._lines.fingerprint
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self._lines)
+
+    def __getitem__(self, index: int) -> Trajectory:
+        """A row with pixels; see `thyme.data.published.to_trajectory`.
+
+        Raises:
+            EncodeError: The row cannot be used.
+            StoreError: The line is no JSON object.
+        """
+        return self._made(index, pixels=True)
+
+    def __iter__(self) -> Iterator[Trajectory]:
+        """All rows in order; stops at the first that cannot be used."""
+        return (self[index] for index in range(len(self)))
+
+    def peek(self, index: int) -> Trajectory:
+        """A row without pixels; raises as `__getitem__`."""
+        return self._made(index, pixels=False)
+
+    def name(self, index: int) -> str:
+        """File and line for messages."""
+        return self._lines.name(index)
+
+    def _made(self, index: int, *, pixels: bool) -> Trajectory:
+        path, number, line = self._lines.read(index)
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise StoreError(f"{path}, line {number}: not JSON ({error}); delete the line") from error
+        if not isinstance(row, Mapping):
+            raise StoreError(f"{path}, line {number}: not an object with {', '.join(COLUMNS)}; delete the line")
+        return to_trajectory(row, name=self.name(index), folder=path.parent, pixels=pixels)
+
+
+class PublishedTable:
+    """Rows of a table of `datasets`."""
+
+    def __init__(self, table: Any, fingerprint: str, names: Sequence[tuple[str, int]]) -> None:
+        """Take a table.
+
+        Args:
+            table: A `datasets.Dataset` with the published columns.
+            fingerprint: Hash of what it was read from.
+            names: Name and number of rows of each file, in order.
+        """
+        self._table, self.fingerprint = _plain(table, names[0][0]), fingerprint
+        self._names = [name for name, _ in names]
+        self._starts = [0, *accumulate(rows for _, rows in names)][:-1]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self._table)
+
+    def __getitem__(self, index: int) -> Trajectory:
+        """A row with pixels; raises `EncodeError` where it cannot be used."""
+        return to_trajectory(self._table[index], name=self.name(index))
+
+    def __iter__(self) -> Iterator[Trajectory]:
+        """All rows in order; stops at the first that cannot be used."""
+        return (self[index] for index in range(len(self)))
+
+    def peek(self, index: int) -> Trajectory:
+        """A row without pixels; raises as `__getitem__`."""
+        return to_trajectory(self._table[index], name=self.name(index), pixels=False)
+
+    def name(self, index: int) -> str:
+        """File and row from 0, for messages."""
+        return _row_name(self._names, self._starts, index)
+
+
+class ParquetParts:
+    """Rows of parquet files in order, in parts that follow each other; nothing is written, row groups are the units."""
+
+    def __init__(self, files: Sequence[str], fingerprint: str, limit: int | None = None) -> None:
+        """Read the files' footers.
+
+        Args:
+            files: Paths, or URLs that fsspec can open.
+            fingerprint: Hash of what the files are.
+            limit: Rows to read, the first ones; None is all.
+
+        Raises:
+            StoreError: One is no parquet file, or has other columns.
+        """
+        self._files = list(files)
+        with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+            counts = list(pool.map(_rows_of, self._files))
+        self._ends = list(accumulate(counts))
+        self._starts = [end - rows for end, rows in zip(self._ends, counts, strict=True)]
+        self.rows = min(sum(counts), limit or sum(counts))
+        self.fingerprint = digest([fingerprint, self.rows])
+
+    def part(self, index: int, count: int) -> Iterator[Draw]:
+        """The rows of one part."""
+        wanted = block(self.rows, index, count)
+        for file, start, end in zip(self._files, self._starts, self._ends, strict=True):
+            first, last = max(wanted.start, start), min(wanted.stop, end)
+            for number, row in _parquet_rows(file, first - start, last - start):
+                yield partial(to_trajectory, row, name=f"{PurePath(file).name}, row {number}")
+
+
+def open_published(source: DataSource) -> PublishedLines | PublishedTable:
+    """Rows by place: of parquet or JSON-lines files (a file, a folder, a glob), or of a hub dataset.
+
+    Args:
+        source: Of a local folder, ``subset`` picks the files that have it in their name; of a hub dataset ``subset``
+            and ``split`` are the hub's.
+
+    Raises:
+        ConfigError: There is nothing of that name, or files of several kinds.
+        StoreError: A file is no such file, or the hub cannot be asked.
+    """
+    files = _files(source)
+    if not files:
+        table = _load(source)
+        label = f"{source.path} ({source.split})"
+        return PublishedTable(table, digest([label, source.subset, table._fingerprint]), [(label, len(table))])
+    if files[0].suffix != ".parquet":
+        return PublishedLines(files)
+    names = [(path.name, _rows_of(str(path))) for path in files]
+    return PublishedTable(_load(source, files), files_print(files), names)
+
+
+def stream_published(source: DataSource) -> Parts:
+    """Rows in order, for data that does not fit on the disk; the arguments and errors of `open_published`."""
+    files = _files(source)
+    if not files:
+        urls = hub_files(source)
+        return ParquetParts(urls, digest(urls), source.limit)  # the revision stands in the URLs
+    if files[0].suffix == ".parquet":
+        return ParquetParts([str(file) for file in files], files_print(files), source.limit)
+    return RandomParts(PublishedLines(files), source.limit)
+
+
+def hub_files(source: DataSource) -> list[str]:
+    """URLs of the parquet files of a hub dataset's split, in order, with their revision; none is downloaded.
+
+    Raises:
+        ConfigError: There is no such split.
+        StoreError: The hub cannot be asked, has no such dataset, or its files are no parquet files.
+    """
+    builder = _asked("load_dataset_builder", source, path=source.path, name=source.subset or None)
+    by_split = builder.config.data_files or {}
+    if source.split not in by_split:
+        known = ", ".join(map(str, by_split)) or "none"
+        raise ConfigError(f"'{source.path}' has no split '{source.split}'; its splits: {known}")
+    files = [str(file) for file in by_split[source.split]]
+    if any(not file.endswith(".parquet") for file in files):
+        raise StoreError(f"'{source.path}' holds other files than parquet ones; set streaming = false to convert them")
+    return files
+
+
+def _files(source: DataSource) -> list[Path]:
+    """The files of a local source; none where it is a hub id."""
+    files = find_files(source, _ENDINGS)
+    if len({file.suffix == ".parquet" for file in files}) > 1:
+        raise ConfigError(
+            f"'{source.path}' holds parquet and JSON files; name one kind, e.g. '{source.path}/*.parquet'"
+        )
+    exists = Path(source.path).expanduser().exists()
+    if not files and (exists or not _HUB_ID.fullmatch(source.path)):
+        subset = f" with '{source.subset}' in its name" if source.subset else ""
+        raise ConfigError(
+            f"'{source.path}' is neither a parquet or JSON-lines file, nor a folder or glob with one{subset}, "
+            "nor a hub id (OWNER/NAME)"
+        )
+    return files
+
+
+def _load(source: DataSource, files: Sequence[Path] = ()) -> Any:
+    """A table of files, or of a split of a hub dataset."""
+    if files:
+        paths = [str(file) for file in files]
+        return _asked("load_dataset", source, path="parquet", data_files=paths, split="train", batch_size=_BATCH)
+    return _asked("load_dataset", source, path=source.path, name=source.subset or None, split=source.split)
+
+
+def _asked(function: str, source: DataSource, **arguments: Any) -> Any:
+    """What a function of `datasets` gives, its errors in our words."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingExtraError("reading the published data", "train") from error
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    try:
+        return getattr(datasets, function)(**arguments)
+    except (OSError, ValueError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
+        raise StoreError(f"'{source.path}' cannot be read as a dataset: {_one_line(error)}") from error
+
+
+def _plain(table: Any, label: str) -> Any:
+    """The published columns, pictures left as the bytes they are."""
+    from datasets import Image, List
+
+    _check_columns(table.column_names, label)
+    feature = table.features["image"]
+    if isinstance(getattr(feature, "feature", None), Image):
+        table = table.cast_column("image", List(Image(decode=False)))
+    elif isinstance(feature, Image):
+        table = table.cast_column("image", Image(decode=False))
+    return table.select_columns(list(COLUMNS))
+
+
+def _check_columns(names: Sequence[str], label: object) -> None:
+    if missing := [column for column in COLUMNS if column not in names]:
+        raise StoreError(f"{label} has no column '{missing[0]}'; published rows have {', '.join(COLUMNS)}")
+
+
+def _rows_of(file: str) -> int:
+    """Rows of a parquet file by its footer, its columns checked."""
+    with _parquet(file) as opened:
+        _check_columns(opened.schema_arrow.names, file)
+        return int(opened.metadata.num_rows)
+
+
+@contextmanager
+def _parquet(file: str) -> Iterator[Any]:
+    """An open parquet file.
+
+    Raises:
+        StoreError: It cannot be read, also while it is open.
+    """
+    import fsspec
+    from pyarrow import ArrowException, parquet
+
+    try:
+        with fsspec.open(file, "rb") as stream, parquet.ParquetFile(stream, buffer_size=_BUFFER) as opened:
+            yield opened
+    except (OSError, ArrowException, httpx.HTTPError) as error:
+        raise StoreError(f"{file} cannot be read as a parquet file ({_one_line(error)}); download it again") from error
+
+
+def _parquet_rows(file: str, first: int, last: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows ``first`` to ``last`` of a file with their numbers; row groups outside of that are not read."""
+    if first >= last:
+        return
+    with _parquet(file) as opened:
+        sizes = [opened.metadata.row_group(i).num_rows for i in range(opened.metadata.num_row_groups)]
+        starts = [0, *accumulate(sizes)]
+        groups = [i for i, size in enumerate(sizes) if starts[i] < last and starts[i] + size > first]
+        number = starts[groups[0]]
+        for batch in opened.iter_batches(_BATCH, row_groups=groups, columns=list(COLUMNS), use_threads=False):
+            begin, end = max(number, first), min(number + len(batch), last)
+            if begin < end:
+                yield from zip(range(begin, end), batch.slice(begin - number, end - begin).to_pylist(), strict=True)
+            number += len(batch)
+
+
+def _row_name(names: Sequence[str], starts: Sequence[int], index: int) -> str:
+    file = bisect_right(starts, index) - 1
+    return f"{names[file]}, row {index - starts[file]}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

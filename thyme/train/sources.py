@@ -1,0 +1,147 @@
+"""Sources of samples by format, and the samples of a stage: counted and by place, or streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+
+from thyme.config.sft_recipe import DataSource, MaskName, SFTRecipe
+from thyme.errors import ConfigError, ThymeError, UsageError
+from thyme.families import Family
+from thyme.train.distributed import broadcast, is_main
+from thyme.train.encode import MaskPolicy
+from thyme.train.index import Counted, IndexedSamples, Source, count, report_of
+from thyme.train.records import SourceReport
+from thyme.train.rows import Parts, RandomParts, Reader
+from thyme.train.source_published import open_published, stream_published
+from thyme.train.source_trajectories import open_trajectories
+from thyme.train.stream import StreamedSamples, StreamSource
+
+READERS: dict[str, Reader] = {"trajectories": open_trajectories, "thyme-sft": open_published}
+"""What opens the rows of a source, by its format."""
+STREAMS: dict[str, Callable[[DataSource], Parts]] = {"thyme-sft": stream_published}
+"""What opens a source that need not be had by place; formats that are not here are opened by their reader."""
+
+T = TypeVar("T")
+
+
+def open_samples(
+    data: Mapping[str, DataSource],
+    mask: MaskName,
+    recipe: SFTRecipe,
+    family: Family,
+    readers: Mapping[str, Reader] | None = None,
+    cache: Path | None = None,
+    *,
+    streaming: bool | None = None,
+    seed: int = 0,
+    console: Console | None = None,
+) -> tuple[IndexedSamples | StreamedSamples, tuple[SourceReport, ...]]:
+    """Open the sources of a stage.
+
+    Under several processes all must call this together: the main one counts, the others wait and are told.
+
+    Args:
+        data: Sources by name.
+        mask: Policy of sources that name none.
+        recipe: Length limit, shuffle buffer, and whether to stream.
+        family: Tokenizer and image geometry of the model that is trained.
+        readers: Readers of more formats, beside `READERS`.
+        cache: Folder where counts are kept, that of the run for example; None keeps none.
+        streaming: Overrides the recipe: validation samples are counted even where training ones are streamed.
+        seed: Of a stream's order.
+        console: Where progress is shown; None is standard error.
+
+    Returns:
+        The samples, and a report a source. Reports of a stream know only what is known before reading; those of
+        `StreamBatches.reports` know the rest.
+
+    Raises:
+        ConfigError: A format is unknown, or a path leads nowhere.
+        StoreError: A file is damaged.
+        UsageError: No row of any source can be used.
+    """
+    known = {**READERS, **(readers or {})}
+    if recipe.streaming if streaming is None else streaming:
+        return _streamed(data, mask, recipe, family, known, seed)
+
+    def opened() -> list[Source]:
+        return [_source(name, source, mask, known) for name, source in data.items()]
+
+    def counted() -> tuple[list[Source], list[Counted]]:
+        sources = opened()
+        return sources, [count(one, family, recipe.max_tokens, cache=cache, console=console) for one in sources]
+
+    sources, found = _by_main(counted)
+    sources = sources or opened()
+    reports = tuple(report_of(source, one) for source, one in zip(sources, found, strict=True))
+    if not any(report.samples for report in reports):
+        raise UsageError(f"there is no sample to train on: {describe_drops(reports)}")
+    return IndexedSamples(sources, found, family), reports
+
+
+def describe_drops(reports: tuple[SourceReport, ...]) -> str:
+    """What was dropped, in a line."""
+    return "; ".join(
+        f"{report.name}: {report.rows} rows"
+        + "".join(f", {number} {reason}" for reason, number in sorted(report.drops.items()))
+        for report in reports
+    )
+
+
+def _by_main(work: Callable[[], tuple[list[Source], list[Counted]]]) -> tuple[list[Source], list[Counted]]:
+    """What the main process counts; the others get it without the opened sources. An error is one of all processes."""
+    sources: list[Source] = []
+    found: list[Counted] | ThymeError = []
+    if is_main():
+        try:
+            sources, found = work()
+        except ThymeError as error:
+            found = error
+    told = broadcast(found)
+    if isinstance(told, ThymeError):
+        raise told
+    return sources, told
+
+
+def _reader(name: str, source: DataSource, readers: Mapping[str, T]) -> T:
+    if source.format not in readers:
+        raise ConfigError(f"source '{name}': unknown format '{source.format}'; known: {', '.join(readers)}")
+    return readers[source.format]
+
+
+def _source(name: str, source: DataSource, mask: MaskName, readers: Mapping[str, Reader]) -> Source:
+    rows = _reader(name, source, readers)(source)
+    size = min(len(rows), source.limit or len(rows))
+    return Source(name, source.format, rows, size, MaskPolicy(source.mask or mask), source.repeat)
+
+
+def _streamed(
+    data: Mapping[str, DataSource],
+    mask: MaskName,
+    recipe: SFTRecipe,
+    family: Family,
+    readers: Mapping[str, Reader],
+    seed: int,
+) -> tuple[StreamedSamples, tuple[SourceReport, ...]]:
+    sources = []
+    for name, source in data.items():
+        stream = STREAMS.get(source.format)
+        parts = stream(source) if stream else RandomParts(_reader(name, source, readers)(source), source.limit)
+        sources.append(StreamSource(name, source.format, parts, MaskPolicy(source.mask or mask), source.repeat))
+    samples = StreamedSamples(sources, family, max_tokens=recipe.max_tokens, buffer=recipe.shuffle_buffer, seed=seed)
+    reports = tuple(
+        SourceReport(
+            name=source.name,
+            format=source.format,
+            rows=source.parts.rows or 0,
+            samples=0,
+            repeat=source.repeat,
+            mask=source.policy.value,
+        )
+        for source in sources
+    )
+    return samples, reports
