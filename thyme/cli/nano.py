@@ -84,6 +84,54 @@ def train(
     road.run(stage)
 
 
+@app.command("ablate-sft")
+def ablate_sft(
+    out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted one goes on there.", metavar="DIR")],
+    seeds: Annotated[str, typer.Option(help="Comma-separated whole numbers from 1 on.")] = "1,2,3",
+    arms: Annotated[str, typer.Option(help="Comma-separated; all unless named.")] = "",
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the arms that start from the base.")] = None,
+    per_kind: Annotated[int | None, typer.Option(min=1, help="Test problems of each kind a seed.")] = None,
+    demonstrations: Annotated[
+        Path | None, typer.Option(help="Take demonstrations from this file instead of making them.", exists=True)
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Arms that are trained at a time.")] = 1,
+    smoke: Annotated[bool, typer.Option("--smoke", help="A few steps and problems; learns nothing.")] = False,
+) -> None:
+    """Repeat the paper's ablation of fine-tuning in miniature: masks, last round, annealing; with intervals."""
+    try:
+        from thyme.nano.ablation import run
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("the ablation", "train") from error
+    from rich.console import Console
+
+    from thyme.nano.ablation_arms import ARMS, SMOKE, AblationSettings
+    from thyme.nano.ablation_report import Ablation
+
+    changed = {"steps": steps, "problems": per_kind}
+    how = (SMOKE if smoke else AblationSettings()).model_copy(
+        update={name: value for name, value in changed.items() if value is not None}
+    )
+    results = run(
+        out,
+        how,
+        seeds=_whole_numbers(seeds),
+        arms=[name.strip() for name in arms.split(",")] if arms else list(ARMS),
+        demonstrations=demonstrations,
+        workers=workers,
+    )
+    found = Ablation.of(results, how, demonstrations)
+    found.write(out)
+    for table in found.tables():
+        Console().print(table)
+
+
+def _whole_numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"'{text}' is not a list of whole numbers, e.g. 1,2,3") from error
+
+
 @app.command()
 def problems(
     out: Annotated[Path, typer.Argument(help="Folder for the pictures and problems.jsonl.", metavar="DIR")],
