@@ -259,7 +259,7 @@ def _asked(system: str, user: str, images: Sequence[ImageRecord], family: Family
     try:
         return family.prompt_parts(system, user, images)
     except UsageError as error:
-        raise EncodeError(str(error)) from error
+        raise EncodeError(str(error), reason="images_not_named") from error
 
 
 def _prompt_piece(prompt: Prompt, family: Family, known: bool) -> _Piece:
