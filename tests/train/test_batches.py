@@ -103,8 +103,8 @@ def test_kept_pixels_are_the_processed_ones_at_an_eighth_of_the_memory(tiny_chec
     kept.add(images)
     expected = pixels(family, [images[2], images[0], images[2]])[0]
     assert torch.allclose(kept([images[2], images[0], images[2]]), expected, rtol=0, atol=2e-6)
-    assert {values.dtype for values in kept._kept.values()} == {torch.uint8}
-    assert sum(v.numel() for v in kept._kept.values()) * 8 == sum(
+    assert {entry.values.dtype for entry in kept._kept.values()} == {torch.uint8}
+    assert sum(entry.values.numel() for entry in kept._kept.values()) * 8 == sum(
         p.numel() * p.element_size() for p in (pixels(family, [image])[0] for image in images)
     )
 

@@ -62,7 +62,8 @@ def collate_packed(
 
     Returns:
         As `collate`, but ``position_ids`` instead of a mask: (B, L), or (4, B, L) where positions have three axes, with
-        those of the text first, from which transformers tells samples apart. Padding counts as one sample more.
+        those of the text first, from which transformers tells samples apart. Padding counts as one sample more. And
+        ``use_cache``, False, without which they would not be told apart.
     """
     ids, labels = _blank(len(rows), max(sum(map(len, row)) for row in rows), family, pad_to_multiple)
     axes = family.position_axes
@@ -80,6 +81,7 @@ def collate_packed(
         "input_ids": torch.from_numpy(ids),
         "labels": torch.from_numpy(labels),
         "position_ids": torch.from_numpy(positions if axes > 1 else positions[0]),
+        "use_cache": False,  # with a cache the library would not look for packed samples, and they would see each other
     }
     if family.token_types:
         batch["mm_token_type_ids"] = torch.from_numpy((ids == family.image_token_id).astype(np.int64))

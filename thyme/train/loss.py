@@ -43,4 +43,4 @@ def full_sums(model: nn.Module, inputs: dict[str, Any]) -> TokenSums:
         inputs: The batch, labels included; not changed.
     """
     rest = {name: value for name, value in inputs.items() if name != "labels"}
-    return token_sums(model(**rest, use_cache=False).logits, inputs["labels"])
+    return token_sums(model(**(rest | {"use_cache": False})).logits, inputs["labels"])

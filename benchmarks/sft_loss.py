@@ -1,0 +1,76 @@
+"""Memory that the loss of one long sample takes, in tiles and from full logits: forward and backward, on the CPU.
+
+    python benchmarks/sft_loss.py [--tokens 10240] [--vocabulary 151936] [--loss chunked full]
+
+Each figure is the most that a fresh process held beyond what it held before the step, around a Qwen2.5-VL of one narrow
+layer, so that nearly all of it is the loss. Full logits of many tokens need many GB: give fewer tokens for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+
+def step(tokens: int, vocabulary: int, loss: str) -> None:
+    """Print the MiB that a forward and a backward pass add to the peak of this process."""
+    import numpy as np
+    import tiny_model
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    from thyme.config.sft import SFTSettings
+    from thyme.families import load_family
+    from thyme.train.encode import Encoded
+    from thyme.train.loader import Collator
+    from thyme.train.samples import ListSamples
+    from thyme.train.trainer import Data, Trainer
+    from thyme.train.vision import FreshPixels
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = tiny_model.build_checkpoint(Path(scratch) / "model", layers=1, context=tokens)
+        family, config = load_family(folder), AutoConfig.from_pretrained(folder)
+        config.text_config.vocab_size = vocabulary
+        torch.manual_seed(0)
+        model = AutoModelForImageTextToText.from_config(config)
+        ids = np.random.default_rng(0).integers(0, 300, tokens, dtype=np.int32)
+        sample = Encoded(ids=ids, loss_mask=np.ones(tokens, dtype=np.bool_))
+        images = FreshPixels(family)
+        settings = SFTSettings(device="cpu", loss=loss)  # type: ignore[arg-type]  # one of the two
+        trainer = Trainer(model, Data(ListSamples([sample]), None, images, family), settings, Path(scratch) / "out")
+        batch = Collator(images, family)([[(0, sample)]])
+        before = peak()
+        value = trainer.compute_loss(trainer.model.train(), batch, num_items_in_batch=torch.tensor(tokens - 1))
+        value.backward()
+        print(f"{loss:8} {tokens:6} tokens  loss {value.item():.4f}  {peak() - before:6} MiB")
+
+
+def peak() -> int:
+    """MiB that this process held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, default=10240)
+    parser.add_argument("--vocabulary", type=int, default=151936)
+    parser.add_argument("--loss", nargs="+", default=["chunked", "full"], choices=["chunked", "full"])
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    for loss in given.loss:
+        if given.inside:
+            step(given.tokens, given.vocabulary, loss)
+            continue
+        options = ["--tokens", str(given.tokens), "--vocabulary", str(given.vocabulary), "--loss", loss, "--inside"]
+        subprocess.run([sys.executable, __file__, *options], check=True, stderr=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main()
