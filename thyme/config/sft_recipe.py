@@ -112,8 +112,8 @@ class SFTRecipe(Config):
         for name in stages:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) or name in RESERVED:
                 raise ValueError(
-                    f"a stage's name is that of its folder: letters, digits, - and _, and none of {', '.join(RESERVED)};"
-                    f" '{name}' cannot be one"
+                    f"a stage's name is that of its folder: letters, digits, - and _, none of {', '.join(RESERVED)}; "
+                    f"'{name}' cannot be one"
                 )
         return stages
 

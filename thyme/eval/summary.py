@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from thyme.eval.scoring import wilson
-from thyme.types import Score, StopReason, Trajectory
+from thyme.types import Observation, Score, Segment, StopReason, Trajectory
 
 ALL = "all"
 """Name of the summary over every kind."""
@@ -94,3 +94,22 @@ def _summary(kind: str, samples: Sequence[Sample]) -> Summary:
         executable_rate=Rate(sum(1 for block in blocks if block.error is None), len(blocks)),
         seconds=sum(sample.trajectory.timings.total_s for sample in samples),
     )
+
+
+def without_pictures(sample: Sample) -> Sample:
+    """What a summary needs of a sample; the pictures of a thousand would not fit into a laptop's memory."""
+    trajectory = sample.trajectory
+    bare = trajectory.model_copy(
+        update={
+            "problem": trajectory.problem.model_copy(update={"images": ()}),
+            "prompt": trajectory.prompt.model_copy(update={"images": ()}),
+            "segments": tuple(_without_images(segment) for segment in trajectory.segments),
+        }
+    )
+    return Sample(bare, sample.score)
+
+
+def _without_images(segment: Segment) -> Segment:
+    if not isinstance(segment, Observation):
+        return segment
+    return segment.model_copy(update={"execution": segment.execution.model_copy(update={"images": ()})})

@@ -20,13 +20,13 @@ from thyme.config import EngineConfig, RolloutConfig, SandboxConfig
 from thyme.engines import open_engine
 from thyme.engines.base import Engine
 from thyme.eval.runner import evaluate
-from thyme.eval.summary import Rate, Sample, Summary, summarise
+from thyme.eval.summary import Rate, Sample, Summary, summarise, without_pictures
 from thyme.nano import checkpoint_path
 from thyme.nano.world import KINDS, Kind, problems
 from thyme.prompts import PromptSet
 from thyme.sandbox import open_sandbox
 from thyme.sandbox.base import Sandbox
-from thyme.types import Observation, Problem, Segment
+from thyme.types import Problem
 
 Arm = Literal["tools", "no_tools", "direct"]
 ARMS: tuple[Arm, ...] = ("tools", "no_tools", "direct")
@@ -182,23 +182,4 @@ class _Work:
             seed=self.seed,
             concurrency=BATCH,
         )
-        return [_without_pictures(sample) for sample in asked]
-
-
-def _without_pictures(sample: Sample) -> Sample:
-    """What the summary needs of a sample; a thousand scenes would not fit into a laptop's memory."""
-    trajectory = sample.trajectory
-    bare = trajectory.model_copy(
-        update={
-            "problem": trajectory.problem.model_copy(update={"images": ()}),
-            "prompt": trajectory.prompt.model_copy(update={"images": ()}),
-            "segments": tuple(_without_images(segment) for segment in trajectory.segments),
-        }
-    )
-    return Sample(bare, sample.score)
-
-
-def _without_images(segment: Segment) -> Segment:
-    if not isinstance(segment, Observation):
-        return segment
-    return segment.model_copy(update={"execution": segment.execution.model_copy(update={"images": ()})})
+        return [without_pictures(sample) for sample in asked]
