@@ -23,7 +23,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
 from thyme.config import EngineConfig
 from thyme.engines.local import LocalCheckpoint
 from thyme.errors import ModelNotFoundError, UsageError
-from thyme.families import Family, load_family
+from thyme.families import Control, Family, load_family
 from thyme.families.internvl import InternVLFamily
 from thyme.families.sizes import tiled_canvas
 from thyme.families.tensors import pixels
@@ -104,6 +104,20 @@ def test_prompt_and_pixels_are_those_of_transformers_own_processor(tiny_internvl
     rows, grids = pixels(family, images)
     torch.testing.assert_close(rows, reference["pixel_values"], rtol=0, atol=0)
     assert [tuple(grid) for grid in grids.tolist()] == list(span.grids)
+
+
+def test_an_image_in_the_models_own_turn_is_written_as_a_server_would_write_it(
+    tiny_internvl: Path, family: Family
+) -> None:
+    """Servers render an observation's images by the chat template, which puts a line break behind each."""
+    processor, images = own_processor(tiny_internvl), [noise(90, 90), noise(150, 60)]
+    parts = ["look <sandbox_output>", images[0], images[1], "seven</sandbox_output> so"]
+    content = [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in parts]
+    messages = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": content}]
+    rendered = processor.apply_chat_template(messages, tokenize=False)
+    reference = processor(text=[rendered], images=[image.image for image in images], return_tensors="np")
+    ours = family.encode_parts([*family.prompt_parts("", "What?", []), *parts, Control("<|im_end|>\n")])
+    assert list(ours.ids) == reference["input_ids"][0].tolist()
 
 
 @given(width=st.integers(1, 400), height=st.integers(1, 400))

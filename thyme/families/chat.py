@@ -59,7 +59,7 @@ class ChatFamily(ABC):
     image_marks: ClassVar[tuple[str, str, str]]
     """Special tokens of an image: what opens it, the placeholder of each of its tokens, what closes it."""
     image_in_template: ClassVar[str]
-    """What the chat template writes for an image."""
+    """What the chat template writes for an image, without what it may write behind each."""
     vision_tokens: ClassVar[tuple[str, ...]]
     """Special tokens that stand for images and video; a checkpoint may lack some."""
 
@@ -125,7 +125,8 @@ class ChatFamily(ABC):
     def encode_parts(self, parts: Sequence[Part]) -> TokenSpan:
         """Token ids of text and images.
 
-        Neighbouring texts are tokenised as one; special tokens count in `Control` texts only.
+        Neighbouring texts are tokenised as one; special tokens count in `Control` texts only. What the chat template
+        writes behind an image stands behind each, in an observation too.
 
         Args:
             parts: Text and images in order.
@@ -135,7 +136,10 @@ class ChatFamily(ABC):
         remaining = iter(grids)
         pieces: list[str | list[int]] = []
         for part in parts:
-            pieces += [self._image_ids(next(remaining))] if isinstance(part, ImageRecord) else self._split_control(part)
+            if isinstance(part, ImageRecord):
+                pieces += [self._image_ids(next(remaining)), *self._split_control(self._behind_image)]
+            else:
+                pieces += self._split_control(part)
         ids: list[int] = []
         text = ""
         for piece in (*pieces, list[int]()):
@@ -169,12 +173,23 @@ class ChatFamily(ABC):
         slots = {_SLOT.format("s"): system} | {_SLOT.format(i): text for i, text in enumerate(texts)}
         parts: list[Part] = []
         shown = iter(images)
-        for piece in re.split(f"({'|'.join(map(re.escape, (*slots, self.image_in_template)))})", rendered):
-            if piece == self.image_in_template:
+        image = self.image_in_template + self._behind_image
+        for piece in re.split(f"({'|'.join(map(re.escape, (*slots, image)))})", rendered):
+            if piece == image:
                 parts.append(next(shown))
             elif piece:
                 parts.append(slots[piece] if piece in slots else Control(piece))
         return parts
+
+    @cached_property
+    def _behind_image(self) -> Control:
+        """What the chat template writes behind each image (InternVL: a line break); part of the image everywhere.
+
+        A server renders images in the model's own turn by the same template.
+        """
+        between = re.escape(self.image_in_template) + r"([^\ue000]*)" + re.escape(_SLOT.format(1))
+        found = re.search(between, self._render(2, with_system=False))
+        return Control(found.group(1) if found else "")
 
     def _split_control(self, text: str) -> list[str | list[int]]:
         """Plain text, and the ids of the special tokens that count."""
