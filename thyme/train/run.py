@@ -1,0 +1,357 @@
+"""A run of fine-tuning from its recipe: stages in order, evaluation around and during them, trackers, one report.
+
+Every stage starts from the folder in which the one before ended, in one command or in several: what comes out is the
+same. Recipe and data are looked at before any weights are loaded.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from thyme.config.sft_recipe import SFTRecipe, StageRecipe
+from thyme.errors import ThymeError
+from thyme.eval.summary import ALL
+from thyme.families import Family, load_family
+from thyme.families.checkpoint import find_checkpoint
+from thyme.prompts import FILES, PromptSet
+from thyme.train.arguments import CHECKPOINTS, on_cpu
+from thyme.train.checkpoint import REPORT_FILE, last_checkpoint
+from thyme.train.distributed import barrier, broadcast, is_main, world_size
+from thyme.train.evaluate import (
+    EvaluationCallback,
+    Evaluator,
+    Named,
+    ProblemReader,
+    check_evaluation,
+    open_problems,
+    sharding,
+    stored_examples,
+    stored_points,
+    write_atomically,
+)
+from thyme.train.records import EvaluationPoint, SFTRunReport, SourceReport, StageReport
+from thyme.train.rows import Reader
+from thyme.train.samples import Samples, Stream
+from thyme.train.sft import train_sft
+from thyme.train.sources import open_samples
+from thyme.train.stages import Plan, StageRecord, finish, make_plan, prints
+from thyme.train.tracking import Tracker, TrackingCallback, check_trackers, evaluated, open_trackers
+
+DATA = "data"
+"""Folder in the run's own: counts of samples, and what was drawn."""
+_LIBRARIES = ("thyme-vl", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
+_PATHS = ("path", "model", "prompts")
+"""Keys of a recipe that may hold a path of the machine."""
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What one stage needs before weights are loaded."""
+
+    name: str
+    recipe: StageRecipe
+    samples: Samples | Stream
+    validation: Samples | tuple[()]
+    sources: tuple[SourceReport, ...]
+
+
+@dataclass
+class _Run:
+    """What the stages of a run have in common."""
+
+    recipe: SFTRecipe
+    name: str
+    out: Path
+    model: str | Path
+    """What the first stage starts from."""
+    family: Family
+    prompts: Path | None
+    console: Console
+    plan: Plan
+    stages: list[_Stage] = field(default_factory=list)
+    evaluator: Evaluator | None = None
+    trackers: list[Tracker] = field(default_factory=list)
+
+
+def run_sft(
+    recipe: SFTRecipe,
+    name: str,
+    out: Path,
+    *,
+    model: str | Path | None = None,
+    prompts: Path | None = None,
+    readers: Mapping[str, Reader] | None = None,
+    problem_readers: Mapping[str, ProblemReader] | None = None,
+    resume: bool = False,
+    only_stage: str | None = None,
+    console: Console | None = None,
+) -> SFTRunReport:
+    """Fine-tune as a recipe says. Under a launcher every process calls this; the main one prints and writes.
+
+    ``out/STAGE`` becomes a complete checkpoint for every stage. Beside them lie ``sft_report.json``, ``report.html``,
+    ``evaluation`` (trajectories and figures), ``tracking``, and ``data`` (what was counted and drawn).
+
+    Args:
+        recipe: What to do.
+        name: Of the recipe, for the report.
+        out: Folder of the run.
+        model: Checkpoint that ``recipe.model`` stands for, where that is neither a folder nor a hub id.
+        prompts: Folder of the prompt files that the trained model is asked with, saved with each stage.
+        readers: Readers of more formats of samples, beside `thyme.train.sources.READERS`.
+        problem_readers: Readers of more formats of problems, beside `thyme.train.evaluate.PROBLEM_READERS`.
+        resume: Skip finished stages, go on with an unfinished one at its last checkpoint.
+        only_stage: The one stage to do; the one before must be finished in `out`.
+        console: Where progress is shown; None is standard error.
+
+    Returns:
+        The report of all stages that are finished in `out`.
+
+    Raises:
+        UsageError: A recipe that cannot be followed, or a folder that holds another run.
+        StoreError: Data that cannot be read.
+        MissingExtraError: A tracker is not installed.
+        TrainingError: Training cannot go on, or was asked to end.
+    """
+    console = console or Console(stderr=True, quiet=not is_main())
+    check_trackers(recipe.tracking.trackers)
+    plan = _agreed(lambda: make_plan(recipe, out, resume=resume, only=only_stage))
+    source = model or recipe.model
+    family = load_family(source, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
+    run = _Run(recipe, name, out, source, family, prompts, console, plan)
+    with ExitStack() as closing:
+        run.evaluator = _evaluator(run, problem_readers)
+        if run.evaluator is not None:
+            closing.callback(run.evaluator.close)
+        run.stages = [_opened(run, stage, readers) for stage in plan.todo]
+        run.trackers = _tracked(run, resume=resume)
+        for tracker in run.trackers:
+            closing.callback(tracker.close)
+        for stage in run.stages:
+            plan.finished[stage.name] = _train(run, stage, resume=resume)
+        return _finished(run)
+
+
+def _agreed(work: Callable[[], Any]) -> Any:
+    """What the main process finds, for all of them; its error is that of all."""
+    found: Any = None
+    if is_main():
+        try:
+            found = work()
+        except ThymeError as error:
+            found = error
+    found = broadcast(found)
+    if isinstance(found, ThymeError):
+        raise found
+    return found
+
+
+def _evaluator(run: _Run, readers: Mapping[str, ProblemReader] | None) -> Evaluator | None:
+    settings = run.recipe.evaluation
+    if settings is None:
+        return None
+    check_evaluation(settings, run.family)
+    problems = open_problems(settings.data, readers)
+    words = run.prompts or _own_prompts(run.model)
+    return Evaluator(
+        settings, problems, run.family, PromptSet.load(words), run.out, name=run.name, seed=settings.data.seed
+    )
+
+
+def _own_prompts(model: str | Path) -> Path | None:
+    folder = find_checkpoint(model, weights=False) / "prompts"
+    return folder if folder.is_dir() else None
+
+
+def _opened(run: _Run, name: str, readers: Mapping[str, Reader] | None) -> _Stage:
+    """Count and check the samples of a stage."""
+    stage = run.recipe.stages[name]
+    on_cpu(stage.train)  # a device that is not there is said now
+    cache = run.out / DATA
+    samples, sources = open_samples(
+        stage.data,
+        stage.mask,
+        run.recipe,
+        run.family,
+        readers,
+        cache,
+        seed=stage.train.seed,
+        console=run.console,
+    )
+    validation: Any = ()
+    if stage.validation:
+        validation, _ = open_samples(
+            stage.validation, stage.mask, run.recipe, run.family, readers, cache, streaming=False, console=run.console
+        )
+    for source in sources:
+        dropped = "".join(f", {count} dropped ({reason})" for reason, count in source.drops.items())
+        run.console.print(f"{name}: {source.name}: {source.samples} samples of {source.rows} rows{dropped}")
+    return _Stage(name, stage, samples, validation, sources)
+
+
+def _tracked(run: _Run, *, resume: bool) -> list[Tracker]:
+    if not run.plan.todo or not is_main():
+        return []
+    first = sum(report.steps for report in run.plan.finished.values())
+    if resume and (checkpoint := last_checkpoint(run.out / run.plan.todo[0] / CHECKPOINTS)):
+        first += int(checkpoint.name.rpartition("-")[2])
+    run.out.mkdir(parents=True, exist_ok=True)
+    return open_trackers(run.recipe.tracking, run.out, public_recipe(run.recipe), first_step=first)
+
+
+def _train(run: _Run, stage: _Stage, *, resume: bool) -> StageReport:
+    """Train one stage, and write its record."""
+    folder = run.out / stage.name
+    start = _start(run, stage.name)
+    curves = TrackingCallback(run.trackers, sum(report.steps for report in run.plan.finished.values()))
+    asking = _asking(run, stage, curves, start)
+    report = train_sft(
+        stage.samples,
+        start,
+        stage.recipe.train,
+        folder,
+        family=run.family,
+        validation=stage.validation,
+        resume=resume,
+        console=run.console,
+        callbacks=(curves, *asking),
+    )
+    report = report.model_copy(update={"name": stage.name, "sources": stage.sources})
+    if is_main() and run.prompts is not None:
+        _copy_prompts(run.prompts, folder / "prompts")
+    barrier()
+    if run.evaluator is not None and sharding():
+        point = run.evaluator.saved(folder, Named(stage.name, report.steps), device=stage.recipe.train.device)
+        _tell(run, curves, point)
+    if is_main():
+        finish(folder, StageRecord(run=prints(run.recipe)[stage.name], report=report))
+    barrier()
+    return report
+
+
+def _start(run: _Run, name: str) -> str | Path:
+    """What a stage starts from: the end of the one before, or the base."""
+    names = list(run.recipe.stages)
+    place = names.index(name)
+    return run.out / names[place - 1] if place else run.model
+
+
+def _asking(run: _Run, stage: _Stage, curves: TrackingCallback, start: str | Path) -> tuple[EvaluationCallback, ...]:
+    """What asks the model during a stage; where weights are spread, the checkpoints are asked instead."""
+    if run.evaluator is None or run.recipe.evaluation is None:
+        return ()
+    first = stage.name == next(iter(run.recipe.stages))
+    if sharding():
+        if first and last_checkpoint(run.out / stage.name / CHECKPOINTS) is None:
+            point = run.evaluator.saved(find_checkpoint(start), Named(stage.name, 0), device=stage.recipe.train.device)
+            _tell(run, curves, point)
+        return ()
+    every = run.recipe.evaluation.every_steps
+
+    def tell(point: EvaluationPoint) -> None:
+        _tell(run, curves, point)
+
+    return (EvaluationCallback(run.evaluator, stage.name, before=first, every=every, tell=tell),)
+
+
+def _tell(run: _Run, curves: TrackingCallback, point: EvaluationPoint) -> None:
+    """Show an evaluation and send it to the trackers."""
+    curves.send(evaluated(point), point.step)
+    rates = [
+        f"{kind} {figures['accuracy']:.0%}"
+        for kind, figures in point.kinds.items()
+        if kind != ALL and figures["accuracy"] is not None
+    ]
+    whole = point.kinds[ALL]
+    right = "nothing scored" if whole["accuracy"] is None else f"{whole['accuracy']:.1%} of {whole['scored']} right"
+    failed = f", {whole['failed']} failed" if whole["failed"] else ""
+    run.console.print(f"{point.stage}, step {point.step}: {right}{failed} ({', '.join(rates)})")
+
+
+def _copy_prompts(source: Path, target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    for file in FILES:
+        shutil.copyfile(source / file, target / file)
+
+
+def _finished(run: _Run) -> SFTRunReport:
+    """The report of all stages that are finished, written by the main process."""
+    done = [name for name in run.recipe.stages if name in run.plan.finished]
+    report = SFTRunReport(
+        name=run.name,
+        model=_named(run.recipe.model),
+        stages=tuple(run.plan.finished[name] for name in done),
+        evaluations=tuple(_in_order(run, done)),
+        processes=world_size(),
+        device=_device(run.recipe.stages[done[-1]]),
+        versions=_versions(),
+        recipe=public_recipe(run.recipe),
+    )
+    if is_main():
+        write_atomically(run.out / REPORT_FILE, report.model_dump_json(indent=2) + "\n")
+        before, after = _examples(run, report.evaluations)
+        try:
+            from thyme.train.report import write_report
+
+            write_report(report, run.out, before, after)
+        except ModuleNotFoundError:
+            pass
+    barrier()
+    return report
+
+
+def _in_order(run: _Run, done: Sequence[str]) -> list[EvaluationPoint]:
+    points = [point for point in stored_points(run.out) if point.stage in done]
+    return sorted(points, key=lambda point: (done.index(point.stage), point.step))
+
+
+def _examples(run: _Run, points: Sequence[EvaluationPoint]) -> tuple[list[Any], list[Any]]:
+    """The same problems before and after training, as far as they were asked."""
+    settings = run.recipe.evaluation
+    if settings is None or run.evaluator is None or not points or not settings.examples:
+        return [], []
+    problems = run.evaluator.problems[: settings.examples]
+    first, last = points[0], points[-1]
+    before = stored_examples(run.out, Named(first.stage, 0), problems) if first.step == 0 else []
+    return before, stored_examples(run.out, Named(last.stage, last.step), problems)
+
+
+def public_recipe(recipe: SFTRecipe) -> dict[str, Any]:
+    """What a recipe says, paths of the machine reduced to names."""
+    said = recipe.model_dump(mode="json", exclude_unset=True, exclude={"out"})
+    return {key: _public(key, value) for key, value in said.items()}
+
+
+def _public(key: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {inner: _public(inner, item) for inner, item in value.items()}
+    return _named(value) if key in _PATHS and isinstance(value, str) else value
+
+
+def _named(text: str) -> str:
+    """The last part of a path; names of models and data sets as they are."""
+    path = Path(text).expanduser()
+    return path.name if path.is_absolute() or path.exists() or text.startswith((".", "~")) else text
+
+
+def _device(stage: StageRecipe) -> str:
+    return "cpu" if on_cpu(stage.train) else torch.cuda.get_device_name()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # this package itself, run from its source
+            continue
+    return found
