@@ -14,7 +14,7 @@ from PIL import Image
 
 from thyme import images, types
 from thyme.errors import ImageError, UsageError
-from thyme.images import MAX_PIXELS, load_image
+from thyme.images import MAX_PIXELS, load_image, measure
 from thyme.types import ImageRecord, image_id
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -149,6 +149,37 @@ def test_truncated_jpeg_says_what_to_do() -> None:
     data = encode(gradient(400, 300), "JPEG")
     with pytest.raises(ImageError, match=r"photo\.jpg is damaged or cut off .*truncated.*; save or download it again"):
         load_image(data[: len(data) * 2 // 3], name="photo.jpg")
+
+
+@pytest.mark.parametrize("at", [0.1, 0.5, 0.9])
+def test_a_png_damaged_in_its_middle_is_no_black_picture(at: float) -> None:
+    data = bytearray(encode(gradient(300, 200), "PNG"))
+    first, last = data.index(b"IDAT") + 4, data.index(b"IEND") - 12
+    middle = first + int(at * (last - first))
+    data[middle : middle + 8] = b"\xff" * 8
+    with pytest.raises(ImageError, match="damaged or cut off"):
+        load_image(bytes(data))
+    assert measure(bytes(data), label="it") == (300, 200)  # the header is whole
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "TIFF"])
+def test_a_size_is_measured_without_decoding_what_is_whole(format: str) -> None:
+    data = encode(gradient(31, 17), format)
+    assert measure(data, label="it") == load_image(data).size
+    with pytest.raises(ImageError, match="more than the limit"):
+        measure(data, label="it", max_pixels=31 * 17 - 1)
+    if format in {"JPEG", "PNG", "WEBP"}:
+        with pytest.raises(ImageError):
+            measure(data[: len(data) * 2 // 3], label="it")
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_rotation_counts_in_a_measured_size(format: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(gradient(31, 17), format, exif=exif)
+    assert measure(data, label="it") == load_image(data).size
 
 
 def png_header(width: int, height: int) -> bytes:

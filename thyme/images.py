@@ -55,6 +55,8 @@ _SIDEWAYS = frozenset({5, 6, 7, 8})
 """Values of that tag that swap width and height."""
 _ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 """What a whole file ends with (JPEG: marker EOI; PNG: the empty last chunk with its checksum)."""
+_PNG_EXIF = (b"eXIf", b"Raw profile")
+"""What stands in a PNG file that has EXIF data."""
 _TAIL_BYTES = 64
 """How far from its end a file is searched for that; some writers append a little."""
 
@@ -114,10 +116,11 @@ def measure(data: bytes, *, label: str, max_pixels: int = MAX_PIXELS) -> tuple[i
     """
     with _open(io.BytesIO(data), label, READABLE) as picture:
         ending = _ENDINGS.get(picture.format or "")
-        if ending is None or ending not in data[-_TAIL_BYTES:]:
+        is_png = picture.format == "PNG"  # Pillow would decode it to look for EXIF data behind the pixels
+        if ending is None or ending not in data[-_TAIL_BYTES:] or (is_png and any(mark in data for mark in _PNG_EXIF)):
             return load_image(data, name=label, max_pixels=max_pixels).size
         _check_size(picture, label, max_pixels)
-        turned = _orientation(picture) in _SIDEWAYS
+        turned = not is_png and _orientation(picture) in _SIDEWAYS
         return (picture.height, picture.width) if turned else (picture.width, picture.height)
 
 
@@ -178,6 +181,8 @@ def _load(file: BinaryIO, label: str, name: str, max_pixels: int) -> ImageRecord
         try:
             frames = int(getattr(picture, "n_frames", 1)) if picture.format != "MPO" else 1
             picture.seek(0)
+            if picture.format == "PNG":
+                picture.load()  # its EXIF data cannot be had without decoding it, and damage is reported only once
             turn = _UPRIGHT.get(_orientation(picture))
             in_tiff = picture.format == "TIFF"  # Pillow applies the orientation of a TIFF file when it loads it
             picture.load()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import re
 import secrets
 import shutil
 from array import array
@@ -21,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from rich.console import Console
@@ -100,7 +102,8 @@ def count(
         StoreError: A file is damaged; the message names it.
     """
     key = digest([settings_print(family, max_tokens), source.policy, source.size, print_of(source.rows)])
-    kept = cache / f"index-{source.name}-{key[:16]}" if cache is not None else None
+    name = re.sub(r"[^\w-]", "_", source.name)
+    kept = cache / f"index-{name}-{key[:16]}" if cache is not None else None
     if kept is not None and (found := _load(kept.with_suffix(".npz"))):
         return found
     chunks = [range(start, min(start + CHUNK, source.size)) for start in range(0, source.size, CHUNK)]
@@ -233,12 +236,12 @@ def _save(path: Path | None, counted: Counted) -> None:
 def _load(path: Path) -> Counted | None:
     """Counts that were written, None where there are none that can be read."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             table = {name: file[name] for name in _COLUMNS}
             drops = {name.removeprefix(_DROP): file[name].tolist() for name in file.files if name not in _COLUMNS}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         logger.warning("%s: cannot be read (%s); the rows are counted again", path.name, error)
         return None
     return Counted(table, drops)
