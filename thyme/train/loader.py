@@ -15,6 +15,7 @@ from thyme.config.sft import SFTSettings
 from thyme.families import Family
 from thyme.train.collate import Batch, collate, collate_packed
 from thyme.train.distributed import rank, world_size
+from thyme.train.dummy_vision import with_unseen_image
 from thyme.train.encode import Encoded
 from thyme.train.packing import pack, pack_stream
 from thyme.train.samples import Batches, Samples, Stream
@@ -38,17 +39,21 @@ class Collator:
     family: Family
     pad_to_multiple: int = 1
     packed: bool = False
+    always_an_image: bool = False
+    """See `thyme.train.dummy_vision`."""
 
     def __call__(self, rows: Sequence[Numbered]) -> Batch:
         """The batch; where it is not packed each row holds one sample."""
         options: dict[str, Any] = {"pad_to_multiple": self.pad_to_multiple}
         samples = [[sample for _, sample in row] for row in rows]
+        if self.always_an_image:
+            samples = with_unseen_image(samples, self.family)
         if self.packed:
             batch = collate_packed(samples, self.images, self.family, **options)
         else:
             batch = collate([row[0] for row in samples], self.images, self.family, **options)
         batch[NUMBERS] = [number for row in rows for number, _ in row if number >= 0]
-        batch[TOKENS] = sum(len(sample) for row in samples for sample in row)
+        batch[TOKENS] = sum(len(sample) for row in rows for _, sample in row)
         return batch
 
 

@@ -24,11 +24,12 @@ from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
 from thyme.train.arguments import CHECKPOINTS, on_cpu, vision_modules
 from thyme.train.checkpoint import REPORT_FILE, check_same_run, last_checkpoint, load_model, rename, save_final
-from thyme.train.distributed import barrier, broadcast, gather, is_main
+from thyme.train.distributed import barrier, broadcast, connect, gather, is_main, place
 from thyme.train.encode import Encoded
 from thyme.train.progress import ProgressBar
 from thyme.train.records import Point, StageReport, ValidationPoint
 from thyme.train.samples import ListSamples, Samples, Stream, is_by_place, is_stream
+from thyme.train.sharded import check_shardable
 from thyme.train.trainer import Data, Trainer
 from thyme.train.vision import FreshPixels, ImageSource, KeptFeatures, KeptPixels
 from thyme.types import ImageRecord
@@ -78,6 +79,8 @@ def train_sft(
         TrainingError: The loss or a gradient is not a number.
         TrainingStoppedError: The process was asked to end; a checkpoint was written.
     """
+    connect()
+    check_shardable(settings)
     source = model if isinstance(model, str | Path) else _needed(base)
     folder = find_checkpoint(source)
     family = family or load_family(folder)
@@ -234,10 +237,11 @@ def _peak_memory() -> int:
 def _save(trainer: Trainer, base: Path, out: Path, report: StageReport) -> None:
     """The final model and the report, by the main process."""
     checkpoints = out / CHECKPOINTS
+    model = trainer.final_model()
     if is_main():
         if not any(checkpoints.iterdir()):
             checkpoints.rmdir()  # the trainer makes the folder in any case
-        save_final(trainer.final_model(), base, out, dtype=_dtype(trainer.settings.save_dtype))
+        save_final(model, base, out, dtype=_dtype(trainer.settings.save_dtype))
         (out / REPORT_FILE).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     barrier()
 
@@ -260,7 +264,7 @@ def _prepared(model: nn.Module, name: str, settings: SFTSettings) -> Any:
     rename(prepared, name)
     for part in vision_modules(prepared).values():
         part.requires_grad_(not settings.freeze_vision)
-    return prepared.to("cpu" if on_cpu(settings) else "cuda")
+    return prepared.to(place(cpu=on_cpu(settings)))
 
 
 def _dtype(name: str | None) -> torch.dtype | None:

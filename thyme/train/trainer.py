@@ -25,14 +25,16 @@ from thyme.train.checkpoint import (
     save_stream_state,
     save_weights,
 )
-from thyme.train.distributed import barrier, gather, world_size
+from thyme.train.distributed import barrier, broadcast, gather, sharding, world_size
+from thyme.train.dummy_vision import unseen_image
 from thyme.train.encode import IGNORED
 from thyme.train.loader import NUMBERS, TOKENS, Collator, StreamLoader, training_loader, validation_loader
 from thyme.train.loss import full_sums
 from thyme.train.optim import build_optimizer
 from thyme.train.packing import check_packable
 from thyme.train.samples import Samples, Stream, is_stream
-from thyme.train.vision import ImageSource, model_inputs
+from thyme.train.sharded import gather_head, is_spread, whole_model
+from thyme.train.vision import PIXELS, ImageSource, model_inputs
 from thyme.train.watch import Clock, EndOnRequest, PointAtCheckpoint
 
 try:
@@ -65,10 +67,12 @@ class Trainer(SFTTrainer):
         if settings.packing:
             check_packable(model, settings)
         self.data, self.settings = data, settings
-        self.run_description = run_description(data, settings, model)
+        self.run_description = broadcast(run_description(data, settings, model))
         self.seen = (0, 0, 0)
         """Samples, tokens and trained tokens that this process has read in this part of the run."""
         self._numbers: list[int] = []
+        self._all_look = False
+        """Whether each batch goes through the vision tower, images or not."""
         self._stream: StreamLoader | None = None
         self._stream_state: dict[str, Any] | None = None
         use_cache = vars(model.config).get("use_cache")
@@ -101,9 +105,12 @@ class Trainer(SFTTrainer):
         else:
             vars(model.config)["use_cache"] = use_cache
         self._hidden = self.model.config.get_text_config().hidden_size
+        self._all_look = data.images.key == PIXELS and (is_spread(self.accelerator) or not settings.freeze_vision)
+        if self._all_look:
+            data.images.add([unseen_image()])
 
     def _collator(self, *, packed: bool) -> Collator:
-        return Collator(self.data.images, self.data.family, self.settings.pad_to_multiple, packed)
+        return Collator(self.data.images, self.data.family, self.settings.pad_to_multiple, packed, self._all_look)
 
     def get_train_dataloader(self) -> Any:
         """Our own batches: `EpochLoader`, or `StreamLoader` where they come from a stream."""
@@ -147,6 +154,7 @@ class Trainer(SFTTrainer):
         if self.settings.loss == "full":
             loss = self._full_loss(model, prepared, kwargs.get("num_items_in_batch"))
         else:
+            gather_head(model)
             loss = super().compute_loss(model, prepared, *args, **kwargs)  # type: ignore[no-untyped-call]  # as TRL has it
         if self.model.training:
             self._check("loss", loss, inputs[NUMBERS])
@@ -229,7 +237,12 @@ class Trainer(SFTTrainer):
         """Nothing is sent anywhere."""
 
     def final_model(self) -> Any:
-        """The trained model as it was before the trainer wrapped its forward."""
+        """The trained model as it was before the trainer wrapped its forward; all processes must ask for it.
+
+        Where it is spread over them only the main one gets it, on the CPU; the others get None.
+        """
+        if sharding():
+            return whole_model(self, self.settings)
         model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         inner.__dict__.pop("forward", None)

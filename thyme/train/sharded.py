@@ -1,0 +1,83 @@
+"""Models that FSDP2 or DeepSpeed spread over processes: what is asked of a run, and the whole model in the end."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+import torch
+from torch import nn
+
+from thyme.config.sft import SFTSettings
+from thyme.errors import ConfigError
+from thyme.train.arguments import lora_config
+from thyme.train.distributed import is_main, sharding
+
+
+def check_shardable(settings: SFTSettings) -> None:
+    """See whether a run can be spread as the launcher asks, if it does.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    if not sharding():
+        return
+    if settings.optimizer == "muon":
+        raise ConfigError("muon needs whole matrices, and FSDP and DeepSpeed cut them: use adamw, or launch with ddp")
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true" and os.environ.get("FSDP_VERSION") != "2":
+        raise ConfigError("only version 2 of FSDP works here: set fsdp_version: 2, as the launch recipe fsdp2 does")
+    if settings.cache == "features":
+        # Each process needs the tower's real weights, not only the first one.
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+
+
+def is_spread(accelerator: Any) -> bool:
+    """Whether processes hold parts of the weights, so that all of them must go through each module together."""
+    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
+    return bool(accelerator.is_fsdp2 or (plugin is not None and plugin.zero_stage == 3))
+
+
+def gather_head(model: nn.Module) -> None:
+    """Put the output head together before a forward that reads its weights without calling it: TRL's tiled loss.
+
+    TRL would gather the weights itself, and each process would keep the gradient of its own batch.
+
+    Args:
+        model: Whatever stands around the model in training; only that of FSDP2 needs this.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    if isinstance(model, FSDPModule):
+        wrapped: Any = model
+        head = wrapped.get_output_embeddings()
+        if isinstance(head, FSDPModule):
+            head.unshard()
+
+
+def whole_model(trainer: Any, settings: SFTSettings) -> Any:
+    """The trained model put together from its parts, on the CPU of the main process; None in the others.
+
+    Args:
+        trainer: transformers' trainer after training. All processes must call this.
+        settings: Those of the run.
+    """
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not is_main():
+        return None
+    from transformers import AutoModelForImageTextToText
+
+    auto: Any = AutoModelForImageTextToText  # its methods are untyped
+    trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    inner = trained.get_base_model() if hasattr(trained, "get_base_model") else trained
+    with torch.device("meta"):
+        model: Any = auto.from_config(copy.deepcopy(inner.config))
+        if settings.lora is not None:
+            from peft import get_peft_model
+
+            model = get_peft_model(model, lora_config(model, settings))
+    model.load_state_dict(state, assign=True)
+    fresh = model.get_base_model() if settings.lora is not None else model
+    fresh.tie_weights()
+    fresh.generation_config = inner.generation_config
+    return model
