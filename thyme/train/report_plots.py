@@ -1,0 +1,183 @@
+"""Curves of a run as SVG that takes the colours of the page around it, light or dark."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+
+from thyme.errors import MissingExtraError
+from thyme.train.records import EvaluationPoint, SFTRunReport, StageReport
+from thyme.view.terminal import clean
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_INK, _LINE, _FIRST, _SECOND = "#010203", "#010204", "#010205", "#010206"
+_COLOURS = {_INK: "currentColor", _LINE: "var(--line)", _FIRST: "var(--accent)", _SECOND: "var(--number)"}
+"""Colours that a figure is drawn in, and what the page puts in their place."""
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.edgecolor": _LINE,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "grid.color": _LINE,
+    "text.parse_math": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """One figure on the page. Names that came from outside stand in the title, never in the picture."""
+
+    title: str
+    svg: Markup
+    keys: Sequence[str] = ()
+    """Names of the first and of the second line, where there are two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A curve."""
+
+    steps: Sequence[float]
+    values: Sequence[float]
+    intervals: Sequence[tuple[float, float]] = ()
+    """95 % interval of each value, where there are any."""
+
+
+def curves(stage: StageReport) -> list[Plot]:
+    """Loss, rate, accuracy and gradient of a stage over its steps; without what was not measured."""
+    points = stage.curve
+    validation = Line([p.step for p in stage.validation], [p.loss for p in stage.validation])
+    loss = Line([p.step for p in points], [p.loss for p in points])
+    accuracy = [(p.step, p.token_accuracy) for p in points if p.token_accuracy is not None]
+    norms = [(p.step, p.grad_norm) for p in points if p.grad_norm is not None]
+    rate = Line([p.step for p in points], [p.learning_rate for p in points])
+    both = ("training", "validation") if validation.steps else ()
+    made = [
+        _plot(f"{stage.name}-loss", "Loss", [loss, validation], keys=both),
+        _plot(f"{stage.name}-accuracy", "Tokens guessed right", [_line(accuracy)], share=True),
+        _plot(f"{stage.name}-rate", "Learning rate", [rate]),
+        _plot(f"{stage.name}-norm", "Gradient norm", [_line(norms)]),
+    ]
+    return [plot for plot in made if plot is not None]
+
+
+def evaluation_curves(report: SFTRunReport) -> list[Plot]:
+    """Accuracy over all steps of the run, a figure for each kind of problem; needs two evaluations at least."""
+    if len(report.evaluations) < 2:
+        return []
+    offsets = _offsets(report.stages)
+    steps = [offsets.get(point.stage, 0) + point.step for point in report.evaluations]
+    borders = [offset for offset in offsets.values() if offset]
+    made = [_evaluation_curve(kind, steps, report.evaluations, borders) for kind in kinds(report.evaluations)]
+    return [plot for plot in made if plot is not None]
+
+
+def kinds(points: Sequence[EvaluationPoint]) -> list[str]:
+    """Kinds of problems in the order in which they appear, with that over all of them at the end."""
+    found = list(dict.fromkeys(kind for point in points for kind in point.kinds))
+    return sorted(found, key=lambda kind: kind == "all")
+
+
+def _offsets(stages: Sequence[StageReport]) -> dict[str, int]:
+    """Steps before each stage."""
+    offsets, total = {}, 0
+    for stage in stages:
+        offsets[stage.name] = total
+        total += stage.steps
+    return offsets
+
+
+def _evaluation_curve(
+    kind: str, steps: Sequence[int], points: Sequence[EvaluationPoint], borders: Sequence[int]
+) -> Plot | None:
+    lines = []
+    for rate in ("accuracy", "tool_rate"):
+        found = [(step, point.kinds.get(kind, {})) for step, point in zip(steps, points, strict=True)]
+        known = [(step, values) for step, values in found if values.get(rate) is not None]
+        intervals = [values.get(f"{rate}_interval") or (values[rate], values[rate]) for _, values in known]
+        lines.append(Line([step for step, _ in known], [values[rate] for _, values in known], intervals))
+    return _plot(f"kind-{kind}", kind, lines, keys=("right", "ran code"), share=True, borders=borders)
+
+
+def _line(points: Sequence[tuple[int, float]]) -> Line:
+    return Line([step for step, _ in points], [value for _, value in points])
+
+
+def _plot(
+    salt: str,
+    title: str,
+    lines: Sequence[Line],
+    *,
+    keys: Sequence[str] = (),
+    share: bool = False,
+    borders: Sequence[int] = (),
+) -> Plot | None:
+    """Draw lines over steps; None where there is nothing finite to draw."""
+    if not any(math.isfinite(value) for line in lines for value in line.values):
+        return None
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("the report's curves", "train") from error
+    with rc_context({**_STYLE, "svg.hashsalt": salt}):
+        figure = Figure(figsize=(3.3, 1.95), layout="constrained")
+        axes = figure.subplots()
+        for line, colour in zip(lines, (_FIRST, _SECOND), strict=False):
+            _draw(axes, line, colour)
+        for border in borders:
+            axes.axvline(border, color=_LINE, linewidth=1, linestyle="--")
+        _dress(axes, share=share)
+        return Plot(title, _svg(figure, salt, title), keys)
+
+
+def _draw(axes: Axes, line: Line, colour: str) -> None:
+    kept = [i for i, value in enumerate(line.values) if math.isfinite(value)]
+    steps, values = [line.steps[i] for i in kept], [line.values[i] for i in kept]
+    marker = "o" if len(kept) < 30 else ""
+    axes.plot(steps, values, color=colour, linewidth=1.6, marker=marker, markersize=3.2)
+    if line.intervals:
+        low, high = zip(*(line.intervals[i] for i in kept), strict=True) if kept else ((), ())
+        axes.fill_between(steps, low, high, color=colour, alpha=0.14, linewidth=0)
+
+
+def _dress(axes: Axes, *, share: bool) -> None:
+    axes.grid(axis="y", linewidth=0.7)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(length=0)
+    axes.xaxis.get_major_locator().set_params(integer=True, nbins=5)
+    axes.set_xlabel("step")
+    if share:
+        axes.set_ylim(-0.02, 1.02)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.margins(x=0.03)
+
+
+def _svg(figure: Any, salt: str, title: str) -> Markup:
+    """The figure's own element, its names made unlike those of the other figures on the page."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    # Its style sheet would hold for the whole page.
+    text = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
+    prefix = "f" + blake2b(salt.encode(), digest_size=6).hexdigest()
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", text)
+    for drawn, shown in _COLOURS.items():
+        text = text.replace(drawn, shown)
+    opening = f'<svg role="img" aria-label="{escape(clean(title))}" '
+    # Alone in this: everything else on the page goes through the escaping of the templates.
+    return Markup(text.replace("<svg ", opening, 1))
