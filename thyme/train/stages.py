@@ -60,12 +60,8 @@ def make_plan(recipe: SFTRecipe, out: Path, *, resume: bool, only: str | None) -
         UsageError: The folder holds a run that is not to be resumed, or the stage before is not finished.
     """
     names = list(recipe.stages)
-    if only is not None and only not in names:
-        near = difflib.get_close_matches(only, names, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"its stages: {', '.join(names)}"
-        raise ConfigError(f"the recipe has no stage '{only}'; {hint}")
     found = {name: record for name in names if (record := read_record(out / name)) is not None}
-    wanted = names if only is None else [only]
+    wanted = names if only is None else [check_stage(recipe, only)]
     if not resume:
         _refuse_used(out, wanted)
     finished = _of_this_run(recipe, found, names[: names.index(wanted[-1]) + 1], out)
@@ -76,6 +72,19 @@ def make_plan(recipe: SFTRecipe, out: Path, *, resume: bool, only: str | None) -
             f"do that first (--stage {before[-1]}), or all of them in one command"
         )
     return Plan(tuple(name for name in wanted if name not in finished), finished)
+
+
+def check_stage(recipe: SFTRecipe, name: str) -> str:
+    """The name of a stage, if it is one.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if name not in recipe.stages:
+        near = difflib.get_close_matches(name, list(recipe.stages), n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"its stages: {', '.join(recipe.stages)}"
+        raise ConfigError(f"the recipe has no stage '{name}'; {hint}")
+    return name
 
 
 def prints(recipe: SFTRecipe) -> dict[str, str]:

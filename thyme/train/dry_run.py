@@ -1,0 +1,311 @@
+"""A look at what a recipe would do: data, first samples, steps, memory. No weights are loaded and nothing is trained.
+
+Of long sources only the first rows are read and encoded; what is said of the rest is reckoned from them, and marked so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from thyme.config.sft import SFTSettings
+from thyme.config.sft_recipe import DataSource, SFTRecipe, StageRecipe
+from thyme.errors import MissingExtraError, ModelNotFoundError
+from thyme.families import Family, load_family
+from thyme.families.checkpoint import find_checkpoint, read_json
+from thyme.train.distributed import world_size
+from thyme.train.encode import Encoded
+from thyme.train.evaluate import ProblemReader, check_evaluation, open_problems
+from thyme.train.layouts import LAYOUTS, layout
+from thyme.train.loader import Collator
+from thyme.train.memory import GIB, MemoryEstimate, estimate
+from thyme.train.preview import preview
+from thyme.train.records import SourceReport
+from thyme.train.rows import Reader
+from thyme.train.samples import is_stream
+from thyme.train.sources import READERS, open_samples
+from thyme.train.stages import check_stage
+from thyme.train.tracking import check_trackers
+from thyme.train.vision import FreshPixels
+
+ROWS = 128
+"""Rows of a source that are read and encoded."""
+SHOWN = 2
+"""Samples of a stage that are shown."""
+_CHARACTERS = 3000
+_CARDS = (24, 80)
+"""GB of the GPUs that an estimate is held against."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a stage would be; reckoned from the rows that were looked at."""
+
+    samples: int
+    """In one epoch, repeats counted."""
+    tokens: int
+    """In one epoch."""
+    longest: int
+    """Tokens of the longest sample seen."""
+    patches: int
+    """Of the images of the sample with the most."""
+    step_samples: int
+    """Samples of one optimiser step (rows, where they are packed), over all processes."""
+    steps: int
+    exact: bool
+    """Whether every row was looked at."""
+
+    def trained_tokens_in_all(self, settings: SFTSettings) -> float:
+        """Tokens that go through the model in the whole stage."""
+        if settings.max_steps is None:
+            return self.tokens * settings.epochs
+        return self.tokens / max(1, self.samples) * self.step_samples * self.steps
+
+
+def dry_run(
+    recipe: SFTRecipe,
+    model: str | Path,
+    readers: Mapping[str, Reader],
+    problem_readers: Mapping[str, ProblemReader],
+    *,
+    only: str | None,
+    console: Console,
+    rows: int = ROWS,
+) -> dict[str, Outlook]:
+    """Check a recipe and say what it would do.
+
+    Args:
+        recipe: The recipe.
+        model: What ``recipe.model`` stands for.
+        readers: Readers of more formats of samples.
+        problem_readers: Readers of more formats of problems.
+        only: The one stage to look at.
+        console: Where it is said.
+        rows: Rows of each source to look at.
+
+    Returns:
+        What each stage would be; empty where the tokenizer is not at hand.
+
+    Raises:
+        UsageError: The recipe cannot be followed.
+        StoreError: Data cannot be read.
+        MissingExtraError: A tracker is not installed.
+    """
+    check_trackers(recipe.tracking.trackers)
+    names = list(recipe.stages) if only is None else [check_stage(recipe, only)]
+    family = _family(recipe, model, console)
+    config = _config(model)
+    if recipe.evaluation is not None:
+        if family is not None:
+            check_evaluation(recipe.evaluation, family)
+        problems = open_problems(recipe.evaluation.data, problem_readers)
+        console.print(f"evaluation: {len(problems)} problems ({recipe.evaluation.data.format})")
+    found: dict[str, Outlook] = {}
+    for name in names:
+        stage = recipe.stages[name]
+        console.print(Text(f"\nstage {name}", style="bold"))
+        outlook = None
+        if family is None:
+            _say_rows(stage, readers, console)
+        else:
+            found[name] = outlook = _look(recipe, stage, family, readers, console, rows)
+        _say_memory(config, recipe, stage.train, outlook, console)
+    return found
+
+
+def _family(recipe: SFTRecipe, model: str | Path, console: Console) -> Family | None:
+    """The family, or None where its files are not at hand."""
+    try:
+        return load_family(model, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
+    except (ModelNotFoundError, MissingExtraError) as error:
+        if isinstance(model, Path) or Path(model).expanduser().exists() or _config(model) is None:
+            raise
+        console.print(
+            f"not at hand: tokenizer and image settings of {model} ({error}). Samples cannot be encoded here; rows are "
+            "counted, and memory is reckoned from the model's known layout"
+        )
+        return None
+
+
+def _config(model: str | Path) -> dict[str, Any] | None:
+    """The model's configuration: its own, or the one that is known of a published model."""
+    name = str(model).rpartition("/")[2].lower().removesuffix("-instruct")
+    if not isinstance(model, Path) and name in LAYOUTS:
+        return layout(name)
+    try:
+        return read_json(find_checkpoint(model, weights=False) / "config.json")
+    except ModelNotFoundError:
+        return None
+
+
+def _say_rows(stage: StageRecipe, readers: Mapping[str, Reader], console: Console) -> None:
+    known = {**READERS, **readers}
+    for name, source in stage.data.items():
+        count = len(known[source.format](source)) if source.format in known else 0
+        console.print(f"{name} ({source.format}): {min(count, source.limit or count)} rows")
+
+
+def _look(
+    recipe: SFTRecipe,
+    stage: StageRecipe,
+    family: Family,
+    readers: Mapping[str, Reader],
+    console: Console,
+    rows: int,
+) -> Outlook:
+    """Encode the first rows of each source, show some, and reckon."""
+    small = {name: _first(source, rows) for name, source in stage.data.items()}
+    samples, reports = open_samples(small, stage.mask, recipe, family, readers, console=console)
+    if is_stream(samples):
+        first = samples.first(rows)
+        totals = [report.rows for report in reports]
+        reports = ()
+    else:
+        totals = [_total(source, readers) for source in stage.data.values()]
+        first = [samples[index] for index in range(min(len(samples), stage.train.batch_size))]
+        console.print(composition(reports, totals))
+    console.print(_batch(first[: stage.train.batch_size], family, stage.train))
+    console.print(preview(first[:SHOWN], family, limit=_CHARACTERS))
+    outlook = reckon(reports, totals, samples if not is_stream(samples) else first, stage.train)
+    console.print(_described(outlook, stage.train))
+    return outlook
+
+
+def _first(source: DataSource, rows: int) -> DataSource:
+    return source.model_copy(update={"limit": min(rows, source.limit or rows)})
+
+
+def _total(source: DataSource, readers: Mapping[str, Reader]) -> int:
+    count = len({**READERS, **readers}[source.format](source))
+    return min(count, source.limit or count)
+
+
+def composition(reports: Sequence[SourceReport], totals: Sequence[int]) -> Table:
+    """Sources and what became of the rows that were looked at.
+
+    Args:
+        reports: One a source.
+        totals: All rows of each.
+    """
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("source", "rows", "looked at", "usable", "dropped", "tokens", "trained", "images", "mask", "repeat"):
+        table.add_column(name, justify="left" if name in {"source", "dropped", "mask"} else "right")
+    for report, total in zip(reports, totals, strict=True):
+        usable = max(1, report.samples)
+        table.add_row(
+            f"{report.name} ({report.format})",
+            str(total),
+            str(report.rows),
+            str(report.samples),
+            ", ".join(f"{count} {reason}" for reason, count in report.drops.items()) or "-",
+            f"{report.tokens / usable:.0f}",
+            f"{report.trained_tokens / max(1, report.tokens):.0%}",
+            f"{report.images / usable:.1f}",
+            report.mask,
+            str(report.repeat),
+        )
+    return table
+
+
+def reckon(reports: Sequence[SourceReport], totals: Sequence[int], looked_at: Any, settings: SFTSettings) -> Outlook:
+    """What a stage would be.
+
+    Args:
+        reports: One a source; none of a stream.
+        totals: All rows of each source.
+        looked_at: Encoded samples, by place.
+        settings: How they would be trained on.
+    """
+    encoded = [looked_at[index] for index in range(min(len(looked_at), ROWS))]
+    if reports:
+        shares = [total / report.rows * report.repeat for report, total in zip(reports, totals, strict=True)]
+        samples = sum(report.samples * share for report, share in zip(reports, shares, strict=True))
+        tokens = sum(report.tokens * share for report, share in zip(reports, shares, strict=True))
+        lengths: Sequence[int] = looked_at.lengths
+    else:
+        samples = sum(totals)
+        lengths = [len(sample) for sample in encoded]
+        tokens = samples * sum(lengths) / len(lengths)
+    rows = math.ceil(tokens / settings.packed_tokens) if settings.packing else round(samples)
+    return Outlook(
+        samples=round(samples),
+        tokens=round(tokens),
+        longest=max(lengths),
+        patches=max(sum(math.prod(grid) for grid in sample.grids) for sample in encoded),
+        step_samples=settings.batch_size * settings.accumulation * world_size(),
+        steps=settings.max_steps or steps(rows, settings, world_size()),
+        exact=bool(reports) and not settings.packing and all(r.rows == n for r, n in zip(reports, totals, strict=True)),
+    )
+
+
+def steps(rows: int, settings: SFTSettings, processes: int) -> int:
+    """Optimiser steps of a stage, as the trainer counts them.
+
+    Args:
+        rows: Rows of an epoch: samples, or packed rows.
+        settings: Batch, accumulation, epochs.
+        processes: That share the rows.
+    """
+    batches = math.ceil(rows / (settings.batch_size * processes))
+    return math.ceil(settings.epochs * max(1, math.ceil(batches / settings.accumulation)))
+
+
+def _batch(samples: Sequence[Encoded], family: Family, settings: SFTSettings) -> str:
+    """The shapes of a first batch, made as training makes it."""
+    collator = Collator(FreshPixels(family), family, settings.pad_to_multiple, settings.packing)
+    numbered = list(enumerate(samples))
+    batch = collator([numbered] if settings.packing else [[one] for one in numbered])
+    shapes = ", ".join(
+        f"{name} {'x'.join(map(str, value.shape))}" for name, value in batch.items() if hasattr(value, "shape")
+    )
+    return f"a first batch: {shapes}"
+
+
+def _described(outlook: Outlook, settings: SFTSettings) -> str:
+    about = "" if outlook.exact else "about "
+    millions = outlook.trained_tokens_in_all(settings) / 1e6
+    unit = "packed rows" if settings.packing else "samples"
+    return (
+        f"{about}{outlook.samples} samples and {outlook.tokens / 1e6:.3g} M tokens an epoch; a step is "
+        f"{outlook.step_samples} {unit} ({settings.batch_size} x {settings.accumulation} x {world_size()} "
+        f"process{'es' if world_size() > 1 else ''}); {about}{outlook.steps} steps, {millions:.3g} M tokens in all"
+    )
+
+
+def _say_memory(
+    config: dict[str, Any] | None, recipe: SFTRecipe, settings: SFTSettings, outlook: Outlook | None, console: Console
+) -> None:
+    """Memory with the longest sample seen, and with the longest allowed."""
+    if config is None:
+        console.print("memory: not reckoned, the model's configuration is not at hand")
+        return
+    device: Any = "cpu" if settings.device == "cpu" else "cuda"
+    longest = {"longest allowed": recipe.max_tokens}
+    if outlook is not None:
+        longest = {"longest seen": outlook.longest, **longest}
+    for name, tokens in longest.items():
+        seen = outlook is not None and name == "longest seen"
+        # Without a sample in hand: as many patches as tokens could stand for, four to a token.
+        patches = outlook.patches if outlook is not None and seen else 4 * tokens
+        row = settings.packed_tokens if settings.packing else tokens
+        found = estimate(
+            config, settings, tokens=row * settings.batch_size, patches=patches * settings.batch_size, device=device
+        )
+        console.print(_memory(name, tokens, found, device))
+
+
+def _memory(name: str, tokens: int, found: MemoryEstimate, device: str) -> str:
+    fits = ", ".join(f"{'fits' if found.fits(card * 10**9) else 'does not fit'} {card} GB" for card in _CARDS)
+    held = "" if device == "cpu" else f"; one process alone {fits}"
+    return (
+        f"memory, estimated, {name} ({tokens} tokens a sample): {found.peak / GIB:.1f} GiB at the moment "
+        f"'{found.moment}' (weights {found.weights / GIB:.1f}, gradients {found.gradients / GIB:.1f}, optimiser "
+        f"{found.optimizer / GIB:.1f}, activations {found.activations / GIB:.1f}){held}"
+    )
