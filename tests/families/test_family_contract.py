@@ -17,7 +17,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from thyme.families import FAMILIES, Control, Family, load_family
-from thyme.families.tensors import features, pixels, tower_output, vision_modules
+from thyme.families.tensors import features, pixels, tower_output
 from thyme.types import ImageRecord
 
 FORGED = (
@@ -57,7 +57,7 @@ def test_every_type_has_both_halves_and_a_tiny_checkpoint(request: pytest.Fixtur
     for model_type, module in FAMILIES.items():
         assert callable(import_module(f"thyme.families.{module}").load)
         half = import_module(f"thyme.families.{module}_tensors")
-        assert all(callable(vars(half)[name]) for name in ("pixels", "features", "tower_output", "vision_modules"))
+        assert all(callable(vars(half)[name]) for name in ("pixels", "features", "tower_output"))
         assert load_family(request.getfixturevalue(f"tiny_{model_type}")).name == model_type
 
 
@@ -134,14 +134,6 @@ def test_the_forward_takes_what_the_family_says_and_its_positions_are_the_models
         wrong = forward(model, family, span.ids, grids, pixel_values=rows, position_ids=given_positions * 2)
     torch.testing.assert_close(told, expected, rtol=0, atol=1e-5)
     assert (wrong - expected).abs().max() > 1e-3
-
-
-def test_vision_is_everything_but_the_language_model(model: Any) -> None:
-    vision = {id(p) for module in vision_modules(model) for p in module.parameters()}
-    language = {id(p) for p in (*model.model.language_model.parameters(), *model.lm_head.parameters())}
-    assert vision
-    assert not vision & language
-    assert vision | language == {id(p) for p in model.parameters()}
 
 
 def test_prompts_keep_images_in_order(family: Family) -> None:

@@ -14,7 +14,8 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from thyme.families import Family, load_family
-from thyme.families.tensors import pixels, vision_modules
+from thyme.families.tensors import pixels
+from thyme.train.arguments import vision_modules
 from thyme.train.collate import collate
 from thyme.train.encode import Encoded, encode
 from thyme.train.vision import FEATURES, PIXELS, FreshPixels, ImageSource, KeptFeatures, KeptPixels, model_inputs
@@ -80,7 +81,7 @@ def test_whatever_the_images_come_from_the_model_says_the_same(family: Family, m
         features.add(sample.images)
     hooks = [
         module.register_forward_hook(lambda *_: pytest.fail("the vision tower was called"))
-        for module in vision_modules(model)
+        for module in vision_modules(model).values()
     ]
     try:
         torch.testing.assert_close(logits(model, family, features), expected, rtol=0, atol=2e-4)

@@ -13,7 +13,8 @@ from transformers import AutoModelForImageTextToText
 
 from thyme.config.sft import LoraSettings, SFTSettings
 from thyme.families import Family, load_family
-from thyme.families.tensors import pixels, vision_modules
+from thyme.families.tensors import pixels
+from thyme.train.arguments import vision_modules
 from thyme.train.encode import Dialogue, Encoded, MaskPolicy, encode_item
 from thyme.train.sft import train_sft
 
@@ -122,8 +123,25 @@ def test_a_third_family_trains_whatever_keeps_its_images(tiny_internvl: Path, tm
     assert report.curve[0].loss == pytest.approx(nll(tiny_internvl, family, chosen), rel=0.2)
     assert nll(tmp_path, family, chosen) < nll(tiny_internvl, family, chosen) - 0.5
     before, after = (AutoModelForImageTextToText.from_pretrained(folder) for folder in (tiny_internvl, tmp_path))
-    for old, new in zip(vision_modules(before), vision_modules(after), strict=True):
+    for old, new in zip(vision_modules(before).values(), vision_modules(after).values(), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters(), strict=True))
+
+
+def test_vision_is_everything_but_the_language_model(any_checkpoint: Path) -> None:
+    """What `freeze_vision` freezes is what kept features stand for."""
+    model = AutoModelForImageTextToText.from_pretrained(any_checkpoint)
+    vision = {id(p) for module in vision_modules(model).values() for p in module.parameters()}
+    language = {id(p) for p in (*model.model.language_model.parameters(), *model.lm_head.parameters())}
+    assert vision
+    assert not vision & language
+    assert vision | language == {id(p) for p in model.parameters()}
+
+
+def test_packed_samples_of_a_third_family_see_nothing_of_each_other(tiny_internvl: Path, tmp_path: Path) -> None:
+    family = load_family(tiny_internvl)
+    chosen = mixture(family, MaskPolicy.ALL)
+    report = train_sft(chosen, tiny_internvl, quick(packing=True), tmp_path, family=family)
+    assert report.curve[0].loss == pytest.approx(nll(tiny_internvl, family, chosen), rel=2e-5)
 
 
 def test_a_third_family_trains_with_adapters_and_with_its_tower(tiny_internvl: Path, tmp_path: Path) -> None:
@@ -138,6 +156,6 @@ def test_a_third_family_trains_with_adapters_and_with_its_tower(tiny_internvl: P
     before, after = (
         AutoModelForImageTextToText.from_pretrained(folder) for folder in (tiny_internvl, tmp_path / "tower")
     )
-    for old, new in zip(vision_modules(before), vision_modules(after), strict=True):
+    for old, new in zip(vision_modules(before).values(), vision_modules(after).values(), strict=True):
         assert any(not torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters(), strict=True))
     assert load_family(tmp_path / "lora").fingerprint == family.fingerprint

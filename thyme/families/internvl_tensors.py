@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import nn
 
 from thyme.families.internvl import InternVLFamily
 from thyme.families.pictures import opaque
@@ -52,11 +51,6 @@ def tower_output(features: torch.Tensor, hidden: int) -> Any:
 
     output: Any = BaseModelOutputWithPooling
     return output(pooler_output=features)
-
-
-def vision_modules(model: Any) -> tuple[nn.Module, ...]:
-    """See `thyme.families.tensors.vision_modules`."""
-    return model.model.vision_tower, model.model.multi_modal_projector
 
 
 @lru_cache(maxsize=8)

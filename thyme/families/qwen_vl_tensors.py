@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import nn
 
 from thyme.families.pictures import opaque
 from thyme.families.qwen_vl import QwenVLFamily
@@ -75,11 +74,6 @@ def tower_output(features: torch.Tensor, hidden: int) -> Any:
     # The models read tuples with a tensor an image here, whatever the annotations of the class say.
     output: Any = BaseModelOutputWithDeepstackFeatures
     return output(pooler_output=(first,), deepstack_features=[(part,) for part in deep])
-
-
-def vision_modules(model: Any) -> tuple[nn.Module, ...]:
-    """See `thyme.families.tensors.vision_modules`."""
-    return (model.model.visual,)
 
 
 @lru_cache(maxsize=8)

@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import Any, Protocol, cast
 
 import torch
-from torch import nn
 
 from thyme.families import FAMILIES, Family
 from thyme.types import ImageRecord
@@ -26,10 +25,6 @@ class _Half(Protocol):
 
     def tower_output(self, features: torch.Tensor, hidden: int) -> Any:
         """See `tower_output`."""
-        ...
-
-    def vision_modules(self, model: Any) -> tuple[nn.Module, ...]:
-        """See `vision_modules`."""
         ...
 
 
@@ -69,15 +64,6 @@ def tower_output(model_type: str, features: torch.Tensor, hidden: int) -> Any:
         hidden: Width H of the language model.
     """
     return _half(model_type).tower_output(features, hidden)
-
-
-def vision_modules(model: Any) -> tuple[nn.Module, ...]:
-    """All that stands between pixels and language model, projector included; frozen together.
-
-    Args:
-        model: The model with its language head.
-    """
-    return _half(model.config.model_type).vision_modules(model)
 
 
 def _half(model_type: str) -> _Half:
