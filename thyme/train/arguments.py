@@ -47,7 +47,7 @@ def steps_of(samples: Samples | Stream, settings: SFTSettings) -> int | None:
     if settings.max_steps is not None or not is_stream(samples):
         return settings.max_steps
     if samples.rows is None or settings.packing:
-        why = "how many packed rows it makes is not known" if settings.packing else "its length is not known"
+        why = "how many packed rows it will make is not known" if settings.packing else "its length is not known"
         raise ConfigError(f"a stream has no end, and {why}: give max_steps")
     step = settings.batch_size * settings.accumulation * world_size()
     return max(1, math.floor(samples.rows * settings.epochs / step))

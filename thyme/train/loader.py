@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,10 +15,11 @@ from torch.utils.data import DataLoader, Dataset
 from thyme.config.sft import SFTSettings
 from thyme.families import Family
 from thyme.train.collate import Batch, collate, collate_packed
-from thyme.train.distributed import rank, world_size
+from thyme.train.distributed import gather, rank, world_size
 from thyme.train.dummy_vision import with_unseen_image
 from thyme.train.encode import Encoded
 from thyme.train.packing import pack, pack_stream
+from thyme.train.records import SourceReport
 from thyme.train.samples import Batches, Samples, Stream
 from thyme.train.sampling import EpochBatches, Row
 from thyme.train.vision import ImageSource
@@ -153,6 +155,10 @@ class StreamLoader:
         self._seen = state["seen"]
         self._source.resume(state["stream"])
 
+    def reports(self) -> tuple[SourceReport, ...]:
+        """What became of the rows that all processes have read so far, a source each; all of them must ask."""
+        return tuple(map(_together, zip(*gather(self._source.reports()), strict=True)))
+
     def __iter__(self) -> Iterator[Batch]:
         """The batches. What training draws at random is left as it was."""
         batches = self._packed_batches() if self._packed else self._plain_batches()
@@ -186,6 +192,17 @@ class StreamLoader:
     def _remember(self, count: int, state: dict[str, Any]) -> None:
         self._seen += count
         self._state = {"seen": self._seen, "stream": state}
+
+
+def _together(reports: Sequence[SourceReport]) -> SourceReport:
+    """One source, as several processes have read it."""
+    summed: dict[str, Any] = {}
+    for report in reports:
+        for name in ("rows", "samples", "tokens", "trained_tokens", "images"):
+            summed[name] = summed.get(name, 0) + getattr(report, name)
+        for name in ("drops", "rounds"):
+            summed[name] = dict(Counter(summed.get(name, {})) + Counter(getattr(report, name)))
+    return reports[0].model_copy(update=summed)
 
 
 def _all(samples: Sequence[Encoded]) -> list[Encoded]:

@@ -188,7 +188,7 @@ def _report(trainer: Trainer, name: str) -> StageReport:
     samples, tokens, targets = _sizes(data.train) or (read, seen, trained)
     return StageReport(
         name=name,
-        sources=(),
+        sources=trainer.sources(),
         samples=samples,
         tokens=tokens,
         trained_tokens=targets,

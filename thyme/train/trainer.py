@@ -32,6 +32,7 @@ from thyme.train.loader import NUMBERS, TOKENS, Collator, StreamLoader, training
 from thyme.train.loss import full_sums
 from thyme.train.optim import build_optimizer
 from thyme.train.packing import check_packable
+from thyme.train.records import SourceReport
 from thyme.train.samples import Samples, Stream, is_stream
 from thyme.train.sharded import gather_head, is_spread, whole_model
 from thyme.train.vision import PIXELS, ImageSource, model_inputs
@@ -122,6 +123,10 @@ class Trainer(SFTTrainer):
         if self._stream_state is not None:
             self._stream.resume(self._stream_state)
         return self._stream
+
+    def sources(self) -> tuple[SourceReport, ...]:
+        """What became of the rows of a stream so far; nothing is known here of samples by place."""
+        return () if self._stream is None else self._stream.reports()
 
     def go_on_from(self, checkpoint: Path) -> None:
         """Take the place in the stream, if there is one, from a checkpoint that `train` will be told to resume."""
