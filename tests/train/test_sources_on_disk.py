@@ -131,8 +131,22 @@ def test_files_of_a_hub_dataset_are_found_without_loading_them(tmp_path: Path) -
     assert [Path(file).name for file in files] == ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
     parts = ParquetParts(files, "x")
     assert [to_row(draw()) for draw in parts.part(0, 1)] == ROWS[:6]  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="no split '2round'; its splits: train, test"):
-        hub_files(source(tmp_path / "repo", split="2round"))
+    assert [Path(file).name for file in hub_files(source(tmp_path / "repo", subset="test"))] == [
+        "test-00000-of-00001.parquet"
+    ]
+    for missing in ({"split": "2round"}, {"subset": "2round"}):
+        with pytest.raises(ConfigError, match="no split '2round'; its splits: train, test"):
+            hub_files(source(tmp_path / "repo", **missing))
+
+
+def test_a_hub_dataset_is_read_by_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_parquet(tmp_path / "some" / "repo" / "data", ROWS[:6], shards=2, stem="single")
+    write_parquet(tmp_path / "some" / "repo" / "data", ROWS[6:], shards=1, stem="2round")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("thyme.train.source_published._files", lambda _: [])  # as if it were not on this machine
+    rows = open_published(source("some/repo", subset="2round"))
+    assert [to_row(item) for item in rows] == ROWS[6:]
+    assert name_of(rows, 1) == "some/repo (2round), row 1"
 
 
 @pytest.mark.parametrize("read", [open_published, stream_published])

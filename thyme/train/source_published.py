@@ -156,7 +156,7 @@ def open_published(source: DataSource) -> PublishedLines | PublishedTable:
 
     Args:
         source: Of a local folder, ``subset`` picks the files that have it in their name; of a hub dataset ``subset``
-            and ``split`` are the hub's.
+            is a configuration or a split, ``split`` a split.
 
     Raises:
         ConfigError: There is nothing of that name, or files of several kinds.
@@ -165,7 +165,7 @@ def open_published(source: DataSource) -> PublishedLines | PublishedTable:
     files = _files(source)
     if not files:
         table = _load(source)
-        label = f"{source.path} ({source.split})"
+        label = f"{source.path} ({table.split})"
         return PublishedTable(table, digest([label, source.subset, table._fingerprint]), [(label, len(table))])
     if files[0].suffix != ".parquet":
         return PublishedLines(files)
@@ -188,18 +188,29 @@ def hub_files(source: DataSource) -> list[str]:
     """URLs of the parquet files of a hub dataset's split, in order, with their revision; none is downloaded.
 
     Raises:
-        ConfigError: There is no such split.
+        ConfigError: There is no such subset or split.
         StoreError: The hub cannot be asked, has no such dataset, or its files are no parquet files.
     """
-    builder = _asked("load_dataset_builder", source, path=source.path, name=source.subset or None)
-    by_split = builder.config.data_files or {}
-    if source.split not in by_split:
-        known = ", ".join(map(str, by_split)) or "none"
-        raise ConfigError(f"'{source.path}' has no split '{source.split}'; its splits: {known}")
-    files = [str(file) for file in by_split[source.split]]
+    builder, split = _hub(source)
+    files = [str(file) for file in builder.config.data_files[split]]
     if any(not file.endswith(".parquet") for file in files):
         raise StoreError(f"'{source.path}' holds other files than parquet ones; set streaming = false to convert them")
     return files
+
+
+def _hub(source: DataSource) -> tuple[Any, str]:
+    """What `datasets` knows of a hub dataset, and the split that is meant: a subset may be the name of a split."""
+    split = source.split
+    try:
+        builder = _asked("load_dataset_builder", source, path=source.path, name=source.subset or None)
+    except StoreError as error:
+        if not source.subset or not isinstance(error.__cause__, ValueError):
+            raise
+        builder, split = _asked("load_dataset_builder", source, path=source.path), source.subset
+    known = [str(name) for name in builder.config.data_files or {}]
+    if split not in known:
+        raise ConfigError(f"'{source.path}' has no split '{split}'; its splits: {', '.join(known) or 'none'}")
+    return builder, split
 
 
 def _files(source: DataSource) -> list[Path]:
@@ -224,7 +235,8 @@ def _load(source: DataSource, files: Sequence[Path] = ()) -> Any:
     if files:
         paths = [str(file) for file in files]
         return _asked("load_dataset", source, path="parquet", data_files=paths, split="train", batch_size=_BATCH)
-    return _asked("load_dataset", source, path=source.path, name=source.subset or None, split=source.split)
+    builder, split = _hub(source)
+    return _asked("load_dataset", source, path=source.path, name=builder.config.name, split=split)
 
 
 def _asked(function: str, source: DataSource, **arguments: Any) -> Any:
