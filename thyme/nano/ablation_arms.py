@@ -68,12 +68,12 @@ class AblationSettings(Config):
 
     steps: int = 260
     """Optimiser steps of the arms that start from the base."""
-    batch: int = 12
+    batch: int = 8
     learning_rate: float = 1e-3
     """Peak rate of AdamW; Muon's is eight times that, as for the shipped weights."""
-    demonstrations: int = 1470
+    demonstrations: int = 980
     """A seed, every kind of problem among them; no two seeds share any."""
-    replayed: int = 430
+    replayed: int = 290
     """Rows of replayed perception among those with pictures."""
     views: int = 3000
     """Pool that these are drawn from."""

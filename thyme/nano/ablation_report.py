@@ -46,8 +46,8 @@ class Ablation:
     gains: dict[tuple[str, str], dict[str, Estimate]]
     """By pair of arms that is compared and by measure: first minus second, problem by problem."""
     nll_gains: dict[tuple[str, str], dict[str, tuple[float, tuple[float, float] | None]]]
-    """By pair and kind (``pictures``: mean over the kinds with one): mean difference of the seeds' losses, nats a token,
-    and its interval by Student's t."""
+    """By pair and kind (``pictures``: mean over the kinds with one): mean difference of the seeds' losses, nats a
+    token, and its interval by Student's t."""
 
     @classmethod
     def of(cls, results: Sequence[ArmResult], how: AblationSettings, demonstrations: Path | None) -> Ablation:
