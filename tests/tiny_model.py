@@ -217,6 +217,9 @@ def build_checkpoint(
     template = template or (INTERNVL_TEMPLATE if family == "internvl" else TEMPLATE)
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     (folder / "preprocessor_config.json").write_text(json.dumps(image_settings(family)), encoding="utf-8")
+    if family == "internvl":
+        settings = {"processor_class": "InternVLProcessor", "image_seq_length": config.image_seq_length}
+        (folder / "processor_config.json").write_text(json.dumps(settings), encoding="utf-8")
     return folder
 
 

@@ -81,6 +81,7 @@ def test_placeholders_and_positions_follow_the_grids(family: Family, sizes: list
     assert is_image.sum() == sum(map(family.image_tokens, span.grids))
     whole, end = family.positions(span.ids, span.grids, 5)
     assert whole.shape == (family.position_axes, len(span.ids))
+    assert (whole[:, 0] == 5).all()
     # Positions of a sequence are those of its chunks, cut between images.
     first = family.encode_parts(parts[: 2 * min(cut, len(images))])
     rest = span.ids[len(first.ids) :]

@@ -139,8 +139,7 @@ def test_transparency_is_shown_on_white(family: Family) -> None:
 
 def test_published_settings_make_256_tokens_a_tile(tmp_path: Path, tiny_internvl: Path) -> None:
     folder = changed(tiny_internvl, tmp_path / "large", "preprocessor_config.json", size={"height": 448, "width": 448})
-    config = json.loads((folder / "config.json").read_text()) | {"image_seq_length": 256}
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "processor_config.json").write_text(json.dumps({"image_seq_length": 256}))
     large = load_family(folder)
     assert large.grid(300, 300) == (1, 32, 32)
     assert large.image_tokens(large.grid(300, 300)) == 256
@@ -172,7 +171,7 @@ def test_limits_that_cannot_be_kept_are_refused(tiny_internvl: Path) -> None:
 def test_files_that_contradict_each_other_are_refused(tmp_path: Path, tiny_internvl: Path) -> None:
     for index, (name, settings, said) in enumerate(
         [
-            ("config.json", {"image_seq_length": 256}, "256 tokens a tile"),
+            ("config.json", {"downsample_ratio": 0.25}, "make the 4 tokens a tile"),
             ("processor_config.json", {"image_seq_length": 9}, "9 tokens a tile"),
             ("preprocessor_config.json", {"size": {"height": 60, "width": 60}}, "tiles of 60 pixels"),
             ("preprocessor_config.json", {"size": {"height": 56, "width": 112}}, "only squares"),
