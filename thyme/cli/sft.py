@@ -145,6 +145,9 @@ class _Work:
 
     def check(self, stage: str | None) -> None:
         """Show what a run would do."""
+        from rich.console import Console
+
         from thyme.train.dry_run import dry_run
 
-        dry_run(self.recipe, self.model, self.readers, self.problem_readers, only=stage, console=self.console)
+        told = Console(quiet=self.console.quiet)  # what was asked for: on stdout
+        dry_run(self.recipe, self.model, self.readers, self.problem_readers, only=stage, console=told)

@@ -27,6 +27,7 @@ from thyme.prompts import FILES, PromptSet
 from thyme.train.arguments import CHECKPOINTS, on_cpu
 from thyme.train.checkpoint import REPORT_FILE, last_checkpoint
 from thyme.train.distributed import barrier, broadcast, is_main, world_size
+from thyme.train.encode import Encoded
 from thyme.train.evaluate import (
     EvaluationCallback,
     Evaluator,
@@ -39,9 +40,11 @@ from thyme.train.evaluate import (
     stored_points,
     write_atomically,
 )
+from thyme.train.preview import write_tokens_page
 from thyme.train.records import EvaluationPoint, SFTRunReport, SourceReport, StageReport
+from thyme.train.report import write_report
 from thyme.train.rows import Reader
-from thyme.train.samples import Samples, Stream
+from thyme.train.samples import Samples, Stream, is_stream
 from thyme.train.sft import train_sft
 from thyme.train.sources import open_samples
 from thyme.train.stages import Plan, StageRecord, finish, make_plan, prints
@@ -50,6 +53,8 @@ from thyme.train.tracking import Tracker, TrackingCallback, check_trackers, eval
 DATA = "data"
 """Folder in the run's own: counts of samples, and what was drawn."""
 _LIBRARIES = ("thyme-vl", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
+_SHOWN = 3
+"""Samples of a stage on the page of tokens."""
 _PATHS = ("path", "model", "prompts")
 """Keys of a recipe that may hold a path of the machine."""
 
@@ -133,6 +138,7 @@ def run_sft(
         if run.evaluator is not None:
             closing.callback(run.evaluator.close)
         run.stages = [_opened(run, stage, readers) for stage in plan.todo]
+        _show_tokens(run)
         run.trackers = _tracked(run, resume=resume)
         for tracker in run.trackers:
             closing.callback(tracker.close)
@@ -196,6 +202,21 @@ def _opened(run: _Run, name: str, readers: Mapping[str, Reader] | None) -> _Stag
         dropped = "".join(f", {count} dropped ({reason})" for reason, count in source.drops.items())
         run.console.print(f"{name}: {source.name}: {source.samples} samples of {source.rows} rows{dropped}")
     return _Stage(name, stage, samples, validation, sources)
+
+
+def _show_tokens(run: _Run) -> None:
+    """A page of the first samples of each stage, to look at while it trains."""
+    if is_main() and run.stages:
+        run.out.mkdir(parents=True, exist_ok=True)
+        shown = [sample for stage in run.stages for sample in _first(stage.samples)]
+        write_tokens_page(shown, run.family, run.out)
+    barrier()
+
+
+def _first(samples: Samples | Stream) -> list[Encoded]:
+    if is_stream(samples):
+        return samples.first(_SHOWN)
+    return [samples[index] for index in range(min(_SHOWN, len(samples)))]
 
 
 def _tracked(run: _Run, *, resume: bool) -> list[Tracker]:
@@ -299,12 +320,7 @@ def _finished(run: _Run) -> SFTRunReport:
     if is_main():
         write_atomically(run.out / REPORT_FILE, report.model_dump_json(indent=2) + "\n")
         before, after = _examples(run, report.evaluations)
-        try:
-            from thyme.train.report import write_report
-
-            write_report(report, run.out, before, after)
-        except ModuleNotFoundError:
-            pass
+        write_report(report, run.out, before, after)
     barrier()
     return report
 
