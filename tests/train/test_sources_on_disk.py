@@ -28,6 +28,7 @@ from thyme.train.source_published import (
     stream_published,
 )
 from thyme.train.source_trajectories import TrajectoryRows, open_trajectories
+from thyme.train.sources import count_rows
 from thyme.types import Trajectory
 
 ROWS = [row_of(i, rounds=i % 3) if i % 4 else text_row(i) for i in range(11)]
@@ -92,6 +93,18 @@ def test_blocks_cover_everything_once() -> None:
     for rows in range(9):
         for count in range(1, 6):
             assert [i for k in range(count) for i in block(rows, k, count)] == list(range(rows))
+
+
+def test_a_few_rows_are_read_without_converting_the_rest(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "d", ROWS, shards=3)
+    rows = open_published(source(tmp_path / "d", limit=6))
+    assert [to_row(item) for item in rows] == ROWS[:6]
+    assert [name_of(rows, i) for i in (3, 4)] == [f"train-0000{k}-of-00003.parquet, row {3 - 3 * k}" for k in (0, 1)]
+    assert count_rows(source(tmp_path / "d")) == len(ROWS)
+    assert count_rows(source(tmp_path / "d", limit=3)) == 3
+    assert not (tmp_path / "hf").exists()
+    open_published(source(tmp_path / "d"))
+    assert (tmp_path / "hf").exists()
 
 
 def test_row_groups_outside_of_a_part_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from thyme.train.preview import preview
 from thyme.train.records import SourceReport
 from thyme.train.rows import Reader
 from thyme.train.samples import is_stream
-from thyme.train.sources import READERS, open_samples
+from thyme.train.sources import count_rows, open_samples
 from thyme.train.stages import check_stage
 from thyme.train.tracking import check_trackers
 from thyme.train.vision import FreshPixels
@@ -146,10 +146,8 @@ def _config(model: str | Path) -> dict[str, Any] | None:
 
 
 def _say_rows(stage: StageRecipe, readers: Mapping[str, Reader], console: Console) -> None:
-    known = {**READERS, **readers}
     for name, source in stage.data.items():
-        count = len(known[source.format](source)) if source.format in known else 0
-        console.print(f"{name} ({source.format}): {min(count, source.limit or count)} rows")
+        console.print(f"{name} ({source.format}): {count_rows(source, readers)} rows")
 
 
 def _look(
@@ -168,7 +166,7 @@ def _look(
         totals = [report.rows for report in reports]
         reports = ()
     else:
-        totals = [_total(source, readers) for source in stage.data.values()]
+        totals = [count_rows(source, readers) for source in stage.data.values()]
         first = [samples[index] for index in range(min(len(samples), stage.train.batch_size))]
         console.print(composition(reports, totals))
     console.print(_batch(first[: stage.train.batch_size], family, stage.train))
@@ -180,11 +178,6 @@ def _look(
 
 def _first(source: DataSource, rows: int) -> DataSource:
     return source.model_copy(update={"limit": min(rows, source.limit or rows)})
-
-
-def _total(source: DataSource, readers: Mapping[str, Reader]) -> int:
-    count = len({**READERS, **readers}[source.format](source))
-    return min(count, source.limit or count)
 
 
 def composition(reports: Sequence[SourceReport], totals: Sequence[int]) -> Table:

@@ -1,7 +1,7 @@
 """The published Thyme-SFT data as a source: parquet files, a hub id, or JSON lines with paths of images.
 
-By place, rows come from an Arrow copy that `datasets` makes of the files once and maps into memory (as large as they
-are, in its own cache). In order, they come from the files as they are, or from the hub as they arrive.
+By place, rows come from an Arrow copy that `datasets` makes of the files once and maps into memory (about as large as
+they are, in its own cache). In order, they come from the files as they are, or from the hub as they arrive.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from thyme.types import Trajectory
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _ENDINGS = (".parquet", ".jsonl")
+FEW = 256
+"""Rows that are read from the files as they are and kept in memory, where a source is limited to so few."""
 _BUFFER = 1 << 20
 """Bytes that are read of a column at once."""
 _FOOTERS_AT_ONCE = 8
@@ -85,17 +87,17 @@ class PublishedLines:
 
 
 class PublishedTable:
-    """Rows of a table of `datasets`."""
+    """Rows of a table of `datasets`, or a few rows in memory."""
 
     def __init__(self, table: Any, fingerprint: str, names: Sequence[tuple[str, int]]) -> None:
         """Take a table.
 
         Args:
-            table: A `datasets.Dataset` with the published columns.
+            table: A `datasets.Dataset` with the published columns, or a list of rows.
             fingerprint: Hash of what it was read from.
             names: Name and number of rows of each file, in order.
         """
-        self._table, self.fingerprint = _plain(table, names[0][0]), fingerprint
+        self._table, self.fingerprint = table, fingerprint
         self._names = [name for name, _ in names]
         self._starts = [0, *accumulate(rows for _, rows in names)][:-1]
 
@@ -137,22 +139,31 @@ class ParquetParts:
         self._files = list(files)
         with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
             counts = list(pool.map(_rows_of, self._files))
-        self._ends = list(accumulate(counts))
-        self._starts = [end - rows for end, rows in zip(self._ends, counts, strict=True)]
+        self.names = [(PurePath(file).name, rows) for file, rows in zip(self._files, counts, strict=True)]
+        """Name and number of rows of each file, in order."""
         self.rows = min(sum(counts), limit or sum(counts))
         self.fingerprint = digest([fingerprint, self.rows])
 
     def part(self, index: int, count: int) -> Iterator[Draw]:
         """The rows of one part."""
-        wanted = block(self.rows, index, count)
-        for file, start, end in zip(self._files, self._starts, self._ends, strict=True):
-            first, last = max(wanted.start, start), min(wanted.stop, end)
-            for number, row in _parquet_rows(file, first - start, last - start):
-                yield partial(to_trajectory, row, name=f"{PurePath(file).name}, row {number}")
+        return (partial(to_trajectory, row, name=name) for name, row in self._read(block(self.rows, index, count)))
+
+    def all(self) -> list[dict[str, Any]]:
+        """All rows, as they are."""
+        return [row for _, row in self._read(range(self.rows))]
+
+    def _read(self, wanted: range) -> Iterator[tuple[str, dict[str, Any]]]:
+        start = 0
+        for file, (name, size) in zip(self._files, self.names, strict=True):
+            first, last = max(wanted.start - start, 0), min(wanted.stop - start, size)
+            yield from ((f"{name}, row {number}", row) for number, row in _parquet_rows(file, first, last))
+            start += size
 
 
 def open_published(source: DataSource) -> PublishedLines | PublishedTable:
     """Rows by place: of parquet or JSON-lines files (a file, a folder, a glob), or of a hub dataset.
+
+    Where ``limit`` is at most `FEW`, no more than those rows are read, or downloaded, and nothing is converted.
 
     Args:
         source: Of a local folder, ``subset`` picks the files that have it in their name; of a hub dataset ``subset``
@@ -163,39 +174,49 @@ def open_published(source: DataSource) -> PublishedLines | PublishedTable:
         StoreError: A file is no such file, or the hub cannot be asked.
     """
     files = _files(source)
-    if not files:
-        table = _load(source)
-        label = f"{source.path} ({table.split})"
-        return PublishedTable(table, digest([label, source.subset, table._fingerprint]), [(label, len(table))])
-    if files[0].suffix != ".parquet":
+    if files and files[0].suffix != ".parquet":
         return PublishedLines(files)
-    names = [(path.name, _rows_of(str(path))) for path in files]
-    return PublishedTable(_load(source, files), files_print(files), names)
+    if source.limit is not None and source.limit <= FEW and (parts := _parquet_parts(source, files)):
+        return PublishedTable(parts.all(), parts.fingerprint, parts.names)
+    if files:
+        names = [(path.name, _rows_of(str(path))) for path in files]
+        return PublishedTable(_plain(_load(source, files), source.path), files_print(files), names)
+    table = _load(source)
+    label = f"{source.path} ({table.split})"
+    fingerprint = digest([label, source.subset, table._fingerprint])
+    return PublishedTable(_plain(table, label), fingerprint, [(label, len(table))])
 
 
 def stream_published(source: DataSource) -> Parts:
     """Rows in order, for data that does not fit on the disk; the arguments and errors of `open_published`."""
     files = _files(source)
-    if not files:
-        urls = hub_files(source)
-        return ParquetParts(urls, digest(urls), source.limit)  # the revision stands in the URLs
-    if files[0].suffix == ".parquet":
+    if files and files[0].suffix != ".parquet":
+        return RandomParts(PublishedLines(files), source.limit)
+    parts = _parquet_parts(source, files)
+    if parts is None:
+        raise StoreError(f"'{source.path}' holds other files than parquet ones; set streaming = false to convert them")
+    return parts
+
+
+def _parquet_parts(source: DataSource, files: Sequence[Path]) -> ParquetParts | None:
+    """Local files, or those of the hub; None where the latter are no parquet files."""
+    if files:
         return ParquetParts([str(file) for file in files], files_print(files), source.limit)
-    return RandomParts(PublishedLines(files), source.limit)
+    urls = hub_files(source)
+    if any(not url.endswith(".parquet") for url in urls):
+        return None
+    return ParquetParts(urls, digest(urls), source.limit)  # the revision stands in the URLs
 
 
 def hub_files(source: DataSource) -> list[str]:
-    """URLs of the parquet files of a hub dataset's split, in order, with their revision; none is downloaded.
+    """URLs of the files of a hub dataset's split, in order, with their revision; none is downloaded.
 
     Raises:
         ConfigError: There is no such subset or split.
-        StoreError: The hub cannot be asked, has no such dataset, or its files are no parquet files.
+        StoreError: The hub cannot be asked, or has no such dataset.
     """
     builder, split = _hub(source)
-    files = [str(file) for file in builder.config.data_files[split]]
-    if any(not file.endswith(".parquet") for file in files):
-        raise StoreError(f"'{source.path}' holds other files than parquet ones; set streaming = false to convert them")
-    return files
+    return [str(file) for file in builder.config.data_files[split]]
 
 
 def _hub(source: DataSource) -> tuple[Any, str]:

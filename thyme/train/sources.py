@@ -83,6 +83,23 @@ def open_samples(
     return IndexedSamples(sources, found, family), reports
 
 
+def count_rows(source: DataSource, readers: Mapping[str, Reader] | None = None) -> int:
+    """Rows of a source, its limit applied; nothing is converted or downloaded for it where the format allows that.
+
+    Args:
+        source: The source.
+        readers: Readers of more formats, beside `READERS`.
+
+    Raises:
+        ConfigError: The format is unknown, or a path leads nowhere.
+        StoreError: A file is damaged.
+    """
+    stream = STREAMS.get(source.format)
+    known = stream(source).rows if stream else None
+    rows = len(_reader(source.path, source, {**READERS, **(readers or {})})(source)) if known is None else known
+    return min(rows, source.limit or rows)
+
+
 def describe_drops(reports: tuple[SourceReport, ...]) -> str:
     """What was dropped, in a line."""
     return "; ".join(
