@@ -17,16 +17,15 @@ from rich.console import Console
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from thyme.config.sft import LoraSettings, SFTSettings
-from thyme.errors import ConfigError, UsageError
+from thyme.errors import UsageError
 from thyme.families import Family, load_family
 from thyme.families.qwen_vl_tensors import pixels
 from thyme.store import write_trajectories
-from thyme.train.checkpoint import last_checkpoint
 from thyme.train.encode import Encoded, encode, encode_turns
 from thyme.train.loader import Collator
 from thyme.train.records import StageReport
 from thyme.train.samples import ListSamples
-from thyme.train.sft import CHECKPOINTS, train_sft
+from thyme.train.sft import train_sft
 from thyme.train.trainer import Data, Trainer
 from thyme.train.vision import FreshPixels
 
@@ -166,24 +165,43 @@ def test_kept_features_train_like_pixels(tiny_checkpoint: Path, tmp_path: Path) 
     assert distance(weights(tmp_path / "none"), weights(tmp_path / "features")) < 1e-4
 
 
-def test_activation_checkpointing_changes_memory_not_weights(
-    tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=4)], ids=["whole", "lora"])
+def test_activation_checkpointing_computes_twice_and_changes_nothing(
+    any_checkpoint: Path, tmp_path: Path, lora: LoraSettings | None
 ) -> None:
+    family = load_family(any_checkpoint)
+    points, passes, trained = [], [], []
     for on in (False, True):
-        plan = settings(max_steps=3, gradient_checkpointing=on)
-        train_sft(mixture(family), tiny_qwen2_5_vl, plan, tmp_path / str(on))
-    assert distance(weights(tmp_path / "True"), weights(tmp_path / "False")) < 1e-5
+        model: Any = AutoModelForImageTextToText.from_pretrained(any_checkpoint)
+        calls: list[int] = []
+        model.model.language_model.layers[0].mlp.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        plan = settings(max_steps=1, batch_size=4, gradient_checkpointing=on, lora=lora, max_grad_norm=0)
+        report = train_sft(mixture(family), model, plan, tmp_path / str(on), base=any_checkpoint, family=family)
+        points.append(report.curve[0])
+        passes.append(len(calls))
+        trained.append(weights(tmp_path / str(on)))
+    assert passes == [1, 2]
+    assert points[0].loss == pytest.approx(points[1].loss, rel=1e-6)
+    assert points[0].grad_norm == pytest.approx(points[1].grad_norm, rel=1e-5)
+    assert distance(*trained) < 1e-5
 
 
-def test_bfloat16_autocast_stays_near_float32_and_leaves_float32_weights(
-    tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path
-) -> None:
-    model = AutoModelForImageTextToText.from_pretrained(tiny_qwen2_5_vl)
-    plan = settings(max_steps=2, bf16=True)
-    half = train_sft(mixture(family), model, plan, tmp_path / "half", base=tiny_qwen2_5_vl)
-    full = train_sft(mixture(family), tiny_qwen2_5_vl, settings(max_steps=2), tmp_path / "full")
+@pytest.mark.parametrize(
+    "changes", [{}, {"lora": LoraSettings(rank=4), "weights_dtype": "bfloat16"}], ids=["autocast", "lora-on-bfloat16"]
+)
+def test_bfloat16_stays_near_float32(any_checkpoint: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    family = load_family(any_checkpoint)
+    half = train_sft(
+        mixture(family), any_checkpoint, settings(max_steps=2, bf16=True, **changes), tmp_path / "half", family=family
+    )
+    full = train_sft(mixture(family), any_checkpoint, settings(max_steps=2), tmp_path / "full", family=family)
     assert half.curve[0].loss != full.curve[0].loss
     assert half.curve[0].loss == pytest.approx(full.curve[0].loss, rel=0.05)
+
+
+def test_autocast_leaves_float32_weights(tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(tiny_qwen2_5_vl)
+    train_sft(mixture(family), model, settings(max_steps=1, bf16=True), tmp_path, base=tiny_qwen2_5_vl)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert "forward" not in vars(model)
 
@@ -195,63 +213,6 @@ def test_a_generator_is_read_once_and_its_pixels_are_let_go(
     listed = train_sft(mixture(family), tiny_qwen2_5_vl, plan, tmp_path / "list")
     streamed = train_sft(iter(mixture(family)), tiny_qwen2_5_vl, plan, tmp_path / "stream")
     assert listed.curve == streamed.curve
-
-
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
-def interrupt(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-    """End training in the forward pass number `at`, from 1."""
-    calls = 0
-    compute = Trainer.compute_loss
-
-    def counted(self: Trainer, *args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == at:
-            raise Killed
-        return compute(self, *args, **kwargs)
-
-    monkeypatch.setattr(Trainer, "compute_loss", counted)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"accumulation": 2}, {"optimizer": "muon", "cache": "features"}, {"lora": LoraSettings(rank=4, dropout=0.3)}],
-    ids=["adamw", "muon", "lora"],
-)
-def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(
-    tiny_qwen2_5_vl: Path,
-    family: Family,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    changes: dict[str, Any],
-) -> None:
-    """Killed in the second epoch, two steps after the last checkpoint."""
-    chosen = mixture(family, 8)
-    plan = settings(epochs=2, save_steps=1 if "accumulation" in changes else 5, **changes)
-    straight = train_sft(chosen, tiny_qwen2_5_vl, plan, tmp_path / "straight")
-    with monkeypatch.context() as patch:
-        interrupt(patch, 8)
-        with pytest.raises(Killed):
-            train_sft(chosen, tiny_qwen2_5_vl, plan, tmp_path / "resumed")
-    assert not (tmp_path / "resumed" / "config.json").exists()
-    assert last_checkpoint(tmp_path / "resumed" / CHECKPOINTS) is not None
-    resumed = train_sft(chosen, tiny_qwen2_5_vl, plan, tmp_path / "resumed", resume=True)
-    assert resumed.steps == straight.steps
-    assert [p.loss for p in resumed.curve] == pytest.approx([p.loss for p in straight.curve], abs=1e-5)
-    assert distance(weights(tmp_path / "straight"), weights(tmp_path / "resumed")) < 1e-6
-
-
-def test_a_checkpoint_of_another_run_is_not_resumed(tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path) -> None:
-    plan = settings(max_steps=2, save_steps=1)
-    train_sft(mixture(family), tiny_qwen2_5_vl, plan, tmp_path)
-    with pytest.raises(ConfigError, match="other s"):
-        train_sft(mixture(family)[1:], tiny_qwen2_5_vl, plan, tmp_path, resume=True)
-    other = plan.model_copy(update={"learning_rate": 1e-4})
-    with pytest.raises(ConfigError, match="other s"):
-        train_sft(mixture(family), tiny_qwen2_5_vl, other, tmp_path, resume=True)
 
 
 def test_resuming_without_a_checkpoint_starts_anew(tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path) -> None:

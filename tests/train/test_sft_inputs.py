@@ -216,8 +216,11 @@ def test_what_is_outside_of_language_model_and_head_is_the_vision_part(any_check
     assert set(vision) == expected
 
 
-@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "trained"])
-@pytest.mark.parametrize("lora", [None, LoraSettings(rank=2)], ids=["whole", "lora"])
+@pytest.mark.parametrize(
+    ("frozen", "lora"),
+    [(True, None), (False, None), (False, LoraSettings(rank=2))],
+    ids=["frozen", "trained", "trained-beside-adapters"],
+)
 def test_the_vision_part_moves_where_it_is_not_frozen_with_and_without_adapters(
     any_checkpoint: Path, tmp_path: Path, frozen: bool, lora: LoraSettings | None
 ) -> None:

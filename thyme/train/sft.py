@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,8 @@ def train_sft(
         ConfigError: The checkpoint to resume belongs to another run, `out` has checkpoints and is not to be resumed,
             the model cannot be trained on packed samples, or a stream is given without what it needs.
         TrainingError: The loss or a gradient is not a number.
-        TrainingStoppedError: The process was asked to end; a checkpoint was written.
+        TrainingStoppedError: The process was asked to end (SIGTERM) in a run with ``save_steps``; a checkpoint was
+            written.
     """
     connect()
     check_shardable(settings)
@@ -93,7 +95,7 @@ def train_sft(
     for callback in (bar, *callbacks):
         trainer.add_callback(callback)
     try:
-        with trainer.ending.listening():
+        with trainer.ending.listening() if settings.save_steps else nullcontext():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         bar.close()

@@ -55,6 +55,7 @@ class EndOnRequest(TrainerCallback):
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Take SIGTERM for a request while the block runs. Only the main thread can; elsewhere nothing changes."""
+        # A handler belongs to the whole process, and Python lets only its main thread set one.
         if threading.current_thread() is not threading.main_thread():
             yield
             return
