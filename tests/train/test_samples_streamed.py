@@ -153,6 +153,12 @@ def test_sources_follow_each_other_as_often_as_they_repeat(family: Family) -> No
     assert streamed(family, RandomParts(Numbers(4)), RandomParts(Numbers(3)), repeat=2).rows == 14
 
 
+def test_a_first_look_ends_with_the_pass(family: Family) -> None:
+    samples = streamed(family, Unsized(12))
+    assert sorted(numbers(family, samples.first(100))) == good(12)
+    assert numbers(family, samples.first(3)) == numbers(family, samples.first(100))[:3]
+
+
 # --- going on
 
 

@@ -199,6 +199,9 @@ def _opened(run: _Run, name: str, readers: Mapping[str, Reader] | None) -> _Stag
             stage.validation, stage.mask, run.recipe, run.family, readers, cache, streaming=False, console=run.console
         )
     for source in sources:
+        if is_stream(samples):
+            run.console.print(f"{name}: {source.name}: {source.rows or 'nobody knows how many'} rows, streamed")
+            continue
         dropped = "".join(f", {count} dropped ({reason})" for reason, count in source.drops.items())
         run.console.print(f"{name}: {source.name}: {source.samples} samples of {source.rows} rows{dropped}")
     return _Stage(name, stage, samples, validation, sources)
@@ -246,7 +249,7 @@ def _train(run: _Run, stage: _Stage, *, resume: bool) -> StageReport:
         console=run.console,
         callbacks=(curves, *asking),
     )
-    report = report.model_copy(update={"name": stage.name, "sources": stage.sources})
+    report = report.model_copy(update={"name": stage.name, "sources": report.sources or stage.sources})
     if is_main() and run.prompts is not None:
         _copy_prompts(run.prompts, folder / "prompts")
     barrier()

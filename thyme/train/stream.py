@@ -152,12 +152,12 @@ class StreamedSamples:
         return StreamBatches(self, batch_size, collate, workers, pin_memory)
 
     def first(self, count: int) -> list[Encoded]:
-        """Some samples from the start of the first stream's first pass.
+        """Samples from the start of the first pass, at most all of it.
 
         Raises:
             UsageError: No row can be used.
         """
-        return [sample for _, sample in islice(self.samples(0, 1, Cursor()), count)]
+        return list(islice(self.one_pass(0, 1), count))
 
     def one_pass(self, stream: int, streams: int, epoch: int = 0) -> Iterator[Encoded]:
         """The samples of one stream's pass."""
