@@ -50,11 +50,11 @@ TEMPLATE = (
     "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{%- endif %}"
 )
 INTERNVL_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}"
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}"
     "{% if message.content is string %}{{ message.content }}{% else %}{% for item in message.content %}"
-    "{% if item.type == 'image' %}{{ '<IMG_CONTEXT>\n' }}{% elif item.type == 'text' %}{{ item.text }}{% endif %}"
-    "{% endfor %}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% if item.type == 'image' %}{{ '<IMG_CONTEXT>\\n' }}{% elif item.type == 'text' %}{{ item.text }}{% endif %}"
+    "{% endfor %}{% endif %}{{ '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 TILE = 56
 """Side of a tile of the tiny InternVL, pixels: four tokens."""

@@ -184,3 +184,22 @@ def test_files_that_contradict_each_other_are_refused(tmp_path: Path, tiny_inter
 def test_engines_that_cannot_run_it_name_the_way_out(tiny_internvl: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"internvl.* OpenAI-compatible server.*http"):
         LocalCheckpoint.find(tiny_internvl, EngineConfig())
+
+
+@pytest.mark.parametrize("written", ["<image>", "<IMG_CONTEXT><IMG_CONTEXT>", "<IMG_CONTEXT>{{ loop.index }}"])
+def test_a_template_that_writes_images_otherwise_is_refused(tmp_path: Path, tiny_internvl: Path, written: str) -> None:
+    folder = changed(tiny_internvl, tmp_path / "odd", "config.json")
+    template = tiny_model.INTERNVL_TEMPLATE.replace("{{ '<IMG_CONTEXT>\\n' }}", written)
+    assert written in template
+    (folder / "chat_template.jinja").write_text(template)
+    odd = load_family(folder)
+    with pytest.raises(ModelNotFoundError, match="does not write images as models of type 'internvl'"):
+        odd.prompt_parts("", "<image> and <image>", [noise(9, 9), noise(9, 8)])
+    assert odd.prompt_parts("", "no image", [])
+
+
+def test_a_tokenizer_without_the_image_tokens_is_refused(tmp_path: Path, tiny_internvl: Path) -> None:
+    folder = changed(tiny_internvl, tmp_path / "bare", "config.json")
+    tiny_model.build_tokenizer("qwen2_5_vl").save_pretrained(folder)
+    with pytest.raises(ModelNotFoundError, match=r"no special token <img>, <IMG_CONTEXT>, </img>"):
+        load_family(folder)

@@ -74,8 +74,9 @@ def quick(**changes: Any) -> SFTSettings:
     return SFTSettings(**(settings | changes))
 
 
-@pytest.mark.parametrize("loss", ["chunked", "full"])
-@pytest.mark.parametrize("policy", list(MaskPolicy))
+@pytest.mark.parametrize(
+    ("policy", "loss"), [*((policy, "chunked") for policy in MaskPolicy), (MaskPolicy.RELEASED, "full")]
+)
 def test_no_gradient_reaches_a_masked_target(
     any_checkpoint: Path, family: Family, tmp_path: Path, policy: MaskPolicy, loss: str
 ) -> None:
@@ -118,7 +119,7 @@ def test_the_loss_of_a_step_is_the_manual_nll(
 def test_a_third_family_trains_whatever_keeps_its_images(tiny_internvl: Path, tmp_path: Path, cache: str) -> None:
     family = load_family(tiny_internvl)
     chosen = mixture(family, MaskPolicy.ALL)
-    plan = quick(batch_size=2, accumulation=3, max_steps=6, cache=cache)
+    plan = quick(batch_size=2, accumulation=3, max_steps=4, cache=cache)
     report = train_sft(chosen, tiny_internvl, plan, tmp_path, family=family)
     assert report.curve[0].loss == pytest.approx(nll(tiny_internvl, family, chosen), rel=0.2)
     assert nll(tmp_path, family, chosen) < nll(tiny_internvl, family, chosen) - 0.5

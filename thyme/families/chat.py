@@ -63,6 +63,18 @@ class ChatFamily(ABC):
     vision_tokens: ClassVar[tuple[str, ...]]
     """Special tokens that stand for images and video; a checkpoint may lack some."""
 
+    def __post_init__(self) -> None:
+        """Check that the tokenizer has what images are written with.
+
+        Raises:
+            ModelNotFoundError: It has not.
+        """
+        if missing := [token for token in self.image_marks if token not in self._special_ids]:
+            raise ModelNotFoundError(
+                f"the tokenizer has no special token {', '.join(missing)}, which models of type '{self.name}' need for "
+                "images; take the tokenizer that was published with the checkpoint"
+            )
+
     @abstractmethod
     def grid(self, width: int, height: int) -> Grid:
         """Grid of an image of this size, pixels."""
@@ -171,9 +183,14 @@ class ChatFamily(ABC):
             )
         rendered = self._render(len(texts), with_system=bool(system))
         slots = {_SLOT.format("s"): system} | {_SLOT.format(i): text for i, text in enumerate(texts)}
+        image = self.image_in_template + self._behind_image if images else _SLOT.format("no image")
+        if {rendered.count(image), rendered.count(self.image_in_template)} != {len(images)}:
+            raise ModelNotFoundError(
+                f"the checkpoint's chat template does not write images as models of type '{self.name}' take them: "
+                f"'{self.image_in_template}' once for each, and the same behind each"
+            )
         parts: list[Part] = []
         shown = iter(images)
-        image = self.image_in_template + self._behind_image
         for piece in re.split(f"({'|'.join(map(re.escape, (*slots, image)))})", rendered):
             if piece == image:
                 parts.append(next(shown))
