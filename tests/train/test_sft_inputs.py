@@ -185,9 +185,18 @@ def test_time_spent_outside_of_the_steps_is_not_counted(tiny_qwen2_5_vl: Path, f
     assert report.seconds <= time.perf_counter() - started - 3
 
 
+class Named(ListSamples):
+    """Samples that know where they come from."""
+
+    def name(self, index: int) -> str:
+        """File and row."""
+        return f"a.jsonl, line {index + 1}"
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["numbers", "names"])
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_what_is_not_a_number_stops_the_run_and_names_step_and_samples(
-    tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path, what: str
+    tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path, what: str, named: bool
 ) -> None:
     model: Any = AutoModelForImageTextToText.from_pretrained(tiny_qwen2_5_vl)
 
@@ -199,8 +208,9 @@ def test_what_is_not_a_number_stops_the_run_and_names_step_and_samples(
             elif state.global_step == 1:
                 weight.register_hook(lambda gradient: gradient * float("inf"))
 
-    chosen = encoded(family)[:2]
-    with pytest.raises(TrainingError, match=rf"the {what} of step 2 is (nan|inf), in a batch of samples (0, 1|1, 0) "):
+    chosen = (Named if named else ListSamples)(encoded(family)[:2])
+    which = "samples a.jsonl, line [12], a.jsonl, line [12];" if named else "samples (0, 1|1, 0) "
+    with pytest.raises(TrainingError, match=rf"the {what} of step 2 is (nan|inf), in a batch of {which}"):
         train_sft(chosen, model, settings(), tmp_path, base=tiny_qwen2_5_vl, callbacks=[Break()])
 
 

@@ -310,6 +310,11 @@ class IndexedSamples:
                 self._stood_in(place, error)
         raise StoreError(f"sample {index} and all that could stand in for it are damaged; restore the data")
 
+    def name(self, index: int) -> str:
+        """Source, file and row of a sample, for messages."""
+        source = self._source(index)
+        return f"{source.name}: {name_of(source.rows, self._rows[index])}"
+
     def _read(self, index: int) -> Encoded:
         source, row = self._source(index), self._rows[index]
         sample = encode_item(source.rows[row], self._family, source.policy)

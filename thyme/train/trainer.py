@@ -186,10 +186,16 @@ class Trainer(SFTTrainer):
         number = float(value.detach() if isinstance(value, torch.Tensor) else value)
         if not math.isfinite(number):
             raise TrainingError(
-                f"the {what} of step {self.state.global_step + 1} is {number}, in a batch of samples "
-                f"{', '.join(map(str, numbers))} (numbers in the order given, from 0); look at those, lower the "
-                "learning rate, or go on from the last checkpoint with other settings"
+                f"the {what} of step {self.state.global_step + 1} is {number}, in a batch of {self._named(numbers)}; "
+                "look at those, lower the learning rate, or train from the last checkpoint with other settings"
             )
+
+    def _named(self, numbers: list[int]) -> str:
+        """Where samples come from, if they know; else their numbers."""
+        naming = getattr(self.data.train, "name", None)
+        if naming is None:
+            return f"samples {', '.join(map(str, numbers))} (numbers in the order given, from 0)"
+        return f"samples {', '.join(map(naming, numbers))}"
 
     @torch.no_grad()
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
