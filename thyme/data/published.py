@@ -240,11 +240,18 @@ def _bytes(entry: Any, label: str, folder: Path | None) -> bytes:
                 message = f"{label}: '{entry}' cannot be read ({error.strerror})"
                 raise EncodeError(message, reason=IMAGE_MISSING) from error
     prefix = _DATA_URL.match(entry)
-    text = re.sub(r"\s+", "", entry[prefix.end() if prefix else 0 :]).rstrip("=").translate(_URL_SAFE)
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        return _decoded(entry[prefix.end() :] if prefix else entry)
     except (binascii.Error, ValueError) as error:
         raise EncodeError(f"{label} is not base64 ({error})", reason=IMAGE_DAMAGED) from error
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:  # seldom, and megabytes: broken into lines, without its padding, or with another alphabet
+        text = re.sub(r"\s+", "", text).rstrip("=").translate(_URL_SAFE)
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 
 
 _URL_SAFE = str.maketrans("-_", "+/")
