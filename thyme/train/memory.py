@@ -181,10 +181,13 @@ class _State:
 def _state(model: Shapes, settings: SFTSettings, regime: Regime, world: int, sharding: Sharding) -> _State:
     trained = trained_parameters(model, settings)
     size = BYTES[settings.weights_dtype]
-    added = trained if settings.lora is not None and settings.freeze_vision else 0
-    weights = model.parameters * size + 4 * added
-    gradients = trained * (4 if added else size)
-    optimizer = _optimizer_states(model, settings, trained) * (4 if added else size)
+    tower = 0 if settings.freeze_vision else model.vision_parameters
+    # Adapters are float32 beside the base, a tower trained beside them is a copy.
+    adapters = 0 if settings.lora is None else trained - tower
+    added = 4 * adapters + (size * tower if adapters else 0)
+    weights = model.parameters * size + added
+    gradients = added or trained * size
+    optimizer = gradients * _optimizer_states(model, settings, trained) // trained
     if world == 1:
         return _State(trained, weights, gradients, optimizer)
     if sharding == "none":
@@ -194,7 +197,7 @@ def _state(model: Shapes, settings: SFTSettings, regime: Regime, world: int, sha
         reduced = 4 * _unit(model) if settings.lora is None else 0  # one unit's gradient before it is shared out
         return _State(trained, weights // world, gradients // world, optimizer // world, gathered + reduced)
     # DeepSpeed: bfloat16 weights; the float32 master, states and gradients are shared out, under ZeRO-3 weights too.
-    weights = 2 * (model.parameters + added)
+    weights = 2 * (model.parameters + (trained if adapters else 0))
     master = 4 * (trained + _optimizer_states(model, settings, trained)) // world
     buckets = 2 * 2 * min(_BUCKET, trained)
     if sharding == "zero2":

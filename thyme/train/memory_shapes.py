@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from thyme.errors import ModelNotFoundError
+
+_MERGES = re.compile(r"merger|projector")
+"""In names of parameters between the tower and the language model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ class Shapes:
     """All of them, tied ones once."""
     vision_parameters: int
     """Of the tower and what merges its patches into tokens."""
+    merger_parameters: int
+    """Those of them that see merged patches."""
     head_parameters: int
     """Of the head, whether tied to the embeddings or not."""
     tied: bool
@@ -75,7 +82,13 @@ def shapes(config: Mapping[str, Any] | Path) -> Shapes:
     Raises:
         ModelNotFoundError: It is no configuration of a vision-language model that transformers knows.
     """
-    settings = _config(config)
+    content = json.loads((config / "config.json").read_text(encoding="utf-8")) if isinstance(config, Path) else config
+    return _counted(json.dumps(content, sort_keys=True))
+
+
+@lru_cache(maxsize=16)
+def _counted(content: str) -> Shapes:
+    settings = _config(json.loads(content))
     model = _on_meta(settings)
     text = settings.get_text_config()
     inner = model.model
@@ -98,6 +111,7 @@ def shapes(config: Mapping[str, Any] | Path) -> Shapes:
         vocabulary=text.vocab_size,
         parameters=total,
         vision_parameters=total - language - (0 if tied else head),
+        merger_parameters=sum(p.numel() for name, p in inner.named_parameters() if _MERGES.search(name)),
         head_parameters=head,
         tied=tied,
         matrices=text.num_hidden_layers * sum(rows * columns for rows, columns in linears.values()),
@@ -109,10 +123,9 @@ def shapes(config: Mapping[str, Any] | Path) -> Shapes:
     )
 
 
-def _config(config: Mapping[str, Any] | Path) -> Any:
+def _config(content: Mapping[str, Any]) -> Any:
     from transformers import AutoConfig
 
-    content = json.loads((config / "config.json").read_text(encoding="utf-8")) if isinstance(config, Path) else config
     values = {name: value for name, value in content.items() if name != "model_type"}
     try:
         settings = AutoConfig.for_model(content["model_type"], **values)

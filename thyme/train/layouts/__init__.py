@@ -35,8 +35,8 @@ def layout(name: str) -> dict[str, Any]:
 def shortened(config: Mapping[str, Any], *, layers: int, vision_layers: int) -> dict[str, Any]:
     """A configuration cut in depth; widths, heads, vocabulary and all else stay.
 
-    The tower keeps the pattern of the layers that attend over the whole image, or whose features go deep, scaled to
-    its new depth; its last layer is of the former kind, as in the published ones.
+    In the tower, layers that attend over the whole image stay as frequent as they are; as many as before give their
+    features to the language model's first layers.
 
     Args:
         config: A published configuration.
@@ -47,8 +47,10 @@ def shortened(config: Mapping[str, Any], *, layers: int, vision_layers: int) -> 
     made.get("text_config", made)["num_hidden_layers"] = layers
     vision = made["vision_config"]
     depth, vision["depth"] = vision["depth"], vision_layers
-    for name in ("fullatt_block_indexes", "deepstack_visual_indexes"):
-        if name in vision:
-            places = {max(0, (index + 1) * vision_layers // depth - 1) for index in vision[name]}
-            vision[name] = sorted(places)
+    if "fullatt_block_indexes" in vision:
+        kept = [index for index in vision["fullatt_block_indexes"] if index < vision_layers]
+        vision["fullatt_block_indexes"] = kept or [vision_layers - 1]
+    if "deepstack_visual_indexes" in vision:
+        deep = vision["deepstack_visual_indexes"]
+        vision["deepstack_visual_indexes"] = [(index + 1) * vision_layers // depth - 1 for index in deep]
     return dict(made)
