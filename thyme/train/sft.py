@@ -30,7 +30,7 @@ from thyme.train.encode import Encoded
 from thyme.train.progress import ProgressBar
 from thyme.train.records import Point, StageReport, ValidationPoint
 from thyme.train.samples import ListSamples, Samples, Stream, is_by_place, is_stream
-from thyme.train.sharded import check_shardable
+from thyme.train.sharded import prepare_to_spread
 from thyme.train.trainer import Data, Trainer
 from thyme.train.vision import FreshPixels, ImageSource, KeptFeatures, KeptPixels
 from thyme.types import ImageRecord
@@ -82,7 +82,7 @@ def train_sft(
             written.
     """
     connect()
-    check_shardable(settings)
+    prepare_to_spread(settings)
     source = model if isinstance(model, str | Path) else _needed(base)
     folder = find_checkpoint(source)
     family = family or load_family(folder)

@@ -15,8 +15,8 @@ from thyme.train.arguments import lora_config
 from thyme.train.distributed import is_main, sharding
 
 
-def check_shardable(settings: SFTSettings) -> None:
-    """See whether a run can be spread as the launcher asks, if it does.
+def prepare_to_spread(settings: SFTSettings) -> None:
+    """Before a model is loaded: see whether a run can be spread as the launcher asks, if it does.
 
     Raises:
         ConfigError: It cannot.
@@ -30,6 +30,14 @@ def check_shardable(settings: SFTSettings) -> None:
     if settings.cache == "features":
         # Each process needs the tower's real weights, not only the first one.
         os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+    _load_whole()
+
+
+def _load_whole() -> None:
+    """Let transformers make models whole: after the first run with ZeRO-3 it would spread each new one at once."""
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]  # as transformers has it
 
 
 def is_spread(accelerator: Any) -> bool:
@@ -65,13 +73,15 @@ def whole_model(trainer: Any, settings: SFTSettings) -> Any:
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not is_main():
         return None
-    from transformers import AutoModelForImageTextToText
+    from torch.distributed.fsdp import FSDPModule
 
-    auto: Any = AutoModelForImageTextToText  # its methods are untyped
     trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     inner = trained.get_base_model() if hasattr(trained, "get_base_model") else trained
+    _load_whole()
+    # FSDP2 gives a model a class of its own.
+    kind: Any = next(kind for kind in type(inner).__mro__ if not issubclass(kind, FSDPModule))
     with torch.device("meta"):
-        model: Any = auto.from_config(copy.deepcopy(inner.config))
+        model: Any = kind(copy.deepcopy(inner.config))
         if settings.lora is not None:
             from peft import get_peft_model
 
