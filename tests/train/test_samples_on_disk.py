@@ -292,6 +292,19 @@ def test_workers_get_the_same_samples(tmp_path: Path, family: Family) -> None:
     assert not is_stream(made)
 
 
+def test_reading_keeps_nothing_but_numbers(tmp_path: Path, family: Family) -> None:
+    sizes = []
+    for size in (5, 25):
+        folder = tmp_path / str(size)
+        write_trajectories(
+            folder / "t.jsonl", [samples.trajectory([], images=[samples.picture(i)]) for i in range(size)]
+        )
+        made, _ = opened(family, t=DataSource(path=str(folder / "t.jsonl")))
+        assert all(made[i].images[0].loaded for i in range(size))
+        sizes.append(len(pickle.dumps(made)))
+    assert (sizes[1] - sizes[0]) / 20 < 60  # bytes a sample; its picture has 12,600
+
+
 # --- what cannot be
 
 
