@@ -135,6 +135,7 @@ def test_logits_of_all_tokens_never_stand_in_memory(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_logits_of_ten_thousand_tokens_never_stand_in_memory(tiny_qwen2_5_vl: Path, tmp_path: Path) -> None:
     """At the vocabulary of the real models and the longest sample of the released settings: 1.6e9 logits, 6 GB."""
     tokens, vocabulary = 10240, 151936

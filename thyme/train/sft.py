@@ -90,20 +90,23 @@ def train_sft(
     trained = _prepared(module, folder.name if Path(source).is_dir() else str(source), settings)
     images = _image_source(trained, family, settings)
     trainer = Trainer(trained, _data(samples, validation, images, family, settings), settings, out)
-    checkpoint = _checkpoint(trainer, out, resume=resume)
-    bar = ProgressBar(console or Console(stderr=True, quiet=not is_main()), "sft")
-    for callback in (bar, *callbacks):
+    trainer.add_callback(bar := ProgressBar(console or Console(stderr=True, quiet=not is_main()), "sft"))
+    for callback in callbacks:
         trainer.add_callback(callback)
     try:
-        with trainer.ending.listening() if settings.save_steps else nullcontext():
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        _train(trainer, _checkpoint(trainer, out, resume=resume), out)
     finally:
         bar.close()
-    if trainer.ending.ended:
-        raise TrainingStoppedError(_stopped(trainer, out))
     report = _report(trainer, out.name)
     _save(trainer, folder, out, report)
     return report
+
+
+def _train(trainer: Trainer, checkpoint: Path | None, out: Path) -> None:
+    with trainer.ending.listening() if trainer.settings.save_steps else nullcontext():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.ending.ended:
+        raise TrainingStoppedError(_stopped(trainer, out))
 
 
 def _data(
