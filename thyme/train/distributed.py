@@ -167,4 +167,5 @@ if __name__ == "__main__":
     try:
         print(launcher(*sys.argv[1:2] or [""]))  # noqa: T201  # it is what this command is for
     except UsageError as error:
-        sys.exit(f"thyme: {error}")
+        print(f"thyme: {error}", file=sys.stderr)  # noqa: T201  # as the command does
+        sys.exit(2)

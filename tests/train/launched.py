@@ -1,0 +1,94 @@
+"""Starts `distributed_worker` in one process or, by a shipped launch recipe, in two. Not a test."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from thyme.train.distributed import launcher
+
+WORKER = Path(__file__).parent / "distributed_worker.py"
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "DS_ACCELERATOR": "cpu",
+    "PYTHONPATH": str(Path(__file__).parents[2]),
+}
+
+Plan = dict[str, Any]
+
+
+def plan(base: Path, *, mixture: str = "halves", resume: bool = False, die: bool = False, **settings: Any) -> Plan:
+    """A run over eight samples, two a step."""
+    common = {"epochs": 1, "learning_rate": 2e-3, "log_steps": 1, "device": "cpu", "bf16": False}
+    common |= {"group_by_length": False, "batch_size": 2}
+    return {
+        "base": str(base),
+        "mixture": mixture,
+        "resume": resume,
+        "die": die,
+        "settings": common | settings,
+    }
+
+
+def shared(made: Plan, processes: int) -> Plan:
+    """The same run for several processes, as many samples a step."""
+    size = made["settings"]["batch_size"] // processes
+    return made | {"settings": made["settings"] | {"batch_size": size}}
+
+
+def start(
+    plans: Sequence[Plan], out: Path, recipe: str | None = None, *, patience: int = 200
+) -> subprocess.CompletedProcess[str]:
+    """Run all plans in turn, in folders of `out` by their places; hanging processes are ended.
+
+    Args:
+        plans: What to do.
+        out: Folder.
+        recipe: Launch recipe for two processes; None: one process.
+        patience: Seconds after which a process that is still there says where it stands, and ends.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    processes = 1 if recipe is None else 2
+    file = out / "plans.json"
+    file.write_text(json.dumps([shared(p, processes) | {"out": str(out / str(i))} for i, p in enumerate(plans)]))
+    command = [sys.executable]
+    if recipe is not None:
+        command += ["-m", "accelerate.commands.launch", "--config_file", str(launcher(recipe))]
+        command += ["--num_processes", "2", "--main_process_port", "0"]
+    return subprocess.run(
+        [*command, str(WORKER), str(file), str(patience)],
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=patience + 60,
+        check=False,
+    )
+
+
+def reports(plans: Sequence[Plan], out: Path, recipe: str | None = None, *, patience: int = 200) -> list[list[Any]]:
+    """The report of each process for each plan."""
+    done = start(plans, out, recipe, patience=patience)
+    assert done.returncode == 0, done.stderr[-6000:]
+    found: list[list[Any]] = json.loads((out / "plans.reports").read_text())
+    return found
+
+
+def files(folder: Path) -> list[str]:
+    """What lies in the folder of a run, resumable checkpoints left out."""
+    inside = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(str(path) for path in inside if path.parts[0] != "checkpoints")
+
+
+def distance(one: Path, other: Path) -> float:
+    """Largest difference between the weights of two checkpoints of equal names, types and shapes."""
+    a, b = (load_file(folder / "model.safetensors") for folder in (one, other))
+    assert {name: (t.dtype, t.shape) for name, t in a.items()} == {name: (t.dtype, t.shape) for name, t in b.items()}
+    return max(float((a[name] - b[name]).abs().max()) for name in a)

@@ -1,0 +1,148 @@
+"""Two processes, really: what they train is what one process trains. Spread models: `test_distributed_spread`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import launched
+import numpy as np
+import pytest
+import samples
+from distributed_worker import made_samples
+
+from thyme.errors import UsageError
+from thyme.families import load_family
+from thyme.train import distributed
+from thyme.train.dummy_vision import unseen_image, with_unseen_image
+from thyme.train.encode import encode
+
+pytestmark = pytest.mark.timeout(500)  # a hang ends earlier: see `launched.start`
+
+RECIPES = {
+    "ddp": {"distributed_type": "MULTI_GPU"},
+    "fsdp2": {"distributed_type": "FSDP"},
+    "fsdp2_offload": {"distributed_type": "FSDP"},
+    "zero2": {"distributed_type": "DEEPSPEED"},
+    "zero3": {"distributed_type": "DEEPSPEED"},
+}
+
+
+def test_one_process_is_the_main_one_of_one_and_loads_no_torch() -> None:
+    code = (
+        "import sys; from thyme.train import distributed as d;"
+        "assert (d.rank(), d.world_size(), d.is_main()) == (0, 1, True); d.barrier(); d.connect(); d.leave();"
+        "assert d.gather('a') == ['a'] and d.broadcast('b') == 'b' and not d.sharding();"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_launchers_ranks_count_before_the_processes_are_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (3, 8, False)
+    assert str(distributed.place(cpu=False)) == "cuda:1"
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert str(distributed.place(cpu=False)) == "cpu"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_accelerate_reads_the_launch_recipes(name: str) -> None:
+    """Through its own parser, which refuses keys that it does not know."""
+    from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
+
+    config = load_config_from_file(str(distributed.launcher(name)))
+    assert isinstance(config, ClusterConfig)
+    assert config.num_processes == 8
+    assert config.distributed_type == RECIPES[name]["distributed_type"]
+    assert config.mixed_precision == "no", "the recipe of the training decides, not the launcher"
+    assert name in distributed.launcher(name).read_text(), "it says how it is used"
+
+
+def test_there_is_a_command_that_says_where_a_launch_recipe_lies() -> None:
+    command = [sys.executable, "-m", "thyme.train.distributed"]
+    found = subprocess.run([*command, "fsdp2"], capture_output=True, text=True, check=True, timeout=60)
+    assert Path(found.stdout.strip()).samefile(distributed.launcher("fsdp2"))
+    wrong = subprocess.run([*command, "fsdp"], capture_output=True, text=True, check=False, timeout=60)
+    assert wrong.returncode == 2
+    assert "no launch recipe 'fsdp'; there are: ddp, fsdp2" in wrong.stderr
+    with pytest.raises(UsageError, match="zero3"):
+        distributed.launcher("zero4")
+
+
+def test_the_image_that_nobody_looks_at_is_behind_the_shortest_row(tiny_checkpoint: Path) -> None:
+    family = load_family(tiny_checkpoint)
+    short, long = (encode(samples.trajectory(r, family=family, images=[]), family) for r in ([], [samples.crop(1)]))
+    text_only = made_samples(family, "none", 3)
+    rows = [[text_only[0], text_only[1]], [short]]
+    first, second = with_unseen_image(rows, family)
+    assert first == rows[0]
+    assert np.array_equal(second[0].ids[: len(short)], short.ids)
+    assert second[0].images == (unseen_image(),)
+    added = second[0].ids[len(short) :]
+    assert (added == family.image_token_id).sum() == family.image_tokens(second[0].grids[0])
+    assert not second[0].loss_mask[len(short) :].any()
+    assert second[0].trained == short.trained
+    assert with_unseen_image([[short], [long]], family) == [[short], [long]], "there is an image already"
+
+
+PLANS: dict[str, dict[str, Any]] = {
+    "images here and there, tower frozen": {"mixture": "some"},
+    "tower trained": {"freeze_vision": False},
+    "tower trained, activations recomputed": {"freeze_vision": False, "gradient_checkpointing": True},
+    "no image at all, tower trained": {"mixture": "none", "freeze_vision": False},
+    "adapters": {"lora": {"rank": 2}},
+    "kept features": {"cache": "features"},
+    "packed": {"packing": True, "packed_tokens": 300, "mixture": "some"},
+    "two forwards a step": {"accumulation": 2, "mixture": "some"},
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_qwen2_5_vl: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[list[Any]]]]:
+    """Every plan by one process and by two, their folders ``one`` and ``ddp``."""
+    out = tmp_path_factory.mktemp("processes")
+    plans = [launched.plan(tiny_qwen2_5_vl, **changes) for changes in PLANS.values()]
+    return out, {
+        "one": launched.reports(plans, out / "one"),
+        "ddp": launched.reports(plans, out / "ddp", "ddp"),
+    }
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_two_processes_train_what_one_trains(runs: tuple[Path, dict[str, list[list[Any]]]], name: str) -> None:
+    """Loss and gradient norm of every step, validation loss, weights. Samples differ in trained tokens and in images:
+    a mean over processes would differ from the mean over the step's tokens, and one process often has no image.
+    """
+    out, found = runs
+    at = list(PLANS).index(name)
+    (one,), two = found["one"][at], found["ddp"][at]
+    assert len(one["curve"]) >= 2
+    for report in two:
+        assert [point["loss"] for point in report["curve"]] == pytest.approx(
+            [p["loss"] for p in one["curve"]], rel=1e-5
+        )
+        assert [p["grad_norm"] for p in report["curve"]] == pytest.approx(
+            [p["grad_norm"] for p in one["curve"]], rel=1e-4
+        )
+        assert report["validation"][0]["loss"] == pytest.approx(one["validation"][0]["loss"], rel=1e-5)
+        assert (report["samples"], report["tokens"]) == (one["samples"], one["tokens"])
+    assert launched.distance(out / "one" / str(at), out / "ddp" / str(at)) < 2e-5
+    assert launched.files(out / "one" / str(at)) == launched.files(out / "ddp" / str(at))
+
+
+def test_a_run_of_two_processes_names_no_folder_of_the_machine(
+    runs: tuple[Path, dict[str, list[list[Any]]]], tiny_qwen2_5_vl: Path
+) -> None:
+    out, _ = runs
+    for file in (out / "ddp").glob("[0-9]/**/*"):
+        if file.is_file():
+            text = file.read_bytes()
+            assert str(out).encode() not in text
+            assert str(tiny_qwen2_5_vl).encode() not in text
+    assert json.loads((out / "ddp" / "0" / "sft_report.json").read_text())["samples"] == 8
