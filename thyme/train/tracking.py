@@ -107,6 +107,7 @@ class _Wandb:
         self._run: Any = wandb.init(
             project=project, name=run, dir=str(folder), config=dict(config), settings=quiet, **again
         )
+        self._folder, self._end = folder, wandb.teardown
         known.write_text(self._run.id, encoding="utf-8")
 
     def log(self, values: Mapping[str, float], step: int) -> None:
@@ -114,6 +115,9 @@ class _Wandb:
 
     def close(self) -> None:
         self._run.finish()
+        self._end()  # its own process writes the last records
+        for log in (self._folder / "wandb").rglob("debug*.log"):  # about itself, with paths of the machine
+            log.unlink()
 
 
 class _Trackio:
