@@ -15,8 +15,9 @@ from thyme.errors import ConfigError, UsageError
 from thyme.families import load_family
 from thyme.markup import observation_text
 from thyme.nano import checkpoint_path
-from thyme.nano.ablation import RESULT, job_folder, labels_right, read_result, run, trainer_settings
+from thyme.nano.ablation import run
 from thyme.nano.ablation_arms import ARMS, COMPARISONS, AblationSettings
+from thyme.nano.ablation_jobs import RESULT, job_folder, labels_right, read_result, trainer_settings
 from thyme.nano.ablation_report import Ablation
 from thyme.nano.ablation_rows import masked, naive, shown_from
 from thyme.nano.ablation_stats import MEASURES
@@ -162,7 +163,9 @@ def test_a_run_goes_on_with_the_jobs_that_have_no_result(done):
     kept = [job_folder(work, 1, arm) / RESULT for arm in ("naive", "last_round")]
     before = [path.stat().st_mtime_ns for path in kept]
     (job_folder(work, 1, "annealing") / RESULT).unlink()
-    again = run(work, TINY, seeds=[1], arms=["naive", "annealing"])
+    again = run(
+        work, TINY, seeds=[1], arms=["naive", "annealing"], workers=2
+    )  # and in another process, with the same end
     assert [path.stat().st_mtime_ns for path in kept] == before
     seconds = {"train_seconds", "ask_seconds"}
     assert [r.model_dump(exclude=seconds) for r in again] == [r.model_dump(exclude=seconds) for r in results]

@@ -13,8 +13,9 @@ from rich.table import Table
 
 from thyme.errors import MissingExtraError
 from thyme.eval.summary import Rate
-from thyme.nano.ablation import ArmResult, by_arm
+from thyme.nano.ablation import by_arm
 from thyme.nano.ablation_arms import ARMS, COMPARISONS, AblationSettings, Comparison
+from thyme.nano.ablation_jobs import ArmResult
 from thyme.nano.ablation_rows import digest
 from thyme.nano.ablation_stats import IMAGE_KINDS, MEASURES, Asked, Estimate, differences, estimate, student, values
 from thyme.nano.world import KINDS
