@@ -14,6 +14,7 @@ import base64
 import io
 import json
 import multiprocessing
+import os
 import random
 import tempfile
 import threading
@@ -69,7 +70,7 @@ def anonymous() -> float:
 
 
 def watched(work: Callable[[], int]) -> dict[str, float]:
-    """Rows a second of some work, and the memory it took beyond that at its start, MB."""
+    """What some work took: time, that of processors (its own processes' too), and memory beyond that at its start."""
     before, highest, stop = anonymous(), 0.0, threading.Event()
 
     def watch() -> None:
@@ -79,12 +80,17 @@ def watched(work: Callable[[], int]) -> dict[str, float]:
 
     thread = threading.Thread(target=watch)
     thread.start()
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), sum(os.times()[:4])
     done = work()
-    seconds = time.perf_counter() - started
+    seconds, busy = time.perf_counter() - started, sum(os.times()[:4]) - busy
     stop.set()
     thread.join()
-    return {"rows": done, "rows_per_second": round(done / seconds, 1), "more_MB": round(highest - before, 1)}
+    return {
+        "rows": done,
+        "rows_per_second": round(done / seconds, 1),
+        "processor_ms_per_row": round(busy / done * 1000, 2),
+        "more_MB": round(highest - before, 1),
+    }
 
 
 def measured(part: str, folder: Path, read: int, said: Any) -> None:
