@@ -103,6 +103,8 @@ def train_sft(
 
 
 def _train(trainer: Trainer, checkpoint: Path | None, out: Path) -> None:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     with trainer.ending.listening() if trainer.settings.save_steps else nullcontext():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.ending.ended:
