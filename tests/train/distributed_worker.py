@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -22,8 +23,11 @@ from transformers import TrainerCallback
 from thyme.config.sft import SFTSettings
 from thyme.families import Family, load_family
 from thyme.train import distributed
-from thyme.train.encode import Encoded, encode
-from thyme.train.sft import train_sft
+from thyme.train.encode import Encoded, MaskPolicy, encode
+from thyme.train.rows import RandomParts
+from thyme.train.sft import CHECKPOINTS, train_sft
+from thyme.train.stream import StreamedSamples, StreamSource
+from thyme.types import Trajectory
 
 # Of eight samples, by name: rounds of code, each with an image, and whether the question shows one.
 MIXTURES: dict[str, tuple[Callable[[int], int], Callable[[int], bool]]] = {
@@ -33,19 +37,25 @@ MIXTURES: dict[str, tuple[Callable[[int], int], Callable[[int], bool]]] = {
 }
 
 
-def made_samples(family: Family, mixture: str, count: int = 8) -> list[Encoded]:
+def trajectories(family: Family, mixture: str, count: int = 8) -> list[Trajectory]:
     rounds, shown = MIXTURES[mixture]
     return [
-        encode(
-            samples.trajectory(
-                [samples.crop(i + j) for j in range(rounds(i))],
-                family=family,
-                images=[samples.picture(i)] if shown(i) else [],
-            ),
-            family,
+        samples.trajectory(
+            [samples.crop(i + j) for j in range(rounds(i))],
+            family=family,
+            images=[samples.picture(i)] if shown(i) else [],
         )
         for i in range(count)
     ]
+
+
+def made_samples(family: Family, mixture: str, count: int = 8) -> list[Encoded]:
+    return [encode(trajectory, family) for trajectory in trajectories(family, mixture, count)]
+
+
+def streamed(family: Family, mixture: str) -> StreamedSamples:
+    source = StreamSource("made", "trajectories", RandomParts(trajectories(family, mixture)), MaskPolicy.RELEASED)
+    return StreamedSamples([source], family, max_tokens=10_000, buffer=4)
 
 
 def call_the_cpu_a_gpu() -> None:
@@ -83,14 +93,17 @@ def run(plan: dict[str, Any]) -> dict[str, Any]:
     watcher = Watcher(die=plan["die"])
     base = Path(plan["base"])
     family = load_family(base)
+    if plan["resume_from"] is not None and distributed.is_main():
+        shutil.copytree(plan["resume_from"], Path(plan["out"]) / CHECKPOINTS / Path(plan["resume_from"]).name)
+    distributed.barrier()
     report = train_sft(
-        made_samples(family, plan["mixture"]),
+        (streamed if plan["streamed"] else made_samples)(family, plan["mixture"]),
         base,
         SFTSettings(**plan["settings"]),
         Path(plan["out"]),
         family=family,
         validation=made_samples(family, plan["mixture"], 3),
-        resume=plan["resume"],
+        resume=plan["resume"] or plan["resume_from"] is not None,
         callbacks=[watcher],
     )
     return report.model_dump(mode="json") | {"held": watcher.held}

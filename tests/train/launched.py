@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
+from thyme.train.arguments import CHECKPOINTS
 from thyme.train.distributed import launcher
 
 WORKER = Path(__file__).parent / "distributed_worker.py"
@@ -25,23 +26,46 @@ ENVIRONMENT = {
 Plan = dict[str, Any]
 
 
-def plan(base: Path, *, mixture: str = "halves", resume: bool = False, die: bool = False, **settings: Any) -> Plan:
-    """A run over eight samples, two a step."""
+def plan(
+    base: Path,
+    *,
+    mixture: str = "halves",
+    streamed: bool = False,
+    resume: bool = False,
+    resume_from: tuple[int, int] | None = None,
+    die: bool = False,
+    **settings: Any,
+) -> Plan:
+    """A run over eight samples, two a step.
+
+    Args:
+        base: What it starts from.
+        mixture: Of `distributed_worker.MIXTURES`.
+        streamed: Whether the samples come from a stream.
+        resume: Whether it goes on with what lies in its folder.
+        resume_from: A run before it and the step of one of its checkpoints: it goes on there, in its own folder.
+        die: Whether the second process is killed before the third step.
+        settings: Those that differ.
+    """
     common = {"epochs": 1, "learning_rate": 2e-3, "log_steps": 1, "device": "cpu", "bf16": False}
     common |= {"group_by_length": False, "batch_size": 2}
     return {
         "base": str(base),
         "mixture": mixture,
+        "streamed": streamed,
         "resume": resume,
+        "resume_from": resume_from,
         "die": die,
         "settings": common | settings,
     }
 
 
-def shared(made: Plan, processes: int) -> Plan:
-    """The same run for several processes, as many samples a step."""
-    size = made["settings"]["batch_size"] // processes
-    return made | {"settings": made["settings"] | {"batch_size": size}}
+def placed(made: Plan, out: Path, place: int, processes: int) -> Plan:
+    """The run for several processes, as many samples a step, in its folder."""
+    settings = made["settings"] | {"batch_size": made["settings"]["batch_size"] // processes}
+    before = made["resume_from"]
+    start = str(out / str(before[0]) / CHECKPOINTS / f"checkpoint-{before[1]}") if before else None
+    return made | {"settings": settings, "out": str(out / str(place)), "resume_from": start}
 
 
 def start(
@@ -58,7 +82,7 @@ def start(
     out.mkdir(parents=True, exist_ok=True)
     processes = 1 if recipe is None else 2
     file = out / "plans.json"
-    file.write_text(json.dumps([shared(p, processes) | {"out": str(out / str(i))} for i, p in enumerate(plans)]))
+    file.write_text(json.dumps([placed(one, out, place, processes) for place, one in enumerate(plans)]))
     command = [sys.executable]
     if recipe is not None:
         command += ["-m", "accelerate.commands.launch", "--config_file", str(launcher(recipe))]

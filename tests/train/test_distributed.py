@@ -101,6 +101,19 @@ PLANS: dict[str, dict[str, Any]] = {
     "packed": {"packing": True, "packed_tokens": 300, "mixture": "some"},
     "two forwards a step": {"accumulation": 2, "mixture": "some"},
 }
+OF_TWO: dict[str, dict[str, Any]] = {
+    "whole": {"mixture": "some", "save_steps": 2},
+    "resumed": {"mixture": "some", "save_steps": 2, "resume_from": (len(PLANS), 2)},
+    "streamed": {"mixture": "some", "save_steps": 2, "streamed": True, "max_steps": 4},
+    "streamed, resumed": {
+        "mixture": "some",
+        "save_steps": 2,
+        "streamed": True,
+        "max_steps": 4,
+        "resume_from": (len(PLANS) + 2, 2),
+    },
+}
+"""Runs of two processes that are held against each other."""
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +121,10 @@ def runs(tiny_qwen2_5_vl: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     """Every plan by one process and by two, their folders ``one`` and ``ddp``."""
     out = tmp_path_factory.mktemp("processes")
     plans = [launched.plan(tiny_qwen2_5_vl, **changes) for changes in PLANS.values()]
+    more = [launched.plan(tiny_qwen2_5_vl, **changes) for changes in OF_TWO.values()]
     return out, {
         "one": launched.reports(plans, out / "one"),
-        "ddp": launched.reports(plans, out / "ddp", "ddp"),
+        "ddp": launched.reports([*plans, *more], out / "ddp", "ddp"),
     }
 
 
@@ -134,6 +148,29 @@ def test_two_processes_train_what_one_trains(runs: tuple[Path, dict[str, list[li
         assert (report["samples"], report["tokens"]) == (one["samples"], one["tokens"])
     assert launched.distance(out / "one" / str(at), out / "ddp" / str(at)) < 2e-5
     assert launched.files(out / "one" / str(at)) == launched.files(out / "ddp" / str(at))
+
+
+@pytest.mark.parametrize("kind", ["whole", "streamed"])
+def test_a_resumed_run_of_two_processes_ends_as_the_whole_one(
+    runs: tuple[Path, dict[str, list[list[Any]]]], kind: str
+) -> None:
+    out, found = runs
+    names = list(OF_TWO)
+    whole = len(PLANS) + names.index(kind)
+    for one, other in zip(found["ddp"][whole], found["ddp"][whole + 1], strict=True):
+        assert [point["step"] for point in one["curve"]] == [1, 2, 3, 4]
+        assert [point["loss"] for point in other["curve"]] == [point["loss"] for point in one["curve"]]
+    assert launched.distance(out / "ddp" / str(whole), out / "ddp" / str(whole + 1)) == 0
+
+
+def test_two_processes_share_a_stream_out(runs: tuple[Path, dict[str, list[list[Any]]]], tiny_qwen2_5_vl: Path) -> None:
+    """Four steps of two samples are one pass: every row once, none of them in both processes."""
+    _, found = runs
+    samples_of_a_pass = made_samples(load_family(tiny_qwen2_5_vl), "some")
+    for report in found["ddp"][len(PLANS) + list(OF_TWO).index("streamed")]:
+        assert report["samples"] == len(samples_of_a_pass)
+        assert report["tokens"] == sum(map(len, samples_of_a_pass))
+        assert report["trained_tokens"] == sum(sample.trained for sample in samples_of_a_pass)
 
 
 def test_a_run_of_two_processes_names_no_folder_of_the_machine(

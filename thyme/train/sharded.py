@@ -40,6 +40,21 @@ def _load_whole() -> None:
     unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]  # as transformers has it
 
 
+def keep_precision(accelerator: Any) -> None:
+    """Under FSDP2 with bf16: compute in it, but add gradients up and hand log-probabilities out in 32 bits.
+
+    accelerate's own choice rounds the loss of each token, and the sums of gradients, to 8 bits.
+
+    Args:
+        accelerator: The trainer's, before it prepares the model.
+    """
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    if accelerator.is_fsdp2 and accelerator.mixed_precision == "bf16":
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        accelerator.state.fsdp_plugin.mixed_precision_policy = policy
+
+
 def is_spread(accelerator: Any) -> bool:
     """Whether processes hold parts of the weights, so that all of them must go through each module together."""
     plugin = getattr(accelerator.state, "deepspeed_plugin", None)

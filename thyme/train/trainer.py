@@ -34,7 +34,7 @@ from thyme.train.optim import build_optimizer
 from thyme.train.packing import check_packable
 from thyme.train.records import SourceReport
 from thyme.train.samples import Samples, Stream, is_stream
-from thyme.train.sharded import gather_head, is_spread, whole_model
+from thyme.train.sharded import gather_head, is_spread, keep_precision, whole_model
 from thyme.train.vision import PIXELS, ImageSource, model_inputs
 from thyme.train.watch import Clock, EndOnRequest, PointAtCheckpoint
 
@@ -106,6 +106,7 @@ class Trainer(SFTTrainer):
         else:
             vars(model.config)["use_cache"] = use_cache
         self._hidden = self.model.config.get_text_config().hidden_size
+        keep_precision(self.accelerator)
         self._all_look = data.images.key == PIXELS and (is_spread(self.accelerator) or not settings.freeze_vision)
         if self._all_look:
             data.images.add([unseen_image()])
