@@ -75,6 +75,20 @@ def test_what_is_no_vision_language_model() -> None:
         shapes({"model_type": "qwen2"})
 
 
+def test_other_families_are_counted_too(tiny_internvl: Path) -> None:
+    """InternVL names its parts otherwise, and its tower gives patches in two dimensions."""
+    from transformers import AutoModelForImageTextToText
+
+    sizes = shapes(tiny_internvl)
+    model = AutoModelForImageTextToText.from_pretrained(tiny_internvl)
+    assert sizes.parameters == sum(p.numel() for p in model.parameters())
+    language = sum(p.numel() for p in model.model.language_model.parameters())
+    assert sizes.text_parameters == language + model.lm_head.weight.numel()
+    projector = sum(p.numel() for p in model.model.multi_modal_projector.parameters())
+    assert sizes.merger_parameters == projector
+    assert sizes.patches_a_token == 4
+
+
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=3, targets=("q_proj", "down_proj"))])
 @pytest.mark.parametrize("freeze", [True, False])

@@ -133,7 +133,8 @@ def _plot(
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("the report's curves", "train") from error
-    with rc_context({**_STYLE, "svg.hashsalt": salt}):
+    style: Any = {**_STYLE, "svg.hashsalt": salt}  # matplotlib lists every name it knows as the type
+    with rc_context(style):
         figure = Figure(figsize=(3.3, 1.95), layout="constrained")
         axes = figure.subplots()
         for line, colour in zip(lines, (_FIRST, _SECOND), strict=False):
@@ -158,7 +159,7 @@ def _dress(axes: Axes, *, share: bool) -> None:
     axes.grid(axis="y", linewidth=0.7)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(length=0)
-    axes.xaxis.get_major_locator().set_params(integer=True, nbins=5)
+    axes.locator_params(axis="x", integer=True, nbins=5)
     axes.set_xlabel("step")
     if share:
         axes.set_ylim(-0.02, 1.02)
