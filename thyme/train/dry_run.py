@@ -20,6 +20,7 @@ from thyme.config.sft_recipe import DataSource, SFTRecipe, StageRecipe
 from thyme.errors import MissingExtraError, ModelNotFoundError
 from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint, read_json
+from thyme.train.cost import UTILISATION, Load, cost
 from thyme.train.distributed import world_size
 from thyme.train.encode import Encoded
 from thyme.train.evaluate import ProblemReader, check_evaluation, open_problems
@@ -40,6 +41,7 @@ ROWS = 128
 SHOWN = 2
 """Samples of a stage that are shown."""
 _CHARACTERS = 3000
+_DEVICES = ("rtx-4090", "a100", "h100")
 _CARDS = (24, 80)
 """GB of the GPUs that an estimate is held against."""
 
@@ -59,14 +61,17 @@ class Outlook:
     step_samples: int
     """Samples of one optimiser step (rows, where they are packed), over all processes."""
     steps: int
+    load: Load
+    """The typical sample."""
     exact: bool
     """Whether every row was looked at."""
 
-    def trained_tokens_in_all(self, settings: SFTSettings) -> float:
-        """Tokens that go through the model in the whole stage."""
+    def samples_in_all(self, settings: SFTSettings) -> float:
+        """Samples that go through the model in the whole stage."""
         if settings.max_steps is None:
-            return self.tokens * settings.epochs
-        return self.tokens / max(1, self.samples) * self.step_samples * self.steps
+            return self.samples * settings.epochs
+        packed = settings.packed_tokens / max(1, self.load.tokens) if settings.packing else 1
+        return self.step_samples * packed * self.steps
 
 
 def dry_run(
@@ -117,6 +122,8 @@ def dry_run(
         else:
             found[name] = outlook = _look(recipe, stage, family, readers, console, rows)
         _say_memory(config, recipe, stage.train, outlook, console)
+        if config is not None and outlook is not None:
+            console.print(_cost(config, stage.train, outlook))
     return found
 
 
@@ -227,15 +234,30 @@ def reckon(reports: Sequence[SourceReport], totals: Sequence[int], looked_at: An
         lengths = [len(sample) for sample in encoded]
         tokens = samples * sum(lengths) / len(lengths)
     rows = math.ceil(tokens / settings.packed_tokens) if settings.packing else round(samples)
+    load = Load(
+        tokens=round(tokens / max(1.0, samples)),
+        targets=_mean([sample.trained for sample in encoded]),
+        patches=_mean([_patches(sample) for sample in encoded]),
+        images=max(1, _mean([len(sample.images) for sample in encoded])),
+    )
     return Outlook(
         samples=round(samples),
         tokens=round(tokens),
         longest=max(lengths),
-        patches=max(sum(math.prod(grid) for grid in sample.grids) for sample in encoded),
+        patches=max(map(_patches, encoded)),
         step_samples=settings.batch_size * settings.accumulation * world_size(),
         steps=settings.max_steps or steps(rows, settings, world_size()),
+        load=load,
         exact=bool(reports) and not settings.packing and all(r.rows == n for r, n in zip(reports, totals, strict=True)),
     )
+
+
+def _patches(sample: Encoded) -> int:
+    return sum(math.prod(grid) for grid in sample.grids)
+
+
+def _mean(numbers: Sequence[int]) -> int:
+    return round(sum(numbers) / len(numbers))
 
 
 def steps(rows: int, settings: SFTSettings, processes: int) -> int:
@@ -263,7 +285,7 @@ def _batch(samples: Sequence[Encoded], family: Family, settings: SFTSettings) ->
 
 def _described(outlook: Outlook, settings: SFTSettings) -> str:
     about = "" if outlook.exact else "about "
-    millions = outlook.trained_tokens_in_all(settings) / 1e6
+    millions = outlook.samples_in_all(settings) * outlook.load.tokens / 1e6
     unit = "packed rows" if settings.packing else "samples"
     return (
         f"{about}{outlook.samples} samples and {outlook.tokens / 1e6:.3g} M tokens an epoch; a step is "
@@ -292,6 +314,15 @@ def _say_memory(
             config, settings, tokens=row * settings.batch_size, patches=patches * settings.batch_size, device=device
         )
         console.print(_memory(name, tokens, found, device))
+
+
+def _cost(config: dict[str, Any], settings: SFTSettings, outlook: Outlook) -> str:
+    found = cost(config, settings, outlook.load, samples=outlook.samples_in_all(settings))
+    hours = ", ".join(f"{found.gpu_hours(device):.3g} h on one {device}" for device in _DEVICES)
+    return (
+        f"cost, estimated: {found.operations:.2e} operations; at {UTILISATION:.0%} of the data sheet's bfloat16 peak "
+        f"{hours}"
+    )
 
 
 def _memory(name: str, tokens: int, found: MemoryEstimate, device: str) -> str:
