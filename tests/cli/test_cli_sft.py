@@ -152,6 +152,6 @@ def test_steps_are_those_of_the_trainer(rows: int, accumulation: int, epochs: fl
     arguments = TrainingArguments(gradient_accumulation_steps=accumulation, num_train_epochs=epochs, use_cpu=True)
     trainer = Trainer.__new__(Trainer)
     trainer.args, trainer.model, trainer.accelerator = arguments, None, SimpleNamespace(parallelism_config=None)
-    trainer.is_deepspeed_enabled = False
+    trainer.is_deepspeed_enabled, trainer._train_batch_size = False, 2
     counted = trainer.set_initial_training_values(arguments, [None] * -(-rows // 2))
     assert steps(rows, train, 1) == counted[-1], counted
