@@ -145,7 +145,7 @@ def do(job: Job) -> None:
 
 def _train(job: Job, base: Path, family: Family) -> dict[str, Any]:
     arm = ARMS[job.arm]
-    start = base if arm.after is None else job_folder(job.work, job.seed, arm.after)
+    start = checkpoint_path(arm.weights) if arm.after is None else job_folder(job.work, job.seed, arm.after)
     rows = samples(
         job.shown,
         family,
