@@ -18,7 +18,12 @@ from thyme.families import load_family
 
 sys.path.append(str(Path(__file__).parent.parent / "train"))  # real_models: random models of published widths
 
-CONFIG = EngineConfig(backend="vllm", vllm=VllmConfig(kv_cache_gib=0.5, block_size=32, enforce_eager=True))
+CONFIG = EngineConfig(
+    backend="vllm",
+    max_context=4096,
+    max_pixels=200_000,  # vLLM makes room for images of the largest size; those here are smaller than this
+    vllm=VllmConfig(kv_cache_gib=0.5, block_size=32, max_images=4, enforce_eager=True),
+)
 STEP = SFTSettings(
     max_steps=2,
     batch_size=1,
@@ -37,7 +42,7 @@ STEP = SFTSettings(
 
 @pytest.fixture(scope="module", params=["qwen2.5-vl-3b", "qwen3-vl-4b"])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two layers of the language model and of the tower, after two steps on its own text."""
+    """Three layers of the language model and four of the tower, after two steps on its own text."""
     import real_models
 
     from thyme.train.encode import encode_turns
@@ -45,7 +50,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
     folder = tmp_path_factory.mktemp("trained")
     base, out = folder / "base", folder / "out"
-    model = real_models.build(base, request.param, layers=2, vision_layers=2)
+    model = real_models.build(base, request.param, layers=3, vision_layers=4)
     family = load_family(base)
     sample = encode_turns([("What number is it?", "It is 47.")], [PLANS[0].images[0]], family)
     report = train_sft([sample], model, STEP, out, base=base, family=family)

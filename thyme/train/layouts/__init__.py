@@ -35,8 +35,8 @@ def layout(name: str) -> dict[str, Any]:
 def shortened(config: Mapping[str, Any], *, layers: int, vision_layers: int) -> dict[str, Any]:
     """A configuration cut in depth; widths, heads, vocabulary and all else stay.
 
-    In the tower, layers that attend over the whole image stay as frequent as they are; as many as before give their
-    features to the language model's first layers.
+    In the tower, layers that attend over the whole image stay as frequent as they are; as many as before, where there
+    are so many, give their features to the language model's first layers.
 
     Args:
         config: A published configuration.
@@ -52,5 +52,5 @@ def shortened(config: Mapping[str, Any], *, layers: int, vision_layers: int) -> 
         vision["fullatt_block_indexes"] = kept or [vision_layers - 1]
     if "deepstack_visual_indexes" in vision:
         deep = vision["deepstack_visual_indexes"]
-        vision["deepstack_visual_indexes"] = [(index + 1) * vision_layers // depth - 1 for index in deep]
+        vision["deepstack_visual_indexes"] = sorted({max(0, (i + 1) * vision_layers // depth - 1) for i in deep})
     return dict(made)
