@@ -100,7 +100,8 @@ def test_the_naive_targets_read_as_what_the_sandbox_said():
 
 def test_arms_differ_in_one_thing_each_and_every_comparison_is_of_arms_that_are_there():
     stage_one = [arm for arm in ARMS.values() if arm.after is None]
-    assert len({arm.mask for arm in stage_one}) == len(stage_one)
+    assert len({(arm.mask, arm.weights) for arm in stage_one}) == len(stage_one)
+    assert all(arm.weights == ARMS[arm.after].weights for arm in ARMS.values() if arm.after is not None)
     how = AblationSettings()
     assert len({trainer_settings(arm, how, 1).model_dump_json() for arm in stage_one}) == 1
     annealing, control = (trainer_settings(ARMS[name], how, 1) for name in ("annealing", "control"))
