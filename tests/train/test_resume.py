@@ -174,8 +174,9 @@ def test_a_killed_stream_goes_on_where_it_was(
     assert_equal_runs(tmp_path / "straight", tmp_path / "resumed")
 
 
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_is_asked_to_end_leaves_a_checkpoint_and_says_how_to_go_on(
-    tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path
+    tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path, asked: signal.Signals, capfd: pytest.CaptureFixture[str]
 ) -> None:
     settings = plan(save_steps=100)
     train_sft(listed(family), tiny_qwen2_5_vl, settings, tmp_path / "straight")
@@ -183,17 +184,30 @@ def test_a_run_that_is_asked_to_end_leaves_a_checkpoint_and_says_how_to_go_on(
     class Ask(TrainerCallback):
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.global_step == 4:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), asked)
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(asked)
     with pytest.raises(TrainingStoppedError, match=r"after step 5 of 8.*resume"):
         train_sft(listed(family), tiny_qwen2_5_vl, settings, tmp_path / "resumed", callbacks=[Ask()])
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(asked) == before
+    assert ("Ctrl-C again ends at once" in capfd.readouterr().err) == (asked == signal.SIGINT)
     assert not (tmp_path / "resumed" / "config.json").exists()
     report = train_sft(listed(family), tiny_qwen2_5_vl, settings, tmp_path / "resumed", resume=True)
     assert [point.step for point in report.curve] == [1, 2, 4, 5, 6, 8]
     one, other = weights(tmp_path / "straight"), weights(tmp_path / "resumed")
     assert max((one[name] - other[name]).abs().max().item() for name in one) < 1e-6
+
+
+def test_a_second_interrupt_ends_at_once(tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path) -> None:
+    class Impatient(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train_sft(listed(family), tiny_qwen2_5_vl, plan(), tmp_path / "run", callbacks=[Impatient()])
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_a_half_written_checkpoint_is_ignored_and_cleared_away(
@@ -223,13 +237,19 @@ def test_a_half_written_checkpoint_is_ignored_and_cleared_away(
     assert_equal_runs(tmp_path / "straight", tmp_path / "resumed")
 
 
+@pytest.mark.parametrize("changes", [{}, {"max_steps": 6}, {"epochs": 1.5}], ids=["epochs", "steps", "half an epoch"])
 def test_a_run_that_is_done_and_resumed_has_nothing_left_to_do(
-    tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path
+    tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    done = train_sft(listed(family), tiny_qwen2_5_vl, plan(), tmp_path)
-    again = train_sft(listed(family), tiny_qwen2_5_vl, plan(), tmp_path, resume=True)
+    """Also where it ends inside an epoch, the rest of which transformers would begin."""
+    settings = plan(schedule="constant", warmup=0.0, **changes)
+    done = train_sft(listed(family), tiny_qwen2_5_vl, settings, tmp_path)
+    before = weights(tmp_path)
+    again = train_sft(listed(family), tiny_qwen2_5_vl, settings, tmp_path, resume=True)
     assert (again.curve, again.steps) == (done.curve, done.steps)
     assert again.seconds == 0
+    after = weights(tmp_path)
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_removing_checkpoints_keeps_the_last_whole_ones(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("supervised fine-tuning", "train") from error
 
-_NOT_OF_THE_RUN = {"device", "workers", "log_steps", "save_steps", "keep_checkpoints", "eval_steps"}
+_NOT_OF_THE_RUN = {"device", "workers", "log_steps", "save_steps", "keep_checkpoints", "keep_finished", "eval_steps"}
 """Settings that a resumed run may change, because no weight depends on them."""
 
 
@@ -221,6 +221,11 @@ class Trainer(SFTTrainer):
         self.model.train(training)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing is left of an epoch in which a resumed run was done already; the library would take one step more."""
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]  # as it is there
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Weights only: the arguments that the base class would pickle beside them hold paths of this machine."""
