@@ -55,8 +55,8 @@ _SIDEWAYS = frozenset({5, 6, 7, 8})
 """Values of that tag that swap width and height."""
 _ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 """What a whole file ends with (JPEG: marker EOI; PNG: the empty last chunk with its checksum)."""
-_PNG_EXIF = (b"eXIf", b"Raw profile")
-"""What stands in a PNG file that has EXIF data."""
+_PNG_EXIF = (b"eXIf", b"Raw profile", b"XML:com.adobe.xmp")
+"""What stands in a PNG file that has EXIF data, or XMP data, which may name the orientation too."""
 _TAIL_BYTES = 64
 """How far from its end a file is searched for that; some writers append a little."""
 

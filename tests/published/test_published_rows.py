@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from published_rows import b64, code_round, file_of, response_of, row_of, text_row
 
 from thyme.data import published
@@ -101,8 +103,44 @@ def test_paths_are_read_where_a_folder_is_given(tmp_path: Path) -> None:
     assert reason_of(row) == "image_damaged"
 
 
+@pytest.mark.parametrize("pixels", [True, False])
+@pytest.mark.parametrize(
+    "entry", ["../out.jpg", "in/../../out.jpg", "{}/out.jpg", "/dev/full.jpg", "a\0b.jpg", "\ud800.jpg"]
+)
+def test_a_path_cannot_leave_the_folder(tmp_path: Path, entry: str, pixels: bool) -> None:
+    """Rows may come from a stranger, who must not make a picture of this machine part of a model or a report."""
+    (tmp_path / "out.jpg").write_bytes(FILE)
+    (tmp_path / "rows").mkdir()
+    row = {"image": [entry.replace("{}", str(tmp_path))], "question": "<image>", "response": response_of(0)}
+    assert reason_of(row, folder=tmp_path / "rows", pixels=pixels) == "image_missing"
+
+
+def test_a_path_may_be_whole_if_it_leads_into_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jpg").write_bytes(FILE)
+    row = {"image": [str(tmp_path / "a.jpg")], "question": "<image>", "response": response_of(0)}
+    assert to_trajectory(row, name="r", folder=tmp_path).problem.images[0].encoded == FILE
+    monkeypatch.chdir(tmp_path)
+    assert to_trajectory(row, name="r", folder=Path()).problem.images[0].encoded == FILE
+    assert reason_of({**row, "image": ["../a.jpg"]}, folder=Path()) == "image_missing"
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    """A pipe would be waited for without end."""
+    os.mkfifo(tmp_path / "a.jpg")
+    row = {"image": ["a.jpg"], "question": "<image>", "response": response_of(0)}
+    assert reason_of(row, folder=tmp_path) == "image_missing"
+
+
+def test_images_may_lie_in_lists_of_any_depth() -> None:
+    entry: Any = b64(FILE)
+    for _ in range(5000):
+        entry = [entry]
+    row = {"image": [b64(FILE), entry], "question": "<image><image>", "response": response_of(0)}
+    assert len(to_trajectory(row, name="r", pixels=False).problem.images) == 2
+
+
 @pytest.mark.parametrize("column", ["question", "response"])
-@pytest.mark.parametrize("value", [None, "", " \n", 7])
+@pytest.mark.parametrize("value", [None, "", " \n", 7, "half a \ud83d pair"])
 def test_a_missing_field_is_named(column: str, value: Any) -> None:
     assert reason_of({**row_of(), column: value}) == "missing_field"
 
@@ -168,14 +206,17 @@ def test_sizes_without_pixels_are_those_with_pixels() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 24)).save(turned, "JPEG", exif=exif)
-    files = [turned.getvalue(), file_of(40, 24, format="WEBP"), file_of(40, 24, format="PNG")]
-    response = f"<think>{code_round(0, '<image><image>')}</think><answer>x</answer>"
+    noted, xmp = PngInfo(), '<x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    noted.add_itxt("XML:com.adobe.xmp", xmp)
+    Image.new("RGB", (40, 24)).save(written := io.BytesIO(), "PNG", pnginfo=noted)
+    files = [turned.getvalue(), file_of(40, 24, format="WEBP"), file_of(40, 24, format="PNG"), written.getvalue()]
+    response = f"<think>{code_round(0, '<image><image><image>')}</think><answer>x</answer>"
     row = {"image": list(map(b64, files)), "question": "<image>", "response": response}
     sizes = [
         [i.size for i in (*made.problem.images, *made.observations[0].execution.images)]
         for made in (to_trajectory(row, name="r"), to_trajectory(row, name="r", pixels=False))
     ]
-    assert sizes[0] == sizes[1] == [(24, 40), (40, 24), (40, 24)]
+    assert sizes[0] == sizes[1] == [(24, 40), (40, 24), (40, 24), (24, 40)]
 
 
 def test_there_and_back(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,11 +52,11 @@ COLUMNS = ("image", "question", "response")
 """Columns of the published data."""
 
 MISSING_FIELD = "missing_field"
-"""A column is missing, empty, or no text."""
+"""A column is missing, empty, or no text; half a surrogate pair is none."""
 IMAGE_COUNT = "image_count"
 """Question and response together do not name every image once."""
 IMAGE_MISSING = "image_missing"
-"""A path leads to no file."""
+"""A path leads to no file, or out of the folder where paths start."""
 IMAGE_DAMAGED = "image_damaged"
 """Not base64, no picture, cut off, or too large."""
 
@@ -82,6 +84,8 @@ REASONS: Final = (
 _DATA_URL = re.compile(r"\s*data:[^,]{0,200},")
 _LONGEST_PATH = 4096
 _LOOKS_LIKE_A_PATH = re.compile(r"\.\w{2,5}\s*$")
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+"""JSON can spell such a character, UTF-8 and tokenizers cannot."""
 _UNKNOWN_SAMPLING = Sampling(
     text_temperature=1.0, code_temperature=0.0, max_rounds=0, max_round_tokens=0, max_tokens=0, tools=True
 )
@@ -98,7 +102,7 @@ def to_trajectory(row: Mapping[str, Any], *, name: str, folder: Path | None = No
         row: ``image``, ``question`` and ``response``. An image may be base64 text, a data URL, bytes, what `datasets`
             gives for an undecoded image, or a path; texts may be nested in lists.
         name: Identifier of the trajectory, which errors name too.
-        folder: Where paths start; None: no image is a path.
+        folder: Where paths start, and which they cannot leave; None: no image is a path.
         pixels: Whether to decode the images. If not, their sizes are read from their headers (`thyme.images.measure`),
             and the records have neither pixels nor a name.
 
@@ -202,18 +206,25 @@ def _segments(parts: Sequence[tuple[GeneratedKind | None, str]], images: Sequenc
 
 def _text(row: Mapping[str, Any], column: str, name: str) -> str:
     value = row.get(column)
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.strip() or _HALF_A_PAIR.search(value):
         raise EncodeError(f"{name}: '{column}' is missing or no text", reason=MISSING_FIELD)
     return value
 
 
 def _flat(value: Any) -> list[Any]:
     """The images of a row, however deep in lists; rows without images say so in several ways."""
-    if isinstance(value, list | tuple):
-        return [entry for one in value for entry in _flat(one)]
-    if isinstance(value, Mapping):
-        value = value.get("bytes") or value.get("path")
-    return [] if value is None or value in ("", b"") else [value]
+    found: list[Any] = []
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, list | tuple):
+            left.extend(reversed(one))
+            continue
+        if isinstance(one, Mapping):
+            one = one.get("bytes") or one.get("path")
+        if one is not None and one not in ("", b""):
+            found.append(one)
+    return found
 
 
 def _image(entry: Any, label: str, folder: Path | None, pixels: bool) -> ImageRecord:
@@ -234,16 +245,31 @@ def _bytes(entry: Any, label: str, folder: Path | None) -> bytes:
         raise EncodeError(f"{label} is a {type(entry).__name__}, not base64 text", reason=IMAGE_DAMAGED)
     if folder is not None and len(entry) <= _LONGEST_PATH and not _DATA_URL.match(entry):
         try:
-            return (folder / entry).read_bytes()
+            return _file(entry, folder).read_bytes()
         except OSError as error:
             if _LOOKS_LIKE_A_PATH.search(entry):
-                message = f"{label}: '{entry}' cannot be read ({error.strerror})"
+                message = f"{label}: {entry!r} cannot be read ({error.strerror})"
                 raise EncodeError(message, reason=IMAGE_MISSING) from error
     prefix = _DATA_URL.match(entry)
     try:
         return _decoded(entry[prefix.end() :] if prefix else entry)
     except (binascii.Error, ValueError) as error:
         raise EncodeError(f"{label} is not base64 ({error})", reason=IMAGE_DAMAGED) from error
+
+
+def _file(entry: str, folder: Path) -> Path:
+    """The file that a row names.
+
+    Raises:
+        FileNotFoundError: It is no regular file, or lies outside of the folder: rows may come from a stranger, and
+            could name any picture of this machine, or a device that never ends.
+    """
+    path = Path(os.path.abspath(folder / entry))
+    if not path.is_relative_to(os.path.abspath(folder)):
+        raise FileNotFoundError(errno.ENOENT, f"it leads out of the folder '{folder.name}'")
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, "no such file")
+    return path
 
 
 def _decoded(text: str) -> bytes:
