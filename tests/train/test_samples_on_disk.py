@@ -154,6 +154,7 @@ def test_a_second_time_nothing_is_read(tmp_path: Path, family: Family) -> None:
     "change",
     [
         {"policy": MaskPolicy.ALL},
+        {"format": "y"},
         {"size": 6},
         {"rows": Listed([samples.trajectory([]) for _ in range(8)])},
     ],

@@ -101,7 +101,8 @@ def count(
     Raises:
         StoreError: A file is damaged; the message names it.
     """
-    key = digest([settings_print(family, max_tokens), source.policy, source.size, print_of(source.rows)])
+    rows = [source.format, source.policy, source.size, print_of(source.rows)]
+    key = digest([settings_print(family, max_tokens), *rows])
     name = re.sub(r"[^\w-]", "_", source.name)
     kept = cache / f"index-{name}-{key[:16]}" if cache is not None else None
     if kept is not None and (found := _load(kept.with_suffix(".npz"))):

@@ -7,6 +7,8 @@ they are, in its own cache). In order, they come from the files as they are, or 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
 import sys
 from bisect import bisect_right
@@ -79,7 +81,7 @@ class PublishedLines:
         path, number, line = self._lines.read(index)
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StoreError(f"{path}, line {number}: not JSON ({error}); delete the line") from error
         if not isinstance(row, Mapping):
             raise StoreError(f"{path}, line {number}: not an object with {', '.join(COLUMNS)}; delete the line")
@@ -242,7 +244,7 @@ def _files(source: DataSource) -> list[Path]:
             f"'{source.path}' holds parquet and JSON files; name one kind, e.g. '{source.path}/*.parquet'"
         )
     exists = Path(source.path).expanduser().exists()
-    if not files and (exists or not _HUB_ID.fullmatch(source.path)):
+    if not files and (exists or source.path.endswith(_ENDINGS) or not _HUB_ID.fullmatch(source.path)):
         subset = f" with '{source.subset}' in its name" if source.subset else ""
         raise ConfigError(
             f"'{source.path}' is neither a parquet or JSON-lines file, nor a folder or glob with one{subset}, "
@@ -268,10 +270,13 @@ def _asked(function: str, source: DataSource, **arguments: Any) -> Any:
         raise MissingExtraError("reading the published data", "train") from error
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
+    if "HF_HUB_VERBOSITY" not in os.environ:
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a dozen lines of retries before the error
     try:
         return getattr(datasets, function)(**arguments)
     except (OSError, ValueError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
-        raise StoreError(f"'{source.path}' cannot be read as a dataset: {_one_line(error)}") from error
+        nothing = ", and nothing of that name is here" if function == "load_dataset_builder" else ""
+        raise StoreError(f"'{source.path}' cannot be read as a dataset: {_one_line(error)}{nothing}") from error
 
 
 def _plain(table: Any, label: str) -> Any:
