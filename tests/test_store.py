@@ -14,7 +14,7 @@ import pytest
 import sample_records as samples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from thyme.errors import StoreError
 from thyme.images import load_image
@@ -292,6 +292,17 @@ def test_damaged_image(tmp_path: Path) -> None:
     image.write_bytes(image.read_bytes()[:200])
     with pytest.raises(StoreError, match=r"damaged .*; restore it or delete the records"):
         list(read_trajectories(tmp_path / "t.jsonl"))
+
+
+def test_only_formats_that_are_stored_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow hands PostScript to another program, whatever the file's name ends with."""
+    path = tmp_path / "t.jsonl"
+    write_trajectories(path, [samples.trajectory()])
+    for stored in (tmp_path / "images").iterdir():
+        Image.new("RGB", (4, 4)).save(stored, "EPS")
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("PostScript was run"))
+    with pytest.raises(StoreError, match="damaged"):
+        list(read_trajectories(path))
 
 
 def test_pixels_that_are_not_at_hand_cannot_be_stored(tmp_path: Path) -> None:

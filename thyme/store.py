@@ -242,8 +242,8 @@ def load_image_of(path: Path, record: ImageRecord) -> ImageRecord:
 
 
 def _decode(data: bytes) -> Image.Image:
-    """The pixels alone, without profiles and comments."""
-    with Image.open(io.BytesIO(data)) as picture:
+    """The pixels alone, without profiles and comments; formats that are never stored start no decoder."""
+    with Image.open(io.BytesIO(data), formats=list(EXTENSIONS)) as picture:
         picture.load()
         image = picture.copy()
     image.info = {}
