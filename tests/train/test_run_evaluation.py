@@ -210,6 +210,14 @@ def test_problems_are_read_with_their_pictures(tmp_path: Path) -> None:
     assert len(read_problems(DataSource(path=str(tmp_path / "problems.jsonl"), limit=1))) == 1
 
 
+def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
+    """JSON allows other separators of lines inside a text."""
+    question = "one\u2028two\x85three"
+    (tmp_path / "p.jsonl").write_bytes(f'{{"question": "{question}", "answer": "2"}}\r\n'.encode())
+    (problem,) = read_problems(DataSource(path=str(tmp_path / "p.jsonl")))
+    assert problem.question == question
+
+
 @pytest.mark.parametrize(
     "line", ["{", "[]", '{"answer": "4"}', '{"question": "?", "images": ["no.png"]}', '{"question": "?", "colour": 1}']
 )

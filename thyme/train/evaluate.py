@@ -58,7 +58,7 @@ def read_problems(source: DataSource) -> list[Problem]:
     """
     path = Path(source.path).expanduser()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # not at line separators inside a text, as splitlines
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"problems '{source.path}' cannot be read ({error}); name a file of JSON lines") from error
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
