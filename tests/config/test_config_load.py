@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from thyme.config import Config, RepetitionConfig, RolloutConfig, RunConfig, load
 from thyme.config.load import changed, overridden, recipes
+from thyme.config.sft_recipe import SFTRecipe
 from thyme.errors import ConfigError
 
 
@@ -113,7 +114,8 @@ def test_spans_must_not_share_tags():
 
 @pytest.mark.parametrize("name", recipes())
 def test_every_shipped_recipe_loads(name):
-    assert isinstance(load(f"@{name}"), RunConfig)
+    schema = RunConfig if name == "ats" else SFTRecipe
+    assert isinstance(load(f"@{name}", [], schema), schema)
 
 
 def test_ats_explores_in_text_only():

@@ -36,9 +36,22 @@ def test_shared_settings_hold_where_a_stage_says_nothing_else(tmp_path):
     assert [s.mask for s in stages.values()] == ["released", "all"]
 
 
+def test_an_override_of_shared_settings_holds_for_every_stage_and_a_later_one_wins(tmp_path):
+    def rates(*overrides):
+        return [stage.train.learning_rate for stage in recipe(tmp_path, overrides=overrides).stages.values()]
+
+    assert rates("train.learning_rate=2e-3") == [2e-3, 2e-3]
+    assert rates("train.learning_rate=2e-3", "stages.maths.train.learning_rate=1e-3") == [2e-3, 1e-3]
+    assert rates("stages.maths.train.learning_rate=1e-3", "train.learning_rate=2e-3") == [2e-3, 2e-3]
+    ranks = [stage.train.lora.rank for stage in recipe(tmp_path, overrides=["train.lora.rank=3"]).stages.values()]
+    assert ranks == [3, 3]
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("stages.imges.train.epochs=1", "'stages.imges.data' is missing; did you mean 'stages.images'?"),
+        ("stages.third.train.epochs=1", "'stages.third.data' is missing"),
         ("stages.images.data.shown.limt=3", "did you mean 'stages.images.data.shown.limit'?"),
         ("stages.images.validation.held.pth=x", "did you mean 'stages.images.validation.held.path'?"),
         ("stages.maths.train.lora.rnk=3", "did you mean 'stages.maths.train.lora.rank'?"),

@@ -123,3 +123,8 @@ def test_the_page_escapes_and_stands_alone(family: Family, tmp_path: Path) -> No
     assert "url(" not in page
     assert 'class="tok trained"' in page
     assert "There is no sample" in tokens_page([], family)
+
+
+def test_the_page_says_of_which_stage_a_sample_is(family: Family) -> None:
+    page = tokens_page([two_rounds(family)] * 2, family, stages=["images", "maths"])
+    assert re.findall(r"<h2[^>]*>(\w+), sample (\d)", page) == [("images", "1"), ("maths", "2")]

@@ -107,6 +107,30 @@ def test_a_finished_stage_is_not_trained_again_and_an_unfinished_one_goes_on_at_
     assert len(steps) == 8
 
 
+def test_a_finished_stage_leaves_no_checkpoints_and_is_skipped_without_them(path: Path, tmp_path: Path) -> None:
+    """A killed run may leave them behind a finished stage; the next part of the run removes them."""
+    often, out = ("train.save_steps=1",), tmp_path / "out"
+    run(path, out, *often, only_stage="images")
+    assert not (out / "images/checkpoints").exists()
+    (out / "images/checkpoints/checkpoint-2").mkdir(parents=True)
+    whole = run(path, out, *often, resume=True)
+    assert [stage.steps for stage in whole.stages] == [2, 2]
+    assert not (out / "images/checkpoints").exists()
+    assert not (out / "maths/checkpoints").exists()
+    run(path, tmp_path / "kept", *often, "train.keep_finished=true", only_stage="images")
+    assert len(list((tmp_path / "kept/images/checkpoints").iterdir())) == 2
+
+
+def test_a_run_that_no_terminal_shows_says_a_line_for_each_point(path: Path, tmp_path: Path) -> None:
+    recipe, said = tiny.read(path), io.StringIO()
+    run_sft(recipe, "tiny", tmp_path / "out", prompts=Path(recipe.prompts), console=Console(file=said))
+    lines = [line for line in said.getvalue().splitlines() if ": step " in line]
+    assert [line.partition(", loss")[0] for line in lines] == [
+        f"{stage}: step {step} of 2" for stage in ("images", "maths") for step in (1, 2)
+    ]
+    assert lines[-1].endswith("about 0 min left")
+
+
 def test_what_a_run_says_of_itself(path: Path, tmp_path: Path, tiny_qwen2_5_vl: Path) -> None:
     report = run(path, tmp_path / "out", "stages.maths.validation.held.path=" + str(path.parent / "images.jsonl"))
     out = tmp_path / "out"
@@ -128,6 +152,19 @@ def test_what_a_run_says_of_itself(path: Path, tmp_path: Path, tiny_qwen2_5_vl: 
     assert holding(out, machine) == []
     (out / "tell.txt").write_text(str(tmp_path))
     assert holding(out, machine) == ["tell.txt"]  # the search would have found one
+
+
+def test_a_streamed_source_tells_what_was_read_of_it(path: Path, tmp_path: Path) -> None:
+    """Two steps of two samples, and no more than the trainer looks ahead."""
+    report = run(path, tmp_path / "out", "streaming=true", "shuffle_buffer=2", only_stage="images")
+    (stage,) = report.stages
+    (source,) = stage.sources
+    assert (source.name, source.format, source.mask) == ("shown", "trajectories", "released")
+    assert 4 <= source.samples <= source.rows <= 6
+    assert source.drops == {}
+    assert sum(source.rounds.values()) == source.samples
+    assert source.trained_tokens >= stage.trained_tokens > 0
+    assert json.loads((tmp_path / "out/sft_report.json").read_text())["stages"][0]["sources"][0]["rows"] == source.rows
 
 
 def holding(folder: Path, machine: list[Path]) -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -9,3 +12,13 @@ class Config(BaseModel):
     """Frozen; an unknown key is an error, never ignored; the docstring under a field is its help."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def places(cls, path: Sequence[str], values: Mapping[str, Any]) -> list[Sequence[str]]:
+        """Keys that an override means: the one that it names, unless a recipe has shorthands.
+
+        Args:
+            path: What the override names.
+            values: The recipe so far.
+        """
+        return [path]

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin, overload
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from thyme.config.base import Config
 from thyme.config.run import RunConfig
 from thyme.errors import ConfigError
 
@@ -110,12 +111,18 @@ def _apply(values: dict[str, Any], override: str, schema: type[BaseModel]) -> No
     path = key.strip().split(".")
     if not equals or not all(path):
         raise ConfigError(f"override '{override}' must look like key.name=value")
+    places = schema.places(path, values) if issubclass(schema, Config) else [path]
+    for place in places:
+        _put(values, place, _parse_value(text.strip()), override)
+
+
+def _put(values: dict[str, Any], path: Sequence[str], value: Any, override: str) -> None:
     table = values
     for depth, name in enumerate(path[:-1]):
         table = table.setdefault(name, {})
         if not isinstance(table, dict):
             raise ConfigError(f"override '{override}': '{'.'.join(path[: depth + 1])}' is a value, not a table")
-    table[path[-1]] = _parse_value(text.strip())
+    table[path[-1]] = value
 
 
 def _parse_value(text: str) -> Any:
@@ -129,13 +136,15 @@ def _validate(values: Mapping[str, Any], schema: type[BaseModel], where: str) ->
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(detail, schema) for detail in error.errors(include_url=False)]
+        lines = [_explain(detail, schema, values) for detail in error.errors(include_url=False)]
         raise ConfigError(f"{where}: " + "; ".join(lines)) from error
 
 
-def _explain(detail: Any, schema: type[BaseModel]) -> str:
+def _explain(detail: Any, schema: type[BaseModel], values: Mapping[str, Any]) -> str:
     path = [str(part) for part in detail["loc"]]
     key = ".".join(path) or "(whole)"
+    if detail["type"] == "missing":
+        return f"'{key}' is missing{_meant(path[:-1], values)}"
     if detail["type"] != "extra_forbidden":
         given = detail["input"]
         got = "" if isinstance(given, SecretStr) else f" (got {given!r})"
@@ -144,6 +153,18 @@ def _explain(detail: Any, schema: type[BaseModel]) -> str:
     hint = _nearest(path[-1], fields)
     way_out = f"did you mean '{'.'.join([*path[:-1], hint])}'?" if hint else f"known here: {', '.join(fields)}"
     return f"unknown key '{key}'; {way_out}"
+
+
+def _meant(path: Sequence[str], values: Mapping[str, Any]) -> str:
+    """A neighbour of a table that lacks something, where one has nearly its name: the table is a slip, then."""
+    if not path:
+        return ""
+    around: Any = values
+    for name in path[:-1]:
+        around = around.get(name) if isinstance(around, Mapping) else None
+    others = [str(name) for name in around if name != path[-1]] if isinstance(around, Mapping) else []
+    hint = _nearest(path[-1], others)
+    return f"; did you mean '{'.'.join([*path[:-1], hint])}'?" if hint else ""
 
 
 def _fields(schema: type[BaseModel], path: Sequence[str]) -> list[str]:

@@ -93,8 +93,10 @@ class SFTSettings(Config):
     save_steps: int | None = Field(default=None, ge=1)
     """Steps between resumable checkpoints; None writes none but the final model."""
     keep_checkpoints: int = Field(default=2, ge=1)
-    """Resumable checkpoints that are kept; older ones are removed. A run that is asked to end (SIGTERM) writes one
-    too, where `save_steps` is given."""
+    """Resumable checkpoints that are kept; older ones are removed. A run that is asked to end (SIGTERM, Ctrl-C) writes
+    one too, where `save_steps` is given."""
+    keep_finished: bool = False
+    """Whether a run of stages leaves those of a finished stage; nothing needs them any more, and they are large."""
     eval_steps: int | None = Field(default=None, ge=1)
     """Steps between losses on the validation samples, where there are any; None: only at the end."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -105,6 +105,15 @@ class SFTRecipe(Config):
     """Stages by name, in order."""
     evaluation: EvaluationSettings | None = None
     tracking: TrackingSettings = TrackingSettings()
+
+    @classmethod
+    def places(cls, path: Sequence[str], values: Mapping[str, Any]) -> list[Sequence[str]]:
+        """An override of ``train`` holds for all stages, those that say it themselves included."""
+        stages = values.get("stages")
+        if path[0] != "train" or not isinstance(stages, Mapping):
+            return [path]
+        said = [name for name, stage in stages.items() if isinstance(stage, Mapping) and "train" in stage]
+        return [path, *(["stages", name, *path] for name in said)]
 
     @field_validator("stages")
     @classmethod

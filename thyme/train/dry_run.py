@@ -42,6 +42,8 @@ SHOWN = 2
 """Samples of a stage that are shown."""
 _CHARACTERS = 3000
 _DEVICES = ("rtx-4090", "a100", "h100")
+_A_MINUTE = 1 / 60
+"""In hours."""
 _CARDS = (24, 80)
 """GB of the GPUs that an estimate is held against."""
 
@@ -318,18 +320,24 @@ def _say_memory(
 
 def _cost(config: dict[str, Any], settings: SFTSettings, outlook: Outlook) -> str:
     found = cost(config, settings, outlook.load, samples=outlook.samples_in_all(settings))
-    hours = ", ".join(f"{found.gpu_hours(device):.3g} h on one {device}" for device in _DEVICES)
-    return (
-        f"cost, estimated: {found.operations:.2e} operations; at {UTILISATION:.0%} of the data sheet's bfloat16 peak "
-        f"{hours}"
-    )
+    operations = f"cost, estimated: {found.operations:.2e} operations"
+    hours = {device: found.gpu_hours(device) for device in _DEVICES}
+    if max(hours.values()) < _A_MINUTE:
+        return f"{operations}, less than a minute on a GPU"
+    each = ", ".join(f"{needed:.3g} h on one {device}" for device, needed in hours.items())
+    return f"{operations}; at {UTILISATION:.0%} of the data sheet's bfloat16 peak {each}"
 
 
 def _memory(name: str, tokens: int, found: MemoryEstimate, device: str) -> str:
     fits = ", ".join(f"{'fits' if found.fits(card * 10**9) else 'does not fit'} {card} GB" for card in _CARDS)
     held = "" if device == "cpu" else f"; one process alone {fits}"
     return (
-        f"memory, estimated, {name} ({tokens} tokens a sample): {found.peak / GIB:.1f} GiB at the moment "
-        f"'{found.moment}' (weights {found.weights / GIB:.1f}, gradients {found.gradients / GIB:.1f}, optimiser "
-        f"{found.optimizer / GIB:.1f}, activations {found.activations / GIB:.1f}){held}"
+        f"memory, estimated, {name} ({tokens} tokens a sample): {_size(found.peak)} at the moment "
+        f"'{found.moment}' (weights {_size(found.weights)}, gradients {_size(found.gradients)}, optimiser "
+        f"{_size(found.optimizer)}, activations {_size(found.activations)}){held}"
     )
+
+
+def _size(count: float) -> str:
+    """Bytes in words."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.0f} MiB"

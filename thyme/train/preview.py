@@ -89,22 +89,29 @@ def preview(samples: Sequence[Encoded], family: Family, *, limit: int | None = N
     return Group(*shown)
 
 
-def tokens_page(samples: Sequence[Encoded], family: Family, *, title: str = "What is trained on") -> str:
+def tokens_page(
+    samples: Sequence[Encoded], family: Family, *, stages: Sequence[str] = (), title: str = "What is trained on"
+) -> str:
     """Samples as one HTML page that needs nothing beside it.
 
     Args:
         samples: The samples.
         family: Whose tokens they are.
+        stages: The stage of each, where they are of several.
         title: Heading.
     """
-    pages = [Page(_title(index, sample), pieces(sample, family)) for index, sample in enumerate(samples)]
+    before = [f"{stage}, " for stage in stages] or [""] * len(samples)
+    pages = [
+        Page(stage + _title(index, sample), pieces(sample, family))
+        for index, (stage, sample) in enumerate(zip(before, samples, strict=True))
+    ]
     return template("tokens.html.j2").render(title=title, samples=pages, looks=tuple(STYLES))
 
 
-def write_tokens_page(samples: Sequence[Encoded], family: Family, out: Path) -> Path:
+def write_tokens_page(samples: Sequence[Encoded], family: Family, out: Path, *, stages: Sequence[str] = ()) -> Path:
     """Write the page into the folder of a run, and return where it is."""
     path = out / TOKENS_FILE
-    path.write_text(tokens_page(samples, family), encoding="utf-8")
+    path.write_text(tokens_page(samples, family, stages=stages), encoding="utf-8")
     return path
 
 

@@ -1,7 +1,8 @@
-"""What a run shows on a terminal while it trains."""
+"""What a run shows while it trains: a bar on a terminal, lines in a file."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from rich.console import Console
@@ -10,9 +11,11 @@ from transformers import TrainerCallback
 
 
 class ProgressBar(TrainerCallback):
-    """A bar with the last logged loss; silent where the console is no terminal."""
+    """A bar with the last logged loss; where the console is no terminal, a line for each point of the curve."""
 
     def __init__(self, console: Console, title: str) -> None:
+        self._console, self._title = console, title
+        self._since, self._first = time.perf_counter(), 0
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -27,6 +30,7 @@ class ProgressBar(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Show the bar, at the step from which the run goes on."""
+        self._since, self._first = time.perf_counter(), state.global_step
         self._bar.update(self._task, total=state.max_steps, completed=state.global_step)
         self._bar.start()
 
@@ -37,7 +41,18 @@ class ProgressBar(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """Show the loss."""
         if logs and "loss" in logs:
-            self._bar.update(self._task, loss=f"loss {float(logs['loss']):.4f}")
+            loss = f"loss {float(logs['loss']):.4f}"
+            self._bar.update(self._task, loss=loss)
+            if not self._console.is_terminal:
+                step = f"step {state.global_step} of {state.max_steps}"
+                self._console.print(f"{self._title}: {step}, {loss}, about {self._left(state)} left", soft_wrap=True)
+
+    def _left(self, state: Any) -> str:
+        """Time that the remaining steps take at the pace so far, all that happens between steps included."""
+        done = max(1, state.global_step - self._first)
+        seconds = (time.perf_counter() - self._since) / done * (state.max_steps - state.global_step)
+        hours, minutes = divmod(round(seconds / 60), 60)
+        return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Leave the terminal as it was."""

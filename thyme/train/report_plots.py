@@ -142,6 +142,9 @@ def _plot(
         for border in borders:
             axes.axvline(border, color=_LINE, linewidth=1, linestyle="--")
         _dress(axes, share=share)
+        steps = {step for line in lines for step in line.steps}
+        if len(steps) == 1:
+            axes.set_xticks(sorted(steps))  # around a single point there would be ticks at parts of steps
         return Plot(title, _svg(figure, salt, title), keys)
 
 

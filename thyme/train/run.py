@@ -138,6 +138,8 @@ def run_sft(
         if run.evaluator is not None:
             closing.callback(run.evaluator.close)
         run.stages = [_opened(run, stage, readers) for stage in plan.todo]
+        for name in plan.finished if is_main() else ():
+            _tidy(run, name)  # where a run was killed between the two
         _show_tokens(run)
         run.trackers = _tracked(run, resume=resume)
         for tracker in run.trackers:
@@ -211,8 +213,8 @@ def _show_tokens(run: _Run) -> None:
     """A page of the first samples of each stage, to look at while it trains."""
     if is_main() and run.stages:
         run.out.mkdir(parents=True, exist_ok=True)
-        shown = [sample for stage in run.stages for sample in _first(stage.samples)]
-        write_tokens_page(shown, run.family, run.out)
+        shown = [(stage.name, sample) for stage in run.stages for sample in _first(stage.samples)]
+        write_tokens_page([sample for _, sample in shown], run.family, run.out, stages=[stage for stage, _ in shown])
     barrier()
 
 
@@ -258,8 +260,16 @@ def _train(run: _Run, stage: _Stage, *, resume: bool) -> StageReport:
         _tell(run, curves, point)
     if is_main():
         finish(folder, StageRecord(run=prints(run.recipe)[stage.name], report=report))
+        _tidy(run, stage.name)
     barrier()
     return report
+
+
+def _tidy(run: _Run, name: str) -> None:
+    """Remove the resumable checkpoints of a finished stage: its model and its record are there, nothing needs them."""
+    folder = run.out / name / CHECKPOINTS
+    if folder.is_dir() and not run.recipe.stages[name].train.keep_finished:
+        shutil.rmtree(folder)
 
 
 def _start(run: _Run, name: str) -> str | Path:

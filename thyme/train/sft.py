@@ -78,8 +78,8 @@ def train_sft(
         ConfigError: The checkpoint to resume belongs to another run, `out` has checkpoints and is not to be resumed,
             the model cannot be trained on packed samples, or a stream is given without what it needs.
         TrainingError: The loss or a gradient is not a number.
-        TrainingStoppedError: The process was asked to end (SIGTERM) in a run with ``save_steps``; a checkpoint was
-            written.
+        TrainingStoppedError: The process was asked to end (SIGTERM, Ctrl-C) in a run with ``save_steps``; a
+            checkpoint was written.
     """
     connect()
     prepare_to_spread(settings)
@@ -90,7 +90,7 @@ def train_sft(
     trained = _prepared(module, folder.name if Path(source).is_dir() else str(source), settings)
     images = _image_source(trained, family, settings)
     trainer = Trainer(trained, _data(samples, validation, images, family, settings), settings, out)
-    trainer.add_callback(bar := ProgressBar(console or Console(stderr=True, quiet=not is_main()), "sft"))
+    trainer.add_callback(bar := ProgressBar(console or Console(stderr=True, quiet=not is_main()), out.name))
     for callback in callbacks:
         trainer.add_callback(callback)
     try:
@@ -182,7 +182,7 @@ def _stopped(trainer: Trainer, out: Path) -> str:
     step, steps = trainer.state.global_step, trainer.state.max_steps
     return (
         f"training was asked to end and did so after step {step} of {steps}; a checkpoint lies in "
-        f"'{out.name}/{CHECKPOINTS}': start the same run again with resume to go on"
+        f"'{out.name}/{CHECKPOINTS}': start the same run again with resume (--resume) to go on"
     )
 
 

@@ -22,7 +22,7 @@ from thyme.train.records import StageReport
 
 STAGE_FILE = "thyme_stage.json"
 """In a finished stage's folder: its record."""
-_NOT_OF_THE_RUN = {"device", "workers", "log_steps", "save_steps", "keep_checkpoints", "eval_steps"}
+_NOT_OF_THE_RUN = {"device", "workers", "log_steps", "save_steps", "keep_checkpoints", "keep_finished", "eval_steps"}
 """Settings that may change between parts of a run, because no weight depends on them."""
 
 

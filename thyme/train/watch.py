@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from thyme.train.distributed import gather, world_size
+from thyme.train.distributed import gather, is_main, world_size
 
 
 class Clock(TrainerCallback):
@@ -42,31 +43,40 @@ class PointAtCheckpoint(TrainerCallback):
 
 
 class EndOnRequest(TrainerCallback):
-    """Ends training after the step at hand, with a checkpoint, when the process is asked to end (SIGTERM).
+    """Ends training after the step at hand, with a checkpoint, when the process is asked to end (SIGTERM, Ctrl-C).
+
+    A second Ctrl-C interrupts at once.
 
     Where there are several processes, they agree after each step: all of them end after the same one.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self.process = os.getpid()
         self.ended = False
         """Whether training was ended for that reason."""
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGTERM for a request while the block runs. Only the main thread can; elsewhere nothing changes."""
+        """Take signals for a request while the block runs. Only the main thread can; elsewhere nothing changes."""
         # A handler belongs to the whole process, and Python lets only its main thread set one.
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGTERM, self._ask)
+        before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-    def _ask(self, *_: Any) -> None:
+    def _ask(self, number: int, _: Any) -> None:
         self.asked = True
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            if is_main() and os.getpid() == self.process:  # workers that read data get the signal, too
+                # Past Python's buffers, which a signal may find half written.
+                os.write(2, b"\nending after this step, with a checkpoint; Ctrl-C again ends at once, without\n")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """End if anybody was asked to, unless this was the last step anyway."""
