@@ -36,6 +36,9 @@ from thyme.train.samples import Batch, Collate
 
 logger = logging.getLogger(__name__)
 
+_LOOK = 4
+"""Rows that are read for each sample of a first look."""
+
 
 @dataclass(frozen=True)
 class StreamSource:
@@ -152,16 +155,18 @@ class StreamedSamples:
         return StreamBatches(self, batch_size, collate, workers, pin_memory)
 
     def first(self, count: int) -> list[Encoded]:
-        """Samples from the start of the first pass, at most all of it.
+        """Some samples from the start of the first pass, at most all of it.
+
+        They are mixed among a few times as many rows only: a whole buffer of large ones takes long to fill.
 
         Raises:
             UsageError: No row can be used.
         """
-        return list(islice(self.one_pass(0, 1), count))
+        return list(islice(self.one_pass(0, 1, mixed=min(self.buffer, _LOOK * count)), count))
 
-    def one_pass(self, stream: int, streams: int, epoch: int = 0) -> Iterator[Encoded]:
-        """The samples of one stream's pass."""
-        for cursor, sample in self.samples(stream, streams, Cursor(epoch)):
+    def one_pass(self, stream: int, streams: int, epoch: int = 0, *, mixed: int | None = None) -> Iterator[Encoded]:
+        """The samples of one stream's pass; see `samples`."""
+        for cursor, sample in self.samples(stream, streams, Cursor(epoch), mixed=mixed):
             if cursor.epoch != epoch:
                 return
             yield sample
