@@ -122,6 +122,18 @@ def test_trajectories_are_counted_by_their_records_alone(tmp_path: Path, family:
     assert report.drops == {"image_missing": 1}
 
 
+def test_images_that_are_put_back_are_seen(tmp_path: Path, family: Family) -> None:
+    """Where all were missing nothing was kept; the file of the records is the same."""
+    write_trajectories(tmp_path / "t.jsonl", [samples.trajectory([], images=[samples.picture(1)])])
+    (tmp_path / "images").rename(tmp_path / "elsewhere")
+    source = DataSource(path=str(tmp_path / "t.jsonl"))
+    with pytest.raises(UsageError, match="1 image_missing"):
+        opened(family, tmp_path / "data", t=source)
+    (tmp_path / "elsewhere").rename(tmp_path / "images")
+    _, (report,) = opened(family, tmp_path / "data", t=source)
+    assert (report.samples, report.drops) == (1, {})
+
+
 def test_sources_follow_each_other_as_often_as_they_repeat(family: Family) -> None:
     readers = {
         "a": lambda _: Listed([samples.trajectory([], name="t")] * 2),

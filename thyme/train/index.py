@@ -95,7 +95,7 @@ def count(
         source: The rows.
         family: As they will be encoded.
         max_tokens: Longer samples are dropped.
-        cache: Folder where counts are kept; None keeps none.
+        cache: Folder where counts are kept, unless no row can be used; None keeps none.
         console: Where progress is shown; None is standard error.
 
     Raises:
@@ -112,7 +112,8 @@ def count(
     parts = list(_counted(chunks, job, kept, console or Console(stderr=True)))
     whole = _merged(parts)
     if kept is not None:
-        _save(kept.with_suffix(".npz"), whole)
+        if len(whole.table["row"]):  # else it is mended outside of the files that the key knows: images, for example
+            _save(kept.with_suffix(".npz"), whole)
         shutil.rmtree(kept, ignore_errors=True)
     return whole
 
