@@ -75,6 +75,11 @@ def test_transparency_is_shown_on_white_and_16_bits_as_8() -> None:
     assert [rgb(half).getpixel((x, 0)) for x in (0, 1)] == [(255, 0, 0), (255, 255, 255)]
     deep = Image.fromarray(np.array([[0, 0x8000, 0xFFFF]], dtype=np.uint16))
     assert [rgb(deep).getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
+    grey = deep.convert("I")
+    assert [rgb(grey).getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
+    assert rgb(Image.new("I;16B", (2, 1))).getpixel((0, 0)) == (0, 0, 0)
+    share = Image.fromarray(np.array([[0, 0.5, 1]], dtype=np.float32))
+    assert [rgb(share).getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
     assert rgb(Image.new("L", (3, 3), 7)).getpixel((0, 0)) == (7, 7, 7)
 
 
