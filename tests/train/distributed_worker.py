@@ -7,6 +7,7 @@ the rest as it does on GPUs, over gloo.
 from __future__ import annotations
 
 import faulthandler
+import io
 import json
 import os
 import shutil
@@ -16,8 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import run_recipes
 import samples
 import torch
+from rich.console import Console
 from transformers import TrainerCallback
 
 from thyme.config.sft import SFTSettings
@@ -25,6 +28,7 @@ from thyme.families import Family, load_family
 from thyme.train import distributed
 from thyme.train.encode import Encoded, MaskPolicy, encode
 from thyme.train.rows import RandomParts
+from thyme.train.run import run_sft
 from thyme.train.sft import CHECKPOINTS, train_sft
 from thyme.train.stream import StreamedSamples, StreamSource
 from thyme.types import Trajectory
@@ -88,8 +92,17 @@ class Watcher(TrainerCallback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def follow(path: Path, out: Path) -> dict[str, Any]:
+    """A whole run from its recipe, as ``thyme sft`` does it."""
+    recipe = run_recipes.read(path)
+    report = run_sft(recipe, path.stem, out, prompts=Path(recipe.prompts), console=Console(file=io.StringIO()))
+    return report.model_dump(mode="json")
+
+
 def run(plan: dict[str, Any]) -> dict[str, Any]:
     """Train as the plan says; the report of this process."""
+    if plan["recipe"] is not None:
+        return follow(Path(plan["recipe"]), Path(plan["out"]))
     watcher = Watcher(die=plan["die"])
     base = Path(plan["base"])
     family = load_family(base)

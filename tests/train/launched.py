@@ -34,9 +34,10 @@ def plan(
     resume: bool = False,
     resume_from: tuple[int, int] | None = None,
     die: bool = False,
+    recipe: Path | None = None,
     **settings: Any,
 ) -> Plan:
-    """A run over eight samples, two a step.
+    """A run over eight samples, two a step; or one of `run_recipes`.
 
     Args:
         base: What it starts from.
@@ -45,6 +46,7 @@ def plan(
         resume: Whether it goes on with what lies in its folder.
         resume_from: A run before it and the step of one of its checkpoints: it goes on there, in its own folder.
         die: Whether the second process is killed before the third step.
+        recipe: File of a recipe that is followed instead, stages and evaluation and all.
         settings: Those that differ.
     """
     common = {"epochs": 1, "learning_rate": 2e-3, "log_steps": 1, "device": "cpu", "bf16": False}
@@ -56,6 +58,7 @@ def plan(
         "resume": resume,
         "resume_from": resume_from,
         "die": die,
+        "recipe": None if recipe is None else str(recipe),
         "settings": common | settings,
     }
 
@@ -69,7 +72,7 @@ def placed(made: Plan, out: Path, place: int, processes: int) -> Plan:
 
 
 def start(
-    plans: Sequence[Plan], out: Path, recipe: str | None = None, *, patience: int = 200
+    plans: Sequence[Plan], out: Path, recipe: str | None = None, *, patience: int = 300
 ) -> subprocess.CompletedProcess[str]:
     """Run all plans in turn, in folders of `out` by their places; hanging processes are ended.
 
@@ -97,7 +100,7 @@ def start(
     )
 
 
-def reports(plans: Sequence[Plan], out: Path, recipe: str | None = None, *, patience: int = 200) -> list[list[Any]]:
+def reports(plans: Sequence[Plan], out: Path, recipe: str | None = None, *, patience: int = 300) -> list[list[Any]]:
     """The report of each process for each plan."""
     done = start(plans, out, recipe, patience=patience)
     assert done.returncode == 0, done.stderr[-6000:]

@@ -11,6 +11,7 @@ from typing import Any
 import launched
 import numpy as np
 import pytest
+import run_recipes
 import samples
 from distributed_worker import made_samples
 
@@ -20,7 +21,7 @@ from thyme.train import distributed
 from thyme.train.dummy_vision import unseen_image, with_unseen_image
 from thyme.train.encode import encode
 
-pytestmark = pytest.mark.timeout(500)  # a hang ends earlier: see `launched.start`
+pytestmark = pytest.mark.timeout(800)  # a hang ends earlier: see `launched.start`
 
 RECIPES = {
     "ddp": {"distributed_type": "MULTI_GPU"},
@@ -122,6 +123,8 @@ def runs(tiny_qwen2_5_vl: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     out = tmp_path_factory.mktemp("processes")
     plans = [launched.plan(tiny_qwen2_5_vl, **changes) for changes in PLANS.values()]
     more = [launched.plan(tiny_qwen2_5_vl, **changes) for changes in OF_TWO.values()]
+    recipe = run_recipes.lay_out(tmp_path_factory.mktemp("recipe"), tiny_qwen2_5_vl, evaluated=True)
+    more.append(launched.plan(tiny_qwen2_5_vl, recipe=recipe))
     return out, {
         "one": launched.reports(plans, out / "one"),
         "ddp": launched.reports([*plans, *more], out / "ddp", "ddp"),
@@ -173,11 +176,34 @@ def test_two_processes_share_a_stream_out(runs: tuple[Path, dict[str, list[list[
         assert report["trained_tokens"] == sum(sample.trained for sample in samples_of_a_pass)
 
 
+def test_two_processes_follow_a_recipe_and_share_the_problems_of_its_evaluation_out(
+    runs: tuple[Path, dict[str, list[list[Any]]]],
+) -> None:
+    """Both stages, asked before, between and after: three problems, each asked by one process, counted by both."""
+    out, found = runs
+    at = len(PLANS) + len(OF_TWO)
+    first, second = found["ddp"][at]
+    assert first["processes"] == 2
+    assert [point["kinds"]["all"]["n"] for point in first["evaluations"]] == [3, 3, 3]
+    assert [point["kinds"] for point in first["evaluations"]] == [point["kinds"] for point in second["evaluations"]]
+    assert [stage["sources"] for stage in first["stages"]] == [stage["sources"] for stage in second["stages"]]
+    folder = out / "ddp" / str(at)
+    assert json.loads((folder / "sft_report.json").read_text())["stages"] == first["stages"]
+    for where in ("images-000000", "images-000002", "maths-000002"):
+        asked = [
+            [json.loads(line)["problem"]["id"] for line in file.read_text().splitlines()]
+            for file in sorted((folder / "evaluation").glob(f"{where}-*.jsonl"))
+        ]
+        assert asked == [["problems-1", "problems-3"], ["problems-2"]]
+    assert (folder / "maths" / "model.safetensors").is_file()
+    assert (folder / "report.html").is_file()
+
+
 def test_a_run_of_two_processes_names_no_folder_of_the_machine(
     runs: tuple[Path, dict[str, list[list[Any]]]], tiny_qwen2_5_vl: Path
 ) -> None:
     out, _ = runs
-    for file in (out / "ddp").glob("[0-9]/**/*"):
+    for file in (out / "ddp").glob("[0-9]*/**/*"):
         if file.is_file():
             text = file.read_bytes()
             assert str(out).encode() not in text

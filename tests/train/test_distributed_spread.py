@@ -6,6 +6,7 @@ where one of them is killed. What FSDP2 and DeepSpeed do on a GPU otherwise than
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from importlib.util import find_spec
@@ -14,8 +15,13 @@ from typing import Any
 
 import launched
 import pytest
+import run_recipes
 import torch
+from rich.console import Console
 from transformers import AutoModelForImageTextToText
+
+from thyme.store import read_trajectories
+from thyme.train.run import run_sft
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -52,7 +58,7 @@ def plans(request: pytest.FixtureRequest) -> list[launched.Plan]:
 @pytest.fixture(scope="module")
 def alone(plans: list[launched.Plan], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[Any]]]:
     out = tmp_path_factory.mktemp("alone")
-    return out, launched.reports(plans, out)
+    return out, launched.reports(plans, out, patience=600)
 
 
 @pytest.mark.parametrize("recipe", SPREAD)
@@ -76,6 +82,36 @@ def test_a_spread_model_trains_as_a_whole_one(
         held = sum(report["held"] for report in two) / one["held"]
         # Parts are padded to equal sizes; without parts both hold everything.
         assert held == pytest.approx(1.0 if recipe in HOLDS_PARTS else 2.0, abs=0.05), plans[at]
+
+
+@pytest.mark.parametrize("recipe", SPREAD)
+def test_a_recipe_is_followed_and_its_evaluation_asks_whole_models(
+    recipe: str, tiny_qwen2_5_vl: Path, tmp_path: Path
+) -> None:
+    """Each process asks its share of the problems: what it is answered is what one process is, before and after."""
+    path = run_recipes.lay_out(tmp_path / "data", tiny_qwen2_5_vl, evaluated=True)
+    plan = launched.plan(tiny_qwen2_5_vl, recipe=path)
+    two = launched.reports([plan], tmp_path / "two", recipe)[0][0]
+    one = run_recipes.read(path, "train.batch_size=4")
+    run_sft(one, "tiny", tmp_path / "one", prompts=Path(one.prompts), console=Console(file=io.StringIO()))
+    assert [(point["stage"], point["step"]) for point in two["evaluations"]] == [
+        ("images", 0),
+        ("images", 2),
+        ("maths", 2),
+    ]
+    for where in ("images-000000", "maths-000002"):
+        answers = [
+            {
+                trajectory.problem.id: trajectory.generated[0]
+                for file in folder.glob(f"evaluation/{where}*.jsonl")
+                for trajectory in read_trajectories(file)
+            }
+            for folder in (tmp_path / "one", tmp_path / "two" / "0")
+        ]
+        assert answers[0].keys() == answers[1].keys()
+        for name, answer in answers[0].items():
+            assert answers[1][name].token_ids == answer.token_ids
+            assert answers[1][name].logprobs == pytest.approx(answer.logprobs, abs=1e-3)
 
 
 @pytest.mark.parametrize("recipe", SPREAD)

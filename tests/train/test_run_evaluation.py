@@ -110,18 +110,18 @@ def test_the_model_that_is_asked_is_the_one_in_training(path: Path, tmp_path: Pa
     evaluator.close()
     assert report.evaluations[-1].step == 2
     first, live, saved = (
-        [t.generated[0] for t in read_trajectories(file)]
+        {t.problem.id: t.generated[0] for t in read_trajectories(file)}
         for file in (
             tmp_path / "out/evaluation/images-000000.jsonl",
             tmp_path / "out/evaluation/images-000002.jsonl",
             tmp_path / "again/evaluation/images-000002.jsonl",
         )
     )
-    by_text = {segment.token_ids: segment.logprobs for segment in saved}
-    assert {segment.token_ids for segment in live} == by_text.keys()
-    for segment in live:
-        assert segment.logprobs == pytest.approx(by_text[segment.token_ids], abs=1e-3)
-    assert [s.logprobs for s in first] != [s.logprobs for s in live]
+    assert live.keys() == saved.keys() == {"problems-1", "problems-2", "problems-3"}
+    for name, segment in live.items():
+        assert segment.token_ids == saved[name].token_ids
+        assert segment.logprobs == pytest.approx(saved[name].logprobs, abs=1e-3)
+    assert all(segment.logprobs != live[name].logprobs for name, segment in first.items())
 
 
 def test_modes_and_random_states_are_put_back(tiny_qwen2_5_vl: Path) -> None:

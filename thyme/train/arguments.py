@@ -138,6 +138,8 @@ def arguments(settings: SFTSettings, out: Path, *, steps: int | None, streamed: 
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
+        # Under DDP, what is trained of a language model is in every forward; of a tower (InternVL's) not all need be.
+        ddp_find_unused_parameters=not settings.freeze_vision,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         **checkpointing,
