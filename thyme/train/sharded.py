@@ -86,13 +86,13 @@ def whole_model(trainer: Any, settings: SFTSettings) -> Any:
         settings: Those of the run.
     """
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    _load_whole()  # in all of them: what is evaluated next is loaded by each
     if not is_main():
         return None
     from torch.distributed.fsdp import FSDPModule
 
     trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     inner = trained.get_base_model() if hasattr(trained, "get_base_model") else trained
-    _load_whole()
     # FSDP2 gives a model a class of its own.
     kind: Any = next(kind for kind in type(inner).__mro__ if not issubclass(kind, FSDPModule))
     with torch.device("meta"):
