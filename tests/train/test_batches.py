@@ -18,6 +18,7 @@ from thyme.families import Family, load_family
 from thyme.families.qwen_vl_tensors import pixels
 from thyme.train.collate import collate
 from thyme.train.encode import Encoded, encode
+from thyme.train.loader import NUMBERS, TOKENS, Collator
 from thyme.train.sampling import EpochBatches, epoch_order
 from thyme.train.vision import FreshPixels, ImageSource, KeptFeatures, KeptPixels, model_inputs
 
@@ -206,6 +207,15 @@ def test_a_process_with_nothing_left_stands_in_with_what_is_trained_elsewhere() 
     rows = [(0, 1), (2,)]
     made = [list(EpochBatches(rows, [5, 5], 1, in_order=True, rank=rank, processes=3)) for rank in range(3)]
     assert made == [[[(0, 1)]], [[(2,)]], [[(~0, ~1)]]]
+
+
+def test_what_stands_in_is_not_counted(tiny_qwen2_5_vl: Path) -> None:
+    """Its tokens would be counted twice: where they are trained on, and here."""
+    family = load_family(tiny_qwen2_5_vl)
+    one, other = (encode(samples.trajectory([], name=name), family) for name in "ab")
+    batch = Collator(FreshPixels(family), family)([[(7, one)], [(~3, other)]])
+    assert batch["input_ids"].shape[0] == 2
+    assert (batch[NUMBERS], batch[TOKENS]) == ([7], len(one))
 
 
 def test_what_processes_do_in_one_forward_is_of_like_length() -> None:

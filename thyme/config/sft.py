@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from thyme.config.base import Config
 
+NOT_OF_THE_RUN = {"device", "workers", "log_steps", "save_steps", "keep_checkpoints", "keep_finished", "eval_steps"}
+"""Fields of `SFTSettings` that may change between parts of a run, because no weight depends on them."""
 DEFAULT_LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 

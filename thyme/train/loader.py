@@ -27,7 +27,7 @@ from thyme.train.vision import ImageSource
 NUMBERS: Final = "sample_numbers"
 """In a batch: the numbers of its samples, for messages; no tensor, and not for the model."""
 TOKENS: Final = "token_count"
-"""In a batch: tokens of its samples, padding not counted; not for the model."""
+"""In a batch: tokens of its samples, padding and stand-ins not counted; not for the model."""
 
 Numbered = list[tuple[int, Encoded]]
 """The samples of a row with their numbers."""
@@ -55,7 +55,7 @@ class Collator:
         else:
             batch = collate([row[0] for row in samples], self.images, self.family, **options)
         batch[NUMBERS] = [number for row in rows for number, _ in row if number >= 0]
-        batch[TOKENS] = sum(len(sample) for row in rows for _, sample in row)
+        batch[TOKENS] = sum(len(sample) for row in rows for number, sample in row if number >= 0)
         return batch
 
 

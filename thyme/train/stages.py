@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from thyme.config.sft import NOT_OF_THE_RUN
 from thyme.config.sft_recipe import SFTRecipe
 from thyme.errors import ConfigError, StoreError, UsageError
 from thyme.train.evaluate import write_atomically
@@ -22,8 +23,6 @@ from thyme.train.records import StageReport
 
 STAGE_FILE = "thyme_stage.json"
 """In a finished stage's folder: its record."""
-_NOT_OF_THE_RUN = {"device", "workers", "log_steps", "save_steps", "keep_checkpoints", "keep_finished", "eval_steps"}
-"""Settings that may change between parts of a run, because no weight depends on them."""
 
 
 class StageRecord(BaseModel):
@@ -92,7 +91,7 @@ def prints(recipe: SFTRecipe) -> dict[str, str]:
     before = json.dumps(recipe.model_dump(mode="json", include=_OF_ALL_STAGES), sort_keys=True)
     found = {}
     for name, stage in recipe.stages.items():
-        own = stage.model_dump(mode="json", exclude={"train": _NOT_OF_THE_RUN, "validation": True})
+        own = stage.model_dump(mode="json", exclude={"train": NOT_OF_THE_RUN, "validation": True})
         text = json.dumps([before, name, own], sort_keys=True)
         found[name] = before = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     return found

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from thyme.config.sft import SFTSettings
+from thyme.config.sft import NOT_OF_THE_RUN, SFTSettings
 from thyme.errors import MissingExtraError, TrainingError
 from thyme.families import Family
 from thyme.train.arguments import arguments, lora_config, steps_of
@@ -44,9 +44,6 @@ try:
     from trl.trainer.sft_trainer import SFTTrainer
 except ImportError as error:
     raise MissingExtraError("supervised fine-tuning", "train") from error
-
-_NOT_OF_THE_RUN = {"device", "workers", "log_steps", "save_steps", "keep_checkpoints", "keep_finished", "eval_steps"}
-"""Settings that a resumed run may change, because no weight depends on them."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +230,11 @@ class Trainer(SFTTrainer):
             folder = Path(output_dir or str(self.args.output_dir))
             save_weights(self.model, folder, state_dict=state_dict, for_resuming=True)
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """A head that is the embedding is saved once, and is not missing."""
+        if not set(load_result.missing_keys) <= set(getattr(self.model, "all_tied_weights_keys", None) or ()):
+            super()._issue_warnings_after_load(load_result)
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write a checkpoint that counts only once all of it is there, and only then remove older ones."""
         parent = Path(str(self.args.output_dir))
@@ -278,6 +280,6 @@ def run_description(data: Data, settings: SFTSettings, model: Any) -> str:
         "data": data.train.fingerprint,
         "model": model_print(model),
         "processes": world_size(),
-        "settings": settings.model_dump(mode="json", exclude=_NOT_OF_THE_RUN),
+        "settings": settings.model_dump(mode="json", exclude=NOT_OF_THE_RUN),
     }
     return json.dumps(described, indent=2, sort_keys=True) + "\n"
