@@ -89,6 +89,14 @@ def test_a_published_model_that_is_not_at_hand_is_reckoned_from_its_layout(tmp_p
     assert "longest allowed (10240 tokens a sample)" in text
 
 
+def test_where_the_data_are_out_of_reach_too_memory_is_reckoned_and_the_data_are_named(tmp_path: Path) -> None:
+    done = sft("@thyme_7b_stage1", "--dry-run", small=())
+    assert done.exit_code == 1
+    assert "longest allowed (10240 tokens a sample)" in re.sub(r"\s+", " ", done.stdout)
+    assert "'Kwai-Keye/Thyme-SFT' cannot be read as a dataset" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

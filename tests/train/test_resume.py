@@ -18,6 +18,7 @@ from transformers import AutoModelForImageTextToText, TrainerCallback
 from thyme.config.sft import LoraSettings, SFTSettings
 from thyme.errors import ConfigError, TrainingStoppedError
 from thyme.families import Family, load_family
+from thyme.nano import checkpoint_path
 from thyme.train.checkpoint import RUN_FILE, last_checkpoint, remove_old_checkpoints
 from thyme.train.encode import Encoded, MaskPolicy, encode
 from thyme.train.records import StageReport
@@ -196,6 +197,26 @@ def test_a_run_that_is_asked_to_end_leaves_a_checkpoint_and_says_how_to_go_on(
     assert [point.step for point in report.curve] == [1, 2, 4, 5, 6, 8]
     one, other = weights(tmp_path / "straight"), weights(tmp_path / "resumed")
     assert max((one[name] - other[name]).abs().max().item() for name in one) < 1e-6
+
+
+def test_a_head_that_is_the_embedding_goes_on_without_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is saved once; the library would take it for missing."""
+    base, said = checkpoint_path("base"), []
+    settings, rows = plan(max_steps=2, save_steps=1), listed(load_family(base))
+    monkeypatch.setattr("transformers.trainer.logger.warning", said.append)
+    train_sft(rows, base, settings, tmp_path / "straight")
+
+    class Ask(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(TrainingStoppedError, match="after step 1 of 2"):
+        train_sft(rows, base, settings, tmp_path / "resumed", callbacks=[Ask()])
+    train_sft(rows, base, settings, tmp_path / "resumed", resume=True)
+    assert_equal_runs(tmp_path / "straight", tmp_path / "resumed")
+    assert not [line for line in said if "missing keys" in line]
 
 
 def test_a_second_interrupt_ends_at_once(tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path) -> None:

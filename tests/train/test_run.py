@@ -128,7 +128,7 @@ def test_a_run_that_no_terminal_shows_says_a_line_for_each_point(path: Path, tmp
     assert [line.partition(", loss")[0] for line in lines] == [
         f"{stage}: step {step} of 2" for stage in ("images", "maths") for step in (1, 2)
     ]
-    assert lines[-1].endswith("about 0 min left")
+    assert lines[-1].endswith("less than a minute left")
 
 
 def test_what_a_run_says_of_itself(path: Path, tmp_path: Path, tiny_qwen2_5_vl: Path) -> None:

@@ -224,8 +224,9 @@ def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
 def test_a_line_that_is_no_problem_is_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "p.jsonl"
     file.write_text('\n{"question": "1 + 1?", "answer": "2"}\n' + line + "\n")
-    with pytest.raises(StoreError, match=r"p.jsonl, line 3: not a problem"):
+    with pytest.raises(StoreError, match=r"p.jsonl, line 3: not a problem") as raised:
         read_problems(DataSource(path=str(file)))
+    assert "\n" not in str(raised.value)
     file.write_text("")
     with pytest.raises(ConfigError, match="holds no problem"):
         open_problems(DataSource(format="problems", path=str(file)))

@@ -166,7 +166,7 @@ def test_a_hub_dataset_is_read_by_place(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_hub_that_cannot_be_reached_is_named(read: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(StoreError, match="'nobody/nothing' cannot be read as a dataset.*nothing of that name is here"):
+    with pytest.raises(StoreError, match=r"'nobody/nothing' cannot be read as a dataset.*nothing of that name is here"):
         read(source("nobody/nothing"))
 
 

@@ -119,11 +119,11 @@ def dry_run(
         stage = recipe.stages[name]
         console.print(Text(f"\nstage {name}", style="bold"))
         outlook = None
-        if family is None:
-            _say_rows(stage, readers, console)
-        else:
+        if family is not None:
             found[name] = outlook = _look(recipe, stage, family, readers, console, rows)
         _say_memory(config, recipe, stage.train, outlook, console)
+        if family is None:
+            _say_rows(stage, readers, console)  # last: without a network the hub's data are out of reach, too
         if config is not None and outlook is not None:
             console.print(_cost(config, stage.train, outlook))
     return found

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from transformers import TrainerCallback
 
 from thyme.background import Background
@@ -71,7 +72,10 @@ def _problem(path: Path, number: int, line: str) -> Problem:
         images = tuple(load_image(path.parent / name, name=Path(name).name) for name in row.pop("images", ()))
         return Problem(**{"id": f"{path.stem}-{number}", **row}, images=images)
     except (ValueError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path.name}, line {number}: not a problem ({error}); see `thyme nano problems`") from error
+        why = str(error)
+        if isinstance(error, ValidationError):
+            why = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise StoreError(f"{path.name}, line {number}: not a problem ({why}); see `thyme nano problems`") from error
 
 
 PROBLEM_READERS: dict[str, ProblemReader] = {"problems": read_problems}

@@ -45,14 +45,16 @@ class ProgressBar(TrainerCallback):
             self._bar.update(self._task, loss=loss)
             if not self._console.is_terminal:
                 step = f"step {state.global_step} of {state.max_steps}"
-                self._console.print(f"{self._title}: {step}, {loss}, about {self._left(state)} left", soft_wrap=True)
+                self._console.print(f"{self._title}: {step}, {loss}, {self._left(state)} left", soft_wrap=True)
 
     def _left(self, state: Any) -> str:
         """Time that the remaining steps take at the pace so far, all that happens between steps included."""
         done = max(1, state.global_step - self._first)
         seconds = (time.perf_counter() - self._since) / done * (state.max_steps - state.global_step)
         hours, minutes = divmod(round(seconds / 60), 60)
-        return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+        if not hours and not minutes:
+            return "less than a minute"
+        return f"about {hours} h {minutes} min" if hours else f"about {minutes} min"
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Leave the terminal as it was."""

@@ -26,6 +26,7 @@ from thyme.families.checkpoint import find_checkpoint
 from thyme.prompts import FILES, PromptSet
 from thyme.train.arguments import CHECKPOINTS, on_cpu
 from thyme.train.checkpoint import REPORT_FILE, last_checkpoint
+from thyme.train.disk import full_disk_named, make_folder
 from thyme.train.distributed import barrier, broadcast, is_main, world_size
 from thyme.train.encode import Encoded
 from thyme.train.evaluate import (
@@ -122,18 +123,20 @@ def run_sft(
         The report of all stages that are finished in `out`.
 
     Raises:
-        UsageError: A recipe that cannot be followed, or a folder that holds another run.
+        UsageError: A recipe that cannot be followed, or a folder that holds another run or cannot be written.
         StoreError: Data that cannot be read.
         MissingExtraError: A tracker is not installed.
-        TrainingError: Training cannot go on, or was asked to end.
+        TrainingError: Training cannot go on, was asked to end, or the disk is full.
     """
     console = console or Console(stderr=True, quiet=not is_main())
     check_trackers(recipe.tracking.trackers)
     plan = _agreed(lambda: make_plan(recipe, out, resume=resume, only=only_stage))
     source = model or recipe.model
     family = load_family(source, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
+    _agreed(lambda: make_folder(out))
     run = _Run(recipe, name, out, source, family, prompts, console, plan)
     with ExitStack() as closing:
+        closing.enter_context(full_disk_named(out))
         run.evaluator = _evaluator(run, problem_readers)
         if run.evaluator is not None:
             closing.callback(run.evaluator.close)

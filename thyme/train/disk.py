@@ -1,0 +1,54 @@
+"""The folder of a run: made first, and what it means when nothing more fits on its disk."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from thyme.errors import ThymeError, TrainingError, UsageError
+
+_FULL = ("No space left on device", "Disk quota exceeded", "file write failed")
+"""What the writers of weights say, which have no error numbers: safetensors, and torch's of optimisers."""
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of a run.
+
+    Raises:
+        UsageError: It cannot be made, or written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".thyme"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"the folder '{out}' cannot be written ({error.strerror}); name another with --out") from error
+
+
+@contextmanager
+def full_disk_named(out: Path) -> Iterator[None]:
+    """Say plainly that a disk is full.
+
+    Raises:
+        TrainingError: It is.
+    """
+    try:
+        yield
+    except ThymeError:
+        raise
+    except Exception as error:  # the libraries' own: OSError, RuntimeError, SafetensorError
+        if not _is_full(error):
+            raise
+        raise TrainingError(
+            f"no space is left for '{out.name}' (a resumable checkpoint takes about three times the weights); make "
+            "room and go on with --resume, or name another folder with --out"
+        ) from error
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(said in str(error) for said in _FULL)
