@@ -135,8 +135,7 @@ def run_sft(
     family = load_family(source, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
     _agreed(lambda: make_folder(out))
     run = _Run(recipe, name, out, source, family, prompts, console, plan)
-    with ExitStack() as closing:
-        closing.enter_context(full_disk_named(out))
+    with full_disk_named(out), ExitStack() as closing:
         run.evaluator = _evaluator(run, problem_readers)
         if run.evaluator is not None:
             closing.callback(run.evaluator.close)

@@ -235,11 +235,6 @@ class Trainer(SFTTrainer):
         if not set(load_result.missing_keys) <= set(getattr(self.model, "all_tied_weights_keys", None) or ()):
             super()._issue_warnings_after_load(load_result)
 
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """A head that is the embedding is saved once, and is not missing."""
-        if not set(load_result.missing_keys) <= set(getattr(self.model, "all_tied_weights_keys", None) or ()):
-            super()._issue_warnings_after_load(load_result)
-
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write a checkpoint that counts only once all of it is there, and only then remove older ones."""
         parent = Path(str(self.args.output_dir))
