@@ -55,6 +55,14 @@ def test_adamw_alone_gets_everything_that_is_trained() -> None:
     }
 
 
+def test_muon_alone_gets_hidden_matrices_where_there_is_nothing_else() -> None:
+    """As adapters are."""
+    model = nn.Linear(8, 8, bias=False)
+    optimizer = build_optimizer(model, SFTSettings(optimizer="muon"))
+    assert isinstance(optimizer, torch.optim.Muon)
+    assert names(model, optimizer.param_groups[0]) == {"weight"}
+
+
 def test_together_steps_like_its_parts_apart_under_one_schedule() -> None:
     joint, apart = small_model(), small_model()
     settings = SFTSettings(optimizer="muon", learning_rate=1e-2)

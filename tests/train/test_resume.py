@@ -123,6 +123,7 @@ CASES: dict[str, tuple[dict[str, Any], int]] = {
     "accumulating": ({"accumulation": 2, "epochs": 4}, 10),
     "muon-features": ({"optimizer": "muon", "cache": "features"}, 6),
     "lora-dropout": ({"lora": LoraSettings(rank=4, dropout=0.3), "max_grad_norm": 0.1}, 8),
+    "lora-muon": ({"lora": LoraSettings(rank=4), "optimizer": "muon", "workers": 1}, 6),
     "lora-and-tower": ({"lora": LoraSettings(rank=4), "freeze_vision": False}, 6),
     "packed": ({"packing": True, "packed_tokens": 400, "batch_size": 1, "lora": LoraSettings(rank=4, dropout=0.3)}, 6),
 }

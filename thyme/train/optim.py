@@ -30,12 +30,13 @@ def build_optimizer(model: nn.Module, settings: SFTSettings) -> torch.optim.Opti
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
-    adamw = torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=settings.learning_rate, betas=settings.betas, fused=True
-    )
-    if not hidden:
-        return adamw
-    return Together(torch.optim.Muon(hidden, lr=settings.muon_learning_rate, weight_decay=settings.weight_decay), adamw)
+    parts: list[torch.optim.Optimizer] = []
+    if hidden:
+        parts.append(torch.optim.Muon(hidden, lr=settings.muon_learning_rate, weight_decay=settings.weight_decay))
+    if rest:  # adapters are nothing but hidden matrices
+        filled = [group for group in groups if group["params"]]
+        parts.append(torch.optim.AdamW(filled, lr=settings.learning_rate, betas=settings.betas, fused=True))
+    return parts[0] if len(parts) == 1 else Together(*parts)
 
 
 class Together(torch.optim.Optimizer):
