@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForImageTextToText, TrainerCallback
 
 from thyme.config.sft import LoraSettings, SFTSettings
-from thyme.errors import ConfigError, TrainingError
+from thyme.errors import ConfigError, StoreError, TrainingError
 from thyme.families import Family, load_family
 from thyme.train.arguments import language_model, vision_modules
 from thyme.train.encode import Encoded, MaskPolicy, encode
@@ -247,3 +247,24 @@ def test_the_vision_part_moves_where_it_is_not_frozen_with_and_without_adapters(
     assert reading
     if lora:
         assert all(".layers." in name and name.endswith("proj.weight") for name in reading)
+
+
+@pytest.mark.parametrize("measured", [False, True], ids=["train", "validation"])
+def test_an_error_in_a_worker_comes_in_its_own_words(
+    family: Family, tiny_qwen2_5_vl: Path, tmp_path: Path, measured: bool
+) -> None:
+    """Not wrapped into the traceback that torch makes of it."""
+
+    class Damaged(ListSamples):
+        def __getitem__(self, index: int) -> Encoded:
+            raise StoreError("a.jsonl, line 7: damaged; delete the line")
+
+    good, bad = ListSamples(encoded(family)), Damaged(encoded(family))
+    with pytest.raises(StoreError, match=r"^a.jsonl, line 7: damaged; delete the line$"):
+        train_sft(
+            good if measured else bad,
+            tiny_qwen2_5_vl,
+            settings(workers=1, max_steps=1),
+            tmp_path,
+            validation=bad if measured else good,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -13,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from thyme.config.sft import SFTSettings
+from thyme.errors import ThymeError
 from thyme.families import Family
 from thyme.train.collate import Batch, collate, collate_packed
 from thyme.train.distributed import gather, rank, world_size
@@ -93,6 +95,18 @@ class EpochLoader(DataLoader[Any]):
     def set_epoch(self, epoch: int) -> None:
         """Go on with the order of this epoch."""
         self._batches.set_epoch(epoch)
+
+
+@contextmanager
+def errors_of_workers() -> Iterator[None]:
+    """Raise our own errors from a data loader's workers in their own words: torch puts a traceback around them."""
+    try:
+        yield
+    except ThymeError as error:
+        before, _, own = str(error).rpartition(f"{type(error).__name__}: ")
+        if not before.startswith("Caught "):
+            raise
+        raise type(error)(own.strip()) from error
 
 
 def training_loader(samples: Samples, collator: Collator, settings: SFTSettings) -> EpochLoader:

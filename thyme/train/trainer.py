@@ -28,7 +28,15 @@ from thyme.train.checkpoint import (
 from thyme.train.distributed import barrier, broadcast, gather, sharding, world_size
 from thyme.train.dummy_vision import unseen_image
 from thyme.train.encode import IGNORED
-from thyme.train.loader import NUMBERS, TOKENS, Collator, StreamLoader, training_loader, validation_loader
+from thyme.train.loader import (
+    NUMBERS,
+    TOKENS,
+    Collator,
+    StreamLoader,
+    errors_of_workers,
+    training_loader,
+    validation_loader,
+)
 from thyme.train.loss import full_sums
 from thyme.train.optim import build_optimizer
 from thyme.train.packing import check_packable
@@ -136,6 +144,7 @@ class Trainer(SFTTrainer):
             self.optimizer = build_optimizer(self.model if model is None else model, self.settings)
         return self.optimizer
 
+    @errors_of_workers()
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
         """The batches of one step; what they hold is noted for messages and for the report."""
         self.clock.start()
@@ -195,6 +204,7 @@ class Trainer(SFTTrainer):
             return f"samples {', '.join(map(str, numbers))} (numbers in the order given, from 0)"
         return f"samples {', '.join(map(naming, numbers))}"
 
+    @errors_of_workers()
     @torch.no_grad()
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The loss on the validation samples: the mean over all their trained tokens, whatever batches they are in.
@@ -232,7 +242,9 @@ class Trainer(SFTTrainer):
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """A head that is the embedding is saved once, and is not missing."""
-        if not set(load_result.missing_keys) <= set(getattr(self.model, "all_tied_weights_keys", None) or ()):
+        if load_result.unexpected_keys or not set(load_result.missing_keys) <= set(
+            getattr(self.model, "all_tied_weights_keys", None) or ()
+        ):
             super()._issue_warnings_after_load(load_result)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
