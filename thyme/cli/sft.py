@@ -122,10 +122,14 @@ class _Work:
 
     def run(self, *, resume: bool, stage: str | None) -> None:
         """Train."""
+        import warnings
+
         from thyme.train.distributed import is_main
         from thyme.train.run import run_sft
         from thyme.train.summary import run_table
 
+        # peft asks transformers by the old name; nothing that who trains could do about it.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*is deprecated", category=FutureWarning)
         report = run_sft(
             self.recipe,
             self.name,

@@ -145,7 +145,15 @@ def _of_this_run(
     for name in names:
         if name in found and found[name].run != expected[name]:
             raise ConfigError(
-                f"stage '{name}' in '{out.name}' was trained with another recipe; go on with that one, or name another "
-                "folder (--out)"
+                f"stage '{name}' in '{out.name}' was trained with another recipe ({_different(recipe, found, name)}); "
+                "go on with that one, or name another folder (--out)"
             )
     return {name: found[name].report for name in names if name in found}
+
+
+def _different(recipe: SFTRecipe, found: dict[str, StageRecord], name: str) -> str:
+    """What differs, as far as the record tells."""
+    old, new = found[name].report.settings, recipe.stages[name].train
+    names = [key for key in type(new).model_fields if key not in NOT_OF_THE_RUN]
+    different = [key for key in names if getattr(old, key) != getattr(new, key)]
+    return ", ".join(f"train.{key}" for key in different) or "another model, data, mask or limit, or a stage before it"
