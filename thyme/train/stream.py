@@ -141,18 +141,15 @@ class StreamedSamples:
             return None
         return sum(rows * source.repeat for rows, source in zip(known, self.sources, strict=True) if rows is not None)
 
-    def loader(
-        self, batch_size: int, collate: Collate[Batch], *, workers: int = 0, pin_memory: bool = False
-    ) -> StreamBatches[Batch]:
+    def loader(self, batch_size: int, collate: Collate[Batch], *, workers: int = 0) -> StreamBatches[Batch]:
         """Batches of this process, full ones without end.
 
         Args:
             batch_size: Samples of a batch.
             collate: Makes one; runs in the workers.
             workers: Processes that read, decode and encode; 0: this one does.
-            pin_memory: Whether batches are put into pinned memory.
         """
-        return StreamBatches(self, batch_size, collate, workers, pin_memory)
+        return StreamBatches(self, batch_size, collate, workers)
 
     def first(self, count: int) -> list[Encoded]:
         """Some samples from the start of the first pass, at most all of it.
@@ -243,11 +240,9 @@ class StreamedSamples:
 class StreamBatches(Generic[Batch]):
     """The batches of one process; see `thyme.train.samples.Batches`."""
 
-    def __init__(
-        self, samples: StreamedSamples, batch_size: int, collate: Collate[Batch], workers: int, pin_memory: bool
-    ) -> None:
+    def __init__(self, samples: StreamedSamples, batch_size: int, collate: Collate[Batch], workers: int) -> None:
         self._samples, self._batch_size, self._collate = samples, batch_size, collate
-        self._workers, self._pin_memory = workers, pin_memory
+        self._workers = workers
         self._streams = max(1, workers)
         self._rank, self._world = rank(), world_size()
         self._batches = 0
@@ -260,7 +255,6 @@ class StreamBatches(Generic[Batch]):
             batch_size=self._batch_size,
             collate_fn=_Together(self._collate),
             num_workers=self._workers,
-            pin_memory=self._pin_memory,
             generator=torch.Generator().manual_seed(0),  # else it would draw from the generator of the training
         )
         for stream, cursor, batch in loader:
