@@ -302,16 +302,19 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
         SFTSettings(packing=True, attention="flash_attention_2", batch_size=2)
 
 
-def test_progress_shows_steps_and_loss_on_a_terminal_only(
+def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(
     tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    shown, silent = io.StringIO(), io.StringIO()
+    shown, lines = io.StringIO(), io.StringIO()
     terminal = Console(file=shown, force_terminal=True, width=100)
-    for console, out in ((terminal, "a"), (Console(file=silent), "b")):
+    for console, out in ((terminal, "a"), (Console(file=lines), "b")):
         train_sft(mixture(family), tiny_qwen2_5_vl, settings(max_steps=2), tmp_path / out, console=console)
     assert "2/2" in shown.getvalue()
     assert "loss" in shown.getvalue()
-    assert silent.getvalue() == ""
+    assert [line.partition(", loss")[0] for line in lines.getvalue().splitlines()] == [
+        "b: step 1 of 2",
+        "b: step 2 of 2",
+    ]
     assert capfd.readouterr().out == ""
 
 
