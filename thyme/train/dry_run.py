@@ -156,7 +156,7 @@ def _config(model: str | Path) -> dict[str, Any] | None:
 
 def _say_rows(stage: StageRecipe, readers: Mapping[str, Reader], console: Console) -> None:
     for name, source in stage.data.items():
-        console.print(f"{name} ({source.format}): {count_rows(source, readers)} rows")
+        console.print(f"{name} ({source.format}): {count_rows(source, readers)} rows", markup=False)
 
 
 def _look(

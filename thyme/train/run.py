@@ -204,10 +204,14 @@ def _opened(run: _Run, name: str, readers: Mapping[str, Reader] | None) -> _Stag
         )
     for source in sources:
         if is_stream(samples):
-            run.console.print(f"{name}: {source.name}: {source.rows or 'nobody knows how many'} rows, streamed")
+            run.console.print(
+                f"{name}: {source.name}: {source.rows or 'nobody knows how many'} rows, streamed", markup=False
+            )
             continue
         dropped = "".join(f", {count} dropped ({reason})" for reason, count in source.drops.items())
-        run.console.print(f"{name}: {source.name}: {source.samples} samples of {source.rows} rows{dropped}")
+        run.console.print(
+            f"{name}: {source.name}: {source.samples} samples of {source.rows} rows{dropped}", markup=False
+        )
     return _Stage(name, stage, samples, validation, sources)
 
 
@@ -310,7 +314,7 @@ def _tell(run: _Run, curves: TrackingCallback, point: EvaluationPoint) -> None:
     whole = point.kinds[ALL]
     right = "nothing scored" if whole["accuracy"] is None else f"{whole['accuracy']:.1%} of {whole['scored']} right"
     failed = f", {whole['failed']} failed" if whole["failed"] else ""
-    run.console.print(f"{point.stage}, step {point.step}: {right}{failed} ({', '.join(rates)})")
+    run.console.print(f"{point.stage}, step {point.step}: {right}{failed} ({', '.join(rates)})", markup=False)
 
 
 def _copy_prompts(source: Path, target: Path) -> None:
