@@ -102,6 +102,7 @@ class SessionProcess:
         self._loop = asyncio.get_running_loop()
         self._pausing: asyncio.TimerHandle | None = None
         self._paused = False
+        self._killed = False
 
     @classmethod
     async def start(cls, zygote: ZygoteProcess, config: SandboxConfig, rehearse: bool = False) -> SessionProcess:
@@ -211,7 +212,8 @@ class SessionProcess:
         finally:
             if watch:
                 watch.stop()
-        self._pausing = self._loop.call_later(_PAUSE_AFTER_S, self._pause)
+        if not self._killed:  # an answer may come in while it is being ended
+            self._pausing = self._loop.call_later(_PAUSE_AFTER_S, self._pause)
         return answer
 
     def _pause(self) -> None:
@@ -232,6 +234,7 @@ class SessionProcess:
 
     async def kill(self) -> None:
         """End the process and remove everything that belonged to it."""
+        self._killed = True  # from here on its handle may be closed, and stand for another process
         if self._pausing:
             self._pausing.cancel()
         self._signal(signal.SIGKILL)
