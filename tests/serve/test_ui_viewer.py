@@ -19,7 +19,7 @@ from thyme.store import write_trajectories
 from thyme.types import StopReason
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 pytestmark = needs_browser
 COUNT = 130
@@ -55,6 +55,11 @@ def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
+def search(page: Page) -> None:
+    with page.expect_navigation():
+        page.click("form button")
+
+
 def test_listing_paging_and_filters(browser: Browser, viewer: Served) -> None:
     page = open_tab(browser, viewer.url)
     assert page.locator("#found").inner_text() == "130 records · 85 right, 45 wrong"
@@ -68,12 +73,12 @@ def test_listing_paging_and_filters(browser: Browser, viewer: Served) -> None:
     assert page.locator(".listing li").count() == COUNT - 2 * PER_PAGE
     page.select_option("[name=verdict]", "wrong")
     page.select_option("[name=rounds]", "0")
-    page.click("form button")
+    search(page)
     assert "9 wrong" in page.locator("#found").inner_text()
     page.select_option("[name=verdict]", "")
     page.select_option("[name=rounds]", "")
     page.select_option("[name=stop]", "max_rounds")
-    page.click("form button")
+    search(page)
     assert page.locator(".listing li").all_inner_texts()[0].startswith("What does sign number 7 say?")
     page.select_option("[name=stop]", "")
     page.fill("[name=search]", "NUMBER 12")
@@ -125,13 +130,15 @@ def test_looks(browser: Browser, viewer: Served, width: int, scheme: str) -> Non
 def test_nothing_that_was_written_acts(browser: Browser, viewer: Served) -> None:
     for path in ("/?page=3", f"/records/{COUNT - 1}"):
         page = browser.new_page()
-        page.route("**/*", lambda route: route.fulfill(response=route.fetch(), headers={"content-type": "text/html"}))
+        page.route(
+            viewer.url + path,
+            lambda route: route.fulfill(response=route.fetch(), headers={"content-type": "text/html"}),
+        )
         page.goto(viewer.url + path)
         page.wait_for_timeout(100)
         assert page.evaluate("window.owned") is None
         assert page.locator("img[src='x'], main script").count() == 0
         assert page.locator("body").inner_text().count(HOSTILE) >= 2
-        page.unroute_all(behavior="ignoreErrors")  # pictures may still be on their way
         page.close()
 
 
