@@ -216,13 +216,14 @@ class Evaluator:
     def _measure(self, engine: TransformersEngine, where: Named) -> EvaluationPoint:
         started = time.perf_counter()
         samples, trouble = list[Sample](), ""
+        cause: Exception | None = None
         try:
             samples = self._ask_all(engine, where)
         except Exception as error:  # the other processes wait: they hear of it, and all of them stop
-            trouble = f"{type(error).__name__}: {error}"
+            trouble, cause = f"{type(error).__name__}: {error}", error
         told = gather((samples, trouble))
         if trouble := next((said for _, said in told if said), ""):
-            raise EngineError(f"the evaluation of {where.stage} at step {where.step} failed ({trouble})")
+            raise EngineError(f"the evaluation of {where.stage} at step {where.step} failed ({trouble})") from cause
         found = summarise(sample for part, _ in told for sample in part)
         seconds = time.perf_counter() - started
         self.seconds += seconds
