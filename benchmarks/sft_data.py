@@ -95,9 +95,10 @@ def watched(work: Callable[[], int]) -> dict[str, float]:
 
 def measured(part: str, folder: Path, read: int, said: Any) -> None:
     """One part, in this process: opens the data, then counts or reads them."""
-    from thyme.config.sft_recipe import DataSource, SFTRecipe, StageRecipe
+    from thyme.config.sft_recipe import SFTRecipe, StageRecipe
+    from thyme.config.training import DataSource
     from thyme.families import load_family
-    from thyme.train.sources import open_samples
+    from thyme.train.data.sources import open_samples
 
     data = {"sft": DataSource(format="thyme-sft", path=str(folder / "*.parquet"))}
     recipe = SFTRecipe(model="m", max_tokens=10**6, shuffle_buffer=200, stages={"s": StageRecipe(data=data)})

@@ -27,10 +27,10 @@ def step(tokens: int, vocabulary: int, loss: str) -> None:
 
     from thyme.config.sft import SFTSettings
     from thyme.families import load_family
+    from thyme.train.data.loader import Collator
+    from thyme.train.data.samples import ListSamples
     from thyme.train.encode import Encoded
-    from thyme.train.loader import Collator
-    from thyme.train.samples import ListSamples
-    from thyme.train.trainer import Data, Trainer
+    from thyme.train.sft.trainer import Data, Trainer
     from thyme.train.vision import FreshPixels
 
     torch.set_num_threads(1)

@@ -18,9 +18,9 @@ from thyme.config.load import load, recipes
 from thyme.config.sft_recipe import SFTRecipe
 from thyme.families.checkpoint import WEIGHT_FILES
 from thyme.nano import checkpoint_path
-from thyme.train.dry_run import steps
-from thyme.train.layouts import layout
-from thyme.train.memory import estimate
+from thyme.train.memory.estimate import estimate
+from thyme.train.memory.layouts import layout
+from thyme.train.sft.dry_run import steps
 
 SMALL = (
     "stages.images.data.demonstrations.limit=5",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from thyme.config.sft_recipe import DataSource
+from thyme.config.training import DataSource
 from thyme.errors import ConfigError
 from thyme.families import load_family
 from thyme.nano import checkpoint_path

@@ -26,11 +26,11 @@ from transformers import TrainerCallback
 from thyme.config.sft import SFTSettings
 from thyme.families import Family, load_family
 from thyme.train import distributed
+from thyme.train.data.rows import RandomParts
+from thyme.train.data.stream import StreamedSamples, StreamSource
 from thyme.train.encode import Encoded, MaskPolicy, encode
-from thyme.train.rows import RandomParts
-from thyme.train.run import run_sft
 from thyme.train.sft import CHECKPOINTS, train_sft
-from thyme.train.stream import StreamedSamples, StreamSource
+from thyme.train.sft.run import run_sft
 from thyme.types import Trajectory
 
 # Of eight samples, by name: rounds of code, each with an image, and whether the question shows one.

@@ -13,11 +13,12 @@ import samples
 import tiny_model
 import torch
 
-from thyme.config.sft import LoraSettings, SFTSettings
+from thyme.config.sft import SFTSettings
+from thyme.config.training import LoraSettings
 from thyme.families import load_family
 from thyme.train.encode import encode_turns
-from thyme.train.memory import estimate
-from thyme.train.memory_check import PeakTracker
+from thyme.train.memory.check import PeakTracker
+from thyme.train.memory.estimate import estimate
 from thyme.train.sft import train_sft
 
 _ADAPTERS = {"lora": LoraSettings(), "weights_dtype": "bfloat16", "bf16": True}

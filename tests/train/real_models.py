@@ -9,7 +9,7 @@ from typing import Any
 import tiny_model
 import torch
 
-from thyme.train.layouts import layout, shortened
+from thyme.train.memory.layouts import layout, shortened
 
 MAX_PIXELS = 3_211_264
 """Of the paper's images: 1792 by 1792."""

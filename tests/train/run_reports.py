@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import sample_records
 
-from thyme.config.sft import LoraSettings, SFTSettings
+from thyme.config.sft import SFTSettings
+from thyme.config.training import LoraSettings
 from thyme.eval.scoring import wilson
 from thyme.eval.summary import Sample
 from thyme.train.records import EvaluationPoint, Point, SFTRunReport, SourceReport, StageReport, ValidationPoint

@@ -17,9 +17,9 @@ from transformers import AutoModelForImageTextToText
 from thyme.families import Family, load_family
 from thyme.families.qwen_vl_tensors import pixels
 from thyme.train.collate import collate
+from thyme.train.data.loader import NUMBERS, TOKENS, Collator
+from thyme.train.data.sampling import EpochBatches, epoch_order
 from thyme.train.encode import Encoded, encode
-from thyme.train.loader import NUMBERS, TOKENS, Collator
-from thyme.train.sampling import EpochBatches, epoch_order
 from thyme.train.vision import FreshPixels, ImageSource, KeptFeatures, KeptPixels, model_inputs
 
 

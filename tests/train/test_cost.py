@@ -10,10 +10,11 @@ import tiny_model
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from thyme.config.sft import LoraSettings, SFTSettings
-from thyme.train.cost import PEAK_TFLOPS, Load, cost, sample_operations
-from thyme.train.layouts import layout
-from thyme.train.memory_shapes import Shapes, shapes
+from thyme.config.sft import SFTSettings
+from thyme.config.training import LoraSettings
+from thyme.train.memory.cost import PEAK_TFLOPS, Load, cost, sample_operations
+from thyme.train.memory.layouts import layout
+from thyme.train.memory.shapes import Shapes, shapes
 
 TOKENS, SIDE = 300, 12
 

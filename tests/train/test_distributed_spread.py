@@ -21,7 +21,7 @@ from rich.console import Console
 from transformers import AutoModelForImageTextToText
 
 from thyme.store import read_trajectories
-from thyme.train.run import run_sft
+from thyme.train.sft.run import run_sft
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

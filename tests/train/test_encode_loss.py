@@ -11,7 +11,8 @@ import samples
 import torch
 from transformers import AutoModelForImageTextToText
 
-from thyme.config.sft import LoraSettings, SFTSettings
+from thyme.config.sft import SFTSettings
+from thyme.config.training import LoraSettings
 from thyme.families import Family, load_family
 from thyme.families.tensors import pixels
 from thyme.train.arguments import vision_modules

@@ -13,15 +13,16 @@ import pytest
 import torch
 from memory_runs import tiny, tiny_config
 
-from thyme.config.sft import LoraSettings, SFTSettings
+from thyme.config.sft import SFTSettings
+from thyme.config.training import LoraSettings
 from thyme.errors import ConfigError, ModelNotFoundError
 from thyme.train.arguments import lora_config
-from thyme.train.layouts import LAYOUTS, layout, shortened
-from thyme.train.memory import GIB, estimate, trained_parameters
-from thyme.train.memory_check import PeakTracker
-from thyme.train.memory_layers import Regime, adapter_middles, names_of, text_layer, vision_layer
-from thyme.train.memory_shapes import shapes
-from thyme.train.memory_table import tables
+from thyme.train.memory.check import PeakTracker
+from thyme.train.memory.estimate import GIB, estimate, trained_parameters
+from thyme.train.memory.layers import Regime, adapter_middles, names_of, text_layer, vision_layer
+from thyme.train.memory.layouts import LAYOUTS, layout, shortened
+from thyme.train.memory.shapes import shapes
+from thyme.train.memory.table import tables
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from thyme.families import Family, load_family
 from thyme.train.encode import Encoded, MaskPolicy, encode, encode_turns
-from thyme.train.preview import TOKENS_FILE, pieces, preview, tokens_page, write_tokens_page
+from thyme.train.report.preview import TOKENS_FILE, pieces, preview, tokens_page, write_tokens_page
 
 ATTACK = "</pre><script>alert(1)</script>\x1b[31m\x00{{ 7*7 }}"
 

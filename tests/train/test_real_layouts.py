@@ -16,11 +16,12 @@ import real_models
 import samples
 import torch
 
-from thyme.config.sft import LoraSettings, SFTSettings
+from thyme.config.sft import SFTSettings
+from thyme.config.training import LoraSettings
 from thyme.families import load_family
 from thyme.train.encode import encode
-from thyme.train.memory import GIB, estimate
-from thyme.train.memory_check import PeakTracker
+from thyme.train.memory.check import PeakTracker
+from thyme.train.memory.estimate import GIB, estimate
 from thyme.train.sft import train_sft
 
 pytestmark = [

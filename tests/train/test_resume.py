@@ -15,18 +15,19 @@ import samples
 import torch
 from transformers import AutoModelForImageTextToText, TrainerCallback
 
-from thyme.config.sft import LoraSettings, SFTSettings
+from thyme.config.sft import SFTSettings
+from thyme.config.training import LoraSettings
 from thyme.errors import ConfigError, TrainingStoppedError
 from thyme.families import Family, load_family
 from thyme.nano import checkpoint_path
 from thyme.train.checkpoint import RUN_FILE, last_checkpoint, remove_old_checkpoints
+from thyme.train.data.rows import RandomParts
+from thyme.train.data.samples import Stream
+from thyme.train.data.stream import StreamedSamples, StreamSource
 from thyme.train.encode import Encoded, MaskPolicy, encode
 from thyme.train.records import StageReport
-from thyme.train.rows import RandomParts
-from thyme.train.samples import Stream
 from thyme.train.sft import CHECKPOINTS, train_sft
-from thyme.train.stream import StreamedSamples, StreamSource
-from thyme.train.trainer import Trainer
+from thyme.train.sft.trainer import Trainer
 
 pytestmark = [
     # peft still asks transformers by the old name of activation checkpointing.

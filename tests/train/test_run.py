@@ -16,13 +16,13 @@ from rich.console import Console
 
 from thyme.config.sft_recipe import SFTRecipe
 from thyme.errors import ConfigError, StoreError, UsageError
-from thyme.train import run as module
-from thyme.train import sft
 from thyme.train.evaluate import stored_points
 from thyme.train.records import SFTRunReport
-from thyme.train.run import run_sft
-from thyme.train.stages import STAGE_FILE, prints
-from thyme.train.trainer import Trainer
+from thyme.train.sft import run as module
+from thyme.train.sft import train as sft
+from thyme.train.sft.run import run_sft
+from thyme.train.sft.stages import STAGE_FILE, prints
+from thyme.train.sft.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)

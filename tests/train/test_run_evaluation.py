@@ -15,13 +15,12 @@ import run_recipes as tiny
 import torch
 from rich.console import Console
 
-from thyme.config.sft_recipe import DataSource, EvaluationSettings
+from thyme.config.training import DataSource, EvaluationSettings
 from thyme.errors import ConfigError, EngineError, StoreError
 from thyme.families import load_family
 from thyme.images import load_image
 from thyme.store import read_trajectories
 from thyme.train import evaluate as module
-from thyme.train import run as run_module
 from thyme.train.evaluate import (
     Evaluator,
     Named,
@@ -32,8 +31,9 @@ from thyme.train.evaluate import (
     stored_examples,
     undisturbed,
 )
-from thyme.train.run import run_sft
-from thyme.train.trainer import Trainer
+from thyme.train.sft import run as run_module
+from thyme.train.sft.run import run_sft
+from thyme.train.sft.trainer import Trainer
 
 # peft still asks transformers by the old name of activation checkpointing.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

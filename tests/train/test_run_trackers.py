@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from thyme.config.sft_recipe import TrackingSettings
+from thyme.config.training import TrackingSettings
 from thyme.errors import MissingExtraError
 from thyme.train import tracking
 from thyme.train.records import EvaluationPoint

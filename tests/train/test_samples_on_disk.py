@@ -19,17 +19,18 @@ import samples
 from PIL import Image
 from published_rows import b64, file_of, row_of, text_row, write_parquet
 
-from thyme.config.sft_recipe import DataSource, SFTRecipe, StageRecipe
+from thyme.config.sft_recipe import SFTRecipe, StageRecipe
+from thyme.config.training import DataSource
 from thyme.errors import ConfigError, StoreError, UsageError
 from thyme.families import Family, load_family
 from thyme.store import write_trajectories
-from thyme.train import index
+from thyme.train.data import index
+from thyme.train.data.index import Counted, Source, count, settings_print
+from thyme.train.data.published import open_published
+from thyme.train.data.rows import Item
+from thyme.train.data.samples import ListSamples, is_by_place, is_stream
+from thyme.train.data.sources import open_samples
 from thyme.train.encode import Dialogue, MaskPolicy, encode_item
-from thyme.train.index import Counted, Source, count, settings_print
-from thyme.train.rows import Item
-from thyme.train.samples import ListSamples, is_by_place, is_stream
-from thyme.train.source_published import open_published
-from thyme.train.sources import open_samples
 
 
 @pytest.fixture(scope="module")

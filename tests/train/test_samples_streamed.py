@@ -15,16 +15,17 @@ import pytest
 import torch
 from published_rows import row_of, text_row, write_parquet
 
-from thyme.config.sft_recipe import DataSource, SFTRecipe, StageRecipe
+from thyme.config.sft_recipe import SFTRecipe, StageRecipe
+from thyme.config.training import DataSource
 from thyme.errors import ConfigError, UsageError
 from thyme.families import Family, load_family
-from thyme.train import stream
+from thyme.train.data import stream
+from thyme.train.data.published import stream_published
+from thyme.train.data.rows import Draw, Parts, RandomParts
+from thyme.train.data.samples import is_by_place, is_stream
+from thyme.train.data.sources import open_samples
+from thyme.train.data.stream import StreamedSamples, StreamSource
 from thyme.train.encode import Dialogue, Encoded, MaskPolicy
-from thyme.train.rows import Draw, Parts, RandomParts
-from thyme.train.samples import is_by_place, is_stream
-from thyme.train.source_published import stream_published
-from thyme.train.sources import open_samples
-from thyme.train.stream import StreamedSamples, StreamSource
 
 
 @pytest.fixture(scope="module")

@@ -16,17 +16,18 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
-from thyme.config.sft import LoraSettings, SFTSettings
+from thyme.config.sft import SFTSettings
+from thyme.config.training import LoraSettings
 from thyme.errors import UsageError
 from thyme.families import Family, load_family
 from thyme.families.qwen_vl_tensors import pixels
 from thyme.store import write_trajectories
+from thyme.train.data.loader import Collator
+from thyme.train.data.samples import ListSamples
 from thyme.train.encode import Encoded, encode, encode_turns
-from thyme.train.loader import Collator
 from thyme.train.records import StageReport
-from thyme.train.samples import ListSamples
 from thyme.train.sft import train_sft
-from thyme.train.trainer import Data, Trainer
+from thyme.train.sft.trainer import Data, Trainer
 from thyme.train.vision import FreshPixels
 
 # peft still asks transformers by the old name of activation checkpointing.

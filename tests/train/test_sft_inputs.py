@@ -12,15 +12,16 @@ import samples
 import torch
 from transformers import AutoModelForImageTextToText, TrainerCallback
 
-from thyme.config.sft import LoraSettings, SFTSettings
+from thyme.config.sft import SFTSettings
+from thyme.config.training import LoraSettings
 from thyme.errors import ConfigError, StoreError, TrainingError
 from thyme.families import Family, load_family
 from thyme.train.arguments import language_model, vision_modules
+from thyme.train.data.rows import RandomParts
+from thyme.train.data.samples import ListSamples
+from thyme.train.data.stream import StreamedSamples, StreamSource
 from thyme.train.encode import Encoded, MaskPolicy, encode
-from thyme.train.rows import RandomParts
-from thyme.train.samples import ListSamples
 from thyme.train.sft import train_sft
-from thyme.train.stream import StreamedSamples, StreamSource
 
 # peft still asks transformers by the old name of activation checkpointing.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -12,12 +12,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from thyme.config.sft import LoraSettings, SFTSettings
+from thyme.config.sft import SFTSettings
+from thyme.config.training import LoraSettings
 from thyme.families import Family, load_family
+from thyme.train.data.loader import NUMBERS, TOKENS, Collator
+from thyme.train.data.samples import ListSamples
 from thyme.train.encode import Encoded, encode
-from thyme.train.loader import NUMBERS, TOKENS, Collator
-from thyme.train.samples import ListSamples
-from thyme.train.trainer import Data, Trainer
+from thyme.train.sft.trainer import Data, Trainer
 from thyme.train.vision import FreshPixels
 
 # peft still asks transformers by the old name of activation checkpointing.

@@ -14,12 +14,11 @@ import pytest
 import samples
 from published_rows import b64, file_of, row_of, text_row, write_parquet
 
-from thyme.config.sft_recipe import DataSource
+from thyme.config.training import DataSource
 from thyme.data.published import to_row
 from thyme.errors import ConfigError, EncodeError, StoreError
 from thyme.store import write_trajectories
-from thyme.train.rows import RandomParts, block, name_of, peek, print_of
-from thyme.train.source_published import (
+from thyme.train.data.published import (
     ParquetParts,
     PublishedLines,
     PublishedTable,
@@ -27,8 +26,9 @@ from thyme.train.source_published import (
     open_published,
     stream_published,
 )
-from thyme.train.source_trajectories import TrajectoryRows, open_trajectories
-from thyme.train.sources import count_rows
+from thyme.train.data.rows import RandomParts, block, name_of, peek, print_of
+from thyme.train.data.sources import count_rows
+from thyme.train.data.trajectories import TrajectoryRows, open_trajectories
 from thyme.types import Trajectory
 
 ROWS = [row_of(i, rounds=i % 3) if i % 4 else text_row(i) for i in range(11)]
@@ -156,7 +156,7 @@ def test_a_hub_dataset_is_read_by_place(tmp_path: Path, monkeypatch: pytest.Monk
     write_parquet(tmp_path / "some" / "repo" / "data", ROWS[:6], shards=2, stem="single")
     write_parquet(tmp_path / "some" / "repo" / "data", ROWS[6:], shards=1, stem="2round")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("thyme.train.source_published._files", lambda _: [])  # as if it were not on this machine
+    monkeypatch.setattr("thyme.train.data.published._files", lambda _: [])  # as if it were not on this machine
     rows = open_published(source("some/repo", subset="2round"))
     assert [to_row(item) for item in rows] == ROWS[6:]
     assert name_of(rows, 1) == "some/repo (2round), row 1"

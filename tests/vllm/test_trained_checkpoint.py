@@ -11,7 +11,8 @@ import torch
 from engine_helpers import PLANS, Reference, write
 
 from thyme.config import EngineConfig
-from thyme.config.sft import LoraSettings, SFTSettings
+from thyme.config.sft import SFTSettings
+from thyme.config.training import LoraSettings
 from thyme.config.vllm import VllmConfig
 from thyme.engines.vllm import VllmEngine
 from thyme.families import load_family

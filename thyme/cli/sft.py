@@ -94,7 +94,7 @@ class _Work:
     def __init__(self, recipe: SFTRecipe, name: str, out: Path, *, quiet: bool) -> None:
         from rich.console import Console
 
-        import thyme.train.run  # noqa: F401  # what the extra brings is missing here or nowhere
+        import thyme.train.sft.run  # noqa: F401  # what the extra brings is missing here or nowhere
         from thyme.models import NANO_CHECKPOINTS, checkpoint_folder
         from thyme.nano.sources import NANO, nano_problems, nano_readers
         from thyme.prompts import PromptSet
@@ -125,8 +125,8 @@ class _Work:
         import warnings
 
         from thyme.train.distributed import is_main
-        from thyme.train.run import run_sft
-        from thyme.train.summary import run_table
+        from thyme.train.report.summary import run_table
+        from thyme.train.sft.run import run_sft
 
         # peft asks transformers by the old name; nothing that who trains could do about it.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*is deprecated", category=FutureWarning)
@@ -151,7 +151,7 @@ class _Work:
         """Show what a run would do."""
         from rich.console import Console
 
-        from thyme.train.dry_run import dry_run
+        from thyme.train.sft.dry_run import dry_run
 
         told = Console(quiet=self.console.quiet)  # what was asked for: on stdout
         dry_run(self.recipe, self.model, self.readers, self.problem_readers, only=stage, console=told)

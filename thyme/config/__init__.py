@@ -9,7 +9,8 @@ from thyme.config.openai import OpenAIConfig
 from thyme.config.rollout import RepetitionConfig, RolloutConfig, SpanConfig
 from thyme.config.run import RunConfig
 from thyme.config.sandbox import SandboxConfig
-from thyme.config.sft import LoraSettings, SFTSettings
+from thyme.config.sft import SFTSettings
+from thyme.config.training import LoraSettings
 from thyme.config.vllm import VllmConfig
 
 __all__ = [

@@ -4,44 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
 from thyme.config.base import Config
-from thyme.config.rollout import RolloutConfig
-from thyme.config.sandbox import SandboxConfig
 from thyme.config.sft import SFTSettings
-
-MaskName = Literal["all", "released", "paper"]
-"""See `thyme.train.encode.MaskPolicy`."""
-Tracker = Literal["tensorboard", "wandb", "trackio"]
-
+from thyme.config.training import DataSource, EvaluationSettings, MaskName, TrackingSettings
 
 RESERVED = ("data", "evaluation", "tracking")
 """Folders of a run that hold something else than a stage."""
-
-
-class DataSource(Config):
-    """Where samples, or problems to evaluate on, come from."""
-
-    format: str = "trajectories"
-    """What the rows are: ``trajectories`` (this package's JSON lines), ``thyme-sft`` (the published rows: image,
-    question, response), ``nano`` (drawn by the embedded world); for evaluation ``problems`` or ``nano``."""
-    path: str = ""
-    """File, folder, glob, or hub id of a dataset; not needed for ``nano``."""
-    subset: str = ""
-    """Configuration of a hub dataset, or the kinds of ``nano``, separated by commas."""
-    split: str = "train"
-    """Split of a hub dataset or of the embedded world."""
-    limit: int | None = Field(default=None, ge=1)
-    """At most so many rows, the first ones; how many are drawn for ``nano``."""
-    repeat: int = Field(default=1, ge=1)
-    """How often one epoch goes over them."""
-    mask: MaskName | None = None
-    """Which rounds are trained on; None is the stage's."""
-    seed: int = 0
-    """Of what is drawn."""
 
 
 class StageRecipe(Config):
@@ -55,30 +27,6 @@ class StageRecipe(Config):
     """Sources whose loss is measured and never trained on."""
     train: SFTSettings = SFTSettings()
     """How; what a recipe says under its own ``[train]`` holds for each stage that does not say otherwise."""
-
-
-class EvaluationSettings(Config):
-    """Questions that the model in training is asked, with code and sandbox, by the package's own evaluation."""
-
-    data: DataSource
-    """The problems."""
-    every_steps: int | None = Field(default=None, ge=1)
-    """Optimiser steps between evaluations; None: only before the first stage and after each."""
-    concurrency: int = Field(default=8, ge=1)
-    """Rollouts under way at once."""
-    examples: int = Field(default=4, ge=0)
-    """Problems whose trajectories the report shows before and after training."""
-    rollout: RolloutConfig = RolloutConfig()
-    sandbox: SandboxConfig = SandboxConfig()
-
-
-class TrackingSettings(Config):
-    """Where curves are sent besides the report. Nothing is sent anywhere by default."""
-
-    trackers: tuple[Tracker, ...] = ()
-    project: str = "thyme-sft"
-    run: str | None = None
-    """Name of the run; None is that of the output folder."""
 
 
 class SFTRecipe(Config):

@@ -24,7 +24,7 @@ from typing import Any, cast, get_args
 
 from PIL import Image
 
-from thyme.config.sft_recipe import DataSource
+from thyme.config.training import DataSource
 from thyme.errors import ConfigError
 from thyme.nano.questions import turns
 from thyme.nano.teacher import compact, demonstrations
@@ -34,8 +34,8 @@ from thyme.nano.world import KINDS, Kind, Split, problem, stream
 from thyme.prompts import PromptSet
 from thyme.sandbox import open_sandbox
 from thyme.store import append_trajectory, load_images, read_line
+from thyme.train.data.rows import digest
 from thyme.train.encode import Dialogue
-from thyme.train.rows import digest
 from thyme.types import ImageRecord, Problem, Trajectory
 
 NANO = "nano"
@@ -198,7 +198,7 @@ class DrawnProblems(Sequence[Problem]):
 
 
 def nano_readers(cache: Path, base: Path, prompts: PromptSet, tell: Report) -> dict[str, Callable[[DataSource], Any]]:
-    """The reader of samples for `thyme.train.sources`.
+    """The reader of samples for `thyme.train.data.sources`.
 
     Args:
         cache: Folder for what is drawn.

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from thyme.config.sft import SFTSettings
+from thyme.config.training import TrainingSettings
 from thyme.errors import ConfigError, MissingExtraError, UsageError
+from thyme.train.data.samples import Samples, Stream, is_stream
 from thyme.train.distributed import world_size
-from thyme.train.samples import Samples, Stream, is_stream
 
 try:
     from trl.trainer.sft_config import SFTConfig
@@ -27,7 +28,7 @@ _CHECKPOINTING = next(  # the first is what transformers calls it today, the sec
 )
 
 
-def on_cpu(settings: SFTSettings) -> bool:
+def on_cpu(settings: TrainingSettings) -> bool:
     """Whether the run is on a CPU.
 
     Raises:
@@ -80,7 +81,7 @@ def vision_modules(model: Any) -> dict[str, nn.Module]:
     return dict(outside(model, ""))
 
 
-def lora_config(model: Any, settings: SFTSettings) -> Any:
+def lora_config(model: Any, settings: TrainingSettings) -> Any:
     """The adapters in peft's words: linear layers of the language model only; a tower that is trained is kept whole."""
     from peft import LoraConfig
 

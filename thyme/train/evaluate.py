@@ -24,7 +24,7 @@ from transformers import TrainerCallback
 
 from thyme.background import Background
 from thyme.config import EngineConfig
-from thyme.config.sft_recipe import DataSource, EvaluationSettings
+from thyme.config.training import DataSource, EvaluationSettings
 from thyme.engines.transformers import TransformersEngine
 from thyme.errors import ConfigError, EngineError, SandboxError, StoreError
 from thyme.eval.runner import evaluate, score_trajectory

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from thyme.config.sft import SFTSettings
+from thyme.config.training import TrainingSettings
 
 _NOT_HIDDEN = ("embed", "lm_head")
 """Parts of names of matrices that look up or score tokens and positions; Muon is not meant for them."""
 
 
-def build_optimizer(model: nn.Module, settings: SFTSettings) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
     """Make the optimiser of all parameters that require a gradient. Vectors (norms, biases) get no weight decay.
 
     Args:

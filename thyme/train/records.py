@@ -1,4 +1,4 @@
-"""What a run of training leaves behind: plain records, written as JSON and drawn by `thyme.train.report`."""
+"""What a run of training leaves behind: plain records, written as JSON and drawn by `thyme.train.report.page`."""
 
 from __future__ import annotations
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from thyme.config.sft import SFTSettings
+from thyme.config.training import TrainingSettings
 from thyme.errors import ConfigError
 from thyme.train.arguments import lora_config
 from thyme.train.distributed import is_main, sharding
 
 
-def prepare_to_spread(settings: SFTSettings) -> None:
+def prepare_to_spread(settings: TrainingSettings) -> None:
     """Before a model is loaded: see whether a run can be spread as the launcher asks, if it does.
 
     Raises:
@@ -78,7 +78,7 @@ def gather_head(model: nn.Module) -> None:
             head.unshard()
 
 
-def whole_model(trainer: Any, settings: SFTSettings) -> Any:
+def whole_model(trainer: Any, settings: TrainingSettings) -> Any:
     """The trained model put together from its parts, on the CPU of the main process; None in the others.
 
     Args:

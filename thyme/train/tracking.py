@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from transformers import TrainerCallback
 
-from thyme.config.sft_recipe import Tracker as TrackerName
-from thyme.config.sft_recipe import TrackingSettings
+from thyme.config.training import Tracker as TrackerName
+from thyme.config.training import TrackingSettings
 from thyme.errors import MissingExtraError
 from thyme.train.records import EvaluationPoint
 

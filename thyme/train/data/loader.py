@@ -17,13 +17,13 @@ from thyme.config.sft import SFTSettings
 from thyme.errors import ThymeError
 from thyme.families import Family
 from thyme.train.collate import Batch, collate, collate_packed
+from thyme.train.data.packing import pack, pack_stream
+from thyme.train.data.samples import Batches, Samples, Stream
+from thyme.train.data.sampling import EpochBatches, Row
 from thyme.train.distributed import gather, rank, world_size
 from thyme.train.dummy_vision import with_unseen_image
 from thyme.train.encode import Encoded
-from thyme.train.packing import pack, pack_stream
 from thyme.train.records import SourceReport
-from thyme.train.samples import Batches, Samples, Stream
-from thyme.train.sampling import EpochBatches, Row
 from thyme.train.vision import ImageSource
 
 NUMBERS: Final = "sample_numbers"

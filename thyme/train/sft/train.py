@@ -25,13 +25,13 @@ from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
 from thyme.train.arguments import CHECKPOINTS, on_cpu, vision_modules
 from thyme.train.checkpoint import REPORT_FILE, check_same_run, last_checkpoint, load_model, rename, save_final
+from thyme.train.data.samples import ListSamples, Samples, Stream, is_by_place, is_stream
 from thyme.train.distributed import barrier, broadcast, connect, gather, is_main, place
 from thyme.train.encode import Encoded
 from thyme.train.progress import ProgressBar
 from thyme.train.records import Point, StageReport, ValidationPoint
-from thyme.train.samples import ListSamples, Samples, Stream, is_by_place, is_stream
+from thyme.train.sft.trainer import Data, Trainer
 from thyme.train.sharded import prepare_to_spread
-from thyme.train.trainer import Data, Trainer
 from thyme.train.vision import FreshPixels, ImageSource, KeptFeatures, KeptPixels
 from thyme.types import ImageRecord
 

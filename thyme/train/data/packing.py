@@ -15,7 +15,7 @@ import numpy as np
 
 from thyme.config.sft import SFTSettings
 from thyme.errors import ConfigError, UsageError
-from thyme.train.sampling import Row
+from thyme.train.data.sampling import Row
 
 T = TypeVar("T")
 

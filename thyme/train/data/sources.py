@@ -8,17 +8,18 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from thyme.config.sft_recipe import DataSource, MaskName, SFTRecipe
+from thyme.config.sft_recipe import SFTRecipe
+from thyme.config.training import DataSource, MaskName
 from thyme.errors import ConfigError, ThymeError, UsageError
 from thyme.families import Family
+from thyme.train.data.index import Counted, IndexedSamples, Source, count, report_of
+from thyme.train.data.published import open_published, stream_published
+from thyme.train.data.rows import Parts, RandomParts, Reader
+from thyme.train.data.stream import StreamedSamples, StreamSource
+from thyme.train.data.trajectories import open_trajectories
 from thyme.train.distributed import broadcast, is_main
 from thyme.train.encode import MaskPolicy
-from thyme.train.index import Counted, IndexedSamples, Source, count, report_of
 from thyme.train.records import SourceReport
-from thyme.train.rows import Parts, RandomParts, Reader
-from thyme.train.source_published import open_published, stream_published
-from thyme.train.source_trajectories import open_trajectories
-from thyme.train.stream import StreamedSamples, StreamSource
 
 READERS: dict[str, Reader] = {"trajectories": open_trajectories, "thyme-sft": open_published}
 """What opens the rows of a source, by its format."""

@@ -30,9 +30,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from thyme.errors import EncodeError, StoreError
 from thyme.families import Family
+from thyme.train.data.rows import Rows, digest, name_of, peek, print_of
 from thyme.train.encode import Encoded, MaskPolicy, encode_item
 from thyme.train.records import SourceReport
-from thyme.train.rows import Rows, digest, name_of, peek, print_of
 from thyme.types import ImageRecord
 
 logger = logging.getLogger(__name__)

@@ -25,10 +25,7 @@ from thyme.train.checkpoint import (
     save_stream_state,
     save_weights,
 )
-from thyme.train.distributed import barrier, broadcast, gather, sharding, world_size
-from thyme.train.dummy_vision import unseen_image
-from thyme.train.encode import IGNORED
-from thyme.train.loader import (
+from thyme.train.data.loader import (
     NUMBERS,
     TOKENS,
     Collator,
@@ -37,11 +34,14 @@ from thyme.train.loader import (
     training_loader,
     validation_loader,
 )
-from thyme.train.loss import full_sums
+from thyme.train.data.packing import check_packable
+from thyme.train.data.samples import Samples, Stream, is_stream
+from thyme.train.distributed import barrier, broadcast, gather, sharding, world_size
+from thyme.train.dummy_vision import unseen_image
+from thyme.train.encode import IGNORED
 from thyme.train.optim import build_optimizer
-from thyme.train.packing import check_packable
 from thyme.train.records import SourceReport
-from thyme.train.samples import Samples, Stream, is_stream
+from thyme.train.sft.loss import full_sums
 from thyme.train.sharded import gather_head, is_spread, keep_precision, whole_model
 from thyme.train.vision import PIXELS, ImageSource, model_inputs
 from thyme.train.watch import Clock, EndOnRequest, PointAtCheckpoint

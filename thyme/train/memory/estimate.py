@@ -1,7 +1,7 @@
 """What a training step needs of one device's memory, reckoned before anything is loaded.
 
 Parameters are counted on torch's meta device; what layers keep for the backward pass is a formula
-(`thyme.train.memory_layers`). The peak is the largest of four moments: while the tower sees the images, when the loss
+(`thyme.train.memory.layers`). The peak is the largest of four moments: while the tower sees the images, when the loss
 is there and everything is kept, when the last layer has gone backward and every gradient is there, and while the
 optimiser steps. Not counted: the CUDA context (about 0.5 GB) and what the allocator loses to fragmentation.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from thyme.config.sft import SFTSettings
-from thyme.train.memory_layers import (
+from thyme.train.memory.layers import (
     Regime,
     adapter_middles,
     backward_scratch,
@@ -23,7 +23,7 @@ from thyme.train.memory_layers import (
     text_layer,
     vision_layer,
 )
-from thyme.train.memory_shapes import BYTES, Shapes, shapes
+from thyme.train.memory.shapes import BYTES, Shapes, shapes
 
 Sharding = Literal["none", "zero2", "zero3", "fsdp2"]
 """How the processes of a run share a model. ``none`` is DDP where there are several."""

@@ -1,4 +1,4 @@
-"""Count the bytes of all living tensors, so that `thyme.train.memory` can be held against what a step really takes."""
+"""Count the bytes of all living tensors: what a step really takes, beside `thyme.train.memory.estimate`."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from thyme.config.sft import SFTSettings
-from thyme.train.memory import trained_parameters
-from thyme.train.memory_shapes import Shapes, Stack, shapes
+from thyme.train.memory.estimate import trained_parameters
+from thyme.train.memory.shapes import Shapes, Stack, shapes
 
 PEAK_TFLOPS = {"rtx-4090": 165, "a100": 312, "l40s": 362, "h800": 989, "h100": 989, "h200": 989}
 """Dense bfloat16 products with float32 sums, 10^12 operations a second, by the makers' data sheets."""

@@ -22,10 +22,10 @@ from typing import Any
 
 import httpx
 
-from thyme.config.sft_recipe import DataSource
+from thyme.config.training import DataSource
 from thyme.data.published import COLUMNS, to_trajectory
 from thyme.errors import ConfigError, MissingExtraError, StoreError
-from thyme.train.rows import Draw, Lines, Parts, RandomParts, block, digest, files_print, find_files
+from thyme.train.data.rows import Draw, Lines, Parts, RandomParts, block, digest, files_print, find_files
 from thyme.types import Trajectory
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

@@ -27,12 +27,12 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from thyme.errors import ConfigError, EncodeError, UsageError
 from thyme.families import Family
+from thyme.train.data.index import rounds_of, settings_print
+from thyme.train.data.rows import Draw, Parts, digest
+from thyme.train.data.samples import Batch, Collate
 from thyme.train.distributed import rank, world_size
 from thyme.train.encode import Encoded, MaskPolicy, encode_item
-from thyme.train.index import rounds_of, settings_print
 from thyme.train.records import SourceReport
-from thyme.train.rows import Draw, Parts, digest
-from thyme.train.samples import Batch, Collate
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class Cursor:
 
 
 class StreamedSamples:
-    """The samples of some sources, in as many streams as there are readers; see `thyme.train.samples.Stream`."""
+    """The samples of some sources, in as many streams as there are readers; see `thyme.train.data.samples.Stream`."""
 
     def __init__(
         self, sources: Sequence[StreamSource], family: Family, *, max_tokens: int, buffer: int, seed: int = 0
@@ -238,7 +238,7 @@ class StreamedSamples:
 
 
 class StreamBatches(Generic[Batch]):
-    """The batches of one process; see `thyme.train.samples.Batches`."""
+    """The batches of one process; see `thyme.train.data.samples.Batches`."""
 
     def __init__(self, samples: StreamedSamples, batch_size: int, collate: Collate[Batch], workers: int) -> None:
         self._samples, self._batch_size, self._collate = samples, batch_size, collate

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from thyme.config.sft_recipe import DataSource
+from thyme.config.training import DataSource
 from thyme.errors import ConfigError, StoreError
 from thyme.train.encode import Dialogue
 from thyme.types import Trajectory

@@ -26,6 +26,9 @@ from thyme.families.checkpoint import find_checkpoint
 from thyme.prompts import FILES, PromptSet
 from thyme.train.arguments import CHECKPOINTS, on_cpu
 from thyme.train.checkpoint import REPORT_FILE, last_checkpoint
+from thyme.train.data.rows import Reader
+from thyme.train.data.samples import Samples, Stream, is_stream
+from thyme.train.data.sources import open_samples
 from thyme.train.disk import full_disk_named, make_folder
 from thyme.train.distributed import barrier, broadcast, is_main, world_size
 from thyme.train.encode import Encoded
@@ -41,14 +44,11 @@ from thyme.train.evaluate import (
     stored_points,
     write_atomically,
 )
-from thyme.train.preview import write_tokens_page
 from thyme.train.records import EvaluationPoint, SFTRunReport, SourceReport, StageReport
-from thyme.train.report import write_report
-from thyme.train.rows import Reader
-from thyme.train.samples import Samples, Stream, is_stream
+from thyme.train.report.page import write_report
+from thyme.train.report.preview import write_tokens_page
 from thyme.train.sft import train_sft
-from thyme.train.sources import open_samples
-from thyme.train.stages import Plan, StageRecord, finish, make_plan, prints
+from thyme.train.sft.stages import Plan, StageRecord, finish, make_plan, prints
 from thyme.train.tracking import Tracker, TrackingCallback, check_trackers, evaluated, open_trackers
 
 DATA = "data"
@@ -113,7 +113,7 @@ def run_sft(
         out: Folder of the run.
         model: Checkpoint that ``recipe.model`` stands for, where that is neither a folder nor a hub id.
         prompts: Folder of the prompt files that the trained model is asked with, saved with each stage.
-        readers: Readers of more formats of samples, beside `thyme.train.sources.READERS`.
+        readers: Readers of more formats of samples, beside `thyme.train.data.sources.READERS`.
         problem_readers: Readers of more formats of problems, beside `thyme.train.evaluate.PROBLEM_READERS`.
         resume: Skip finished stages, go on with an unfinished one at its last checkpoint.
         only_stage: The one stage to do; the one before must be finished in `out`.

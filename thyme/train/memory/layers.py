@@ -2,7 +2,7 @@
 
 A dtype regime decides most of it. Either weights and residual stream are of one dtype, or the weights are float32
 under autocast: then the stream is float32, and each linear layer casts its own copy of input and weight to bfloat16.
-`thyme.train.memory_check` holds the sum against what tensors really take.
+`thyme.train.memory.check` holds the sum against what tensors really take.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from thyme.train.memory_shapes import Stack
+from thyme.train.memory.shapes import Stack
 
 SHARED_INPUTS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("o_proj",), ("down_proj",))
 """Linear layers of a language layer that read the same tensor."""

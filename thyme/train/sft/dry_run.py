@@ -16,23 +16,24 @@ from rich.table import Table
 from rich.text import Text
 
 from thyme.config.sft import SFTSettings
-from thyme.config.sft_recipe import DataSource, SFTRecipe, StageRecipe
+from thyme.config.sft_recipe import SFTRecipe, StageRecipe
+from thyme.config.training import DataSource
 from thyme.errors import MissingExtraError, ModelNotFoundError
 from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint, read_json
-from thyme.train.cost import UTILISATION, Load, cost
+from thyme.train.data.loader import Collator
+from thyme.train.data.rows import Reader
+from thyme.train.data.samples import is_stream
+from thyme.train.data.sources import count_rows, open_samples
 from thyme.train.distributed import world_size
 from thyme.train.encode import Encoded
 from thyme.train.evaluate import ProblemReader, check_evaluation, open_problems
-from thyme.train.layouts import LAYOUTS, layout
-from thyme.train.loader import Collator
-from thyme.train.memory import GIB, MemoryEstimate, estimate
-from thyme.train.preview import preview
+from thyme.train.memory.cost import UTILISATION, Load, cost
+from thyme.train.memory.estimate import GIB, MemoryEstimate, estimate
+from thyme.train.memory.layouts import LAYOUTS, layout
 from thyme.train.records import SourceReport
-from thyme.train.rows import Reader
-from thyme.train.samples import is_stream
-from thyme.train.sources import count_rows, open_samples
-from thyme.train.stages import check_stage
+from thyme.train.report.preview import preview
+from thyme.train.sft.stages import check_stage
 from thyme.train.tracking import check_trackers
 from thyme.train.vision import FreshPixels
 

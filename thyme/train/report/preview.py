@@ -19,7 +19,7 @@ from rich.text import Text
 
 from thyme.families import Family, Grid
 from thyme.train.encode import Encoded, Kind
-from thyme.train.pages import template
+from thyme.train.report.pages import template
 from thyme.view.terminal import clean
 
 Look = Literal["trained", "masked", "observation", "prompt", "image"]

@@ -1,6 +1,7 @@
 """What the trainer reads: encoded samples by place, or a stream of them that never ends.
 
-`ListSamples` are in memory, `thyme.train.index.IndexedSamples` on disk, `thyme.train.stream.StreamedSamples` anywhere.
+`ListSamples` are in memory, `thyme.train.data.index.IndexedSamples` on disk, and
+`thyme.train.data.stream.StreamedSamples` anywhere.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ class Batches(Protocol[Batch_co]):
 
 
 class Stream(Protocol):
-    """Samples that are read in order, mixed in a buffer, without end; `thyme.train.stream.StreamedSamples`.
+    """Samples that are read in order, mixed in a buffer, without end; `thyme.train.data.stream.StreamedSamples`.
 
     It is sharded by itself: whoever loads batches must not let accelerate shard or dispatch them once more.
     """

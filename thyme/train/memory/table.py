@@ -1,15 +1,16 @@
-"""The tables of docs/sft_memory.md: ``python -m thyme.train.memory_table``."""
+"""The tables of docs/sft_memory.md: ``python -m thyme.train.memory.table``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from thyme.config.load import load
-from thyme.config.sft import LoraSettings, SFTSettings
+from thyme.config.sft import SFTSettings
 from thyme.config.sft_recipe import SFTRecipe
-from thyme.train.cost import PEAK_TFLOPS, UTILISATION, Load, cost
-from thyme.train.layouts import layout
-from thyme.train.memory import GIB, Sharding, estimate
+from thyme.config.training import LoraSettings
+from thyme.train.memory.cost import PEAK_TFLOPS, UTILISATION, Load, cost
+from thyme.train.memory.estimate import GIB, Sharding, estimate
+from thyme.train.memory.layouts import layout
 
 RECIPES = ("thyme_7b_stage1", "thyme_7b_stage2", "one_gpu_3b_lora")
 """Recipes of published models, in order; the embedded model needs no table."""

@@ -17,7 +17,7 @@ def template(name: str) -> Template:
     Args:
         name: Its file in ``templates``.
     """
-    made = environment(PackageLoader("thyme.train", "templates"))
+    made = environment(PackageLoader("thyme.train.report", "templates"))
     made.filters["clean"] = clean
     made.filters["count"] = count
     return made.get_template(name)

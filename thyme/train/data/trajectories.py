@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from thyme.config.sft_recipe import DataSource
+from thyme.config.training import DataSource
 from thyme.data.published import IMAGE_DAMAGED, IMAGE_MISSING
 from thyme.errors import EncodeError, StoreError
 from thyme.store import load_images, missing_images, read_line
-from thyme.train.rows import Lines, need_files
+from thyme.train.data.rows import Lines, need_files
 from thyme.types import Trajectory
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from thyme.eval.summary import ALL, Sample
-from thyme.train.pages import count, template
 from thyme.train.records import EvaluationPoint, SFTRunReport, SourceReport, StageReport
-from thyme.train.report_plots import Plot, curves, evaluation_curves, kinds
+from thyme.train.report.pages import count, template
+from thyme.train.report.plots import Plot, curves, evaluation_curves, kinds
 from thyme.types import Problem
 from thyme.view.parts import Attempt, make_attempt, make_scene, seen_sizes
 from thyme.view.pictures import Inlined, Picture

@@ -1,0 +1,1 @@
+"""What trainers read: samples in memory, indexed on disk, or streamed, and the readers of their sources."""
