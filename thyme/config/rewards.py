@@ -1,0 +1,67 @@
+"""What a trajectory is paid for, and who judges it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from thyme.config.base import Config
+
+Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+
+class JudgeSettings(Config):
+    """A judge: a model behind an OpenAI-compatible endpoint. Its key comes from the environment, as an engine's."""
+
+    model: str
+    """``URL#NAME``."""
+    concurrency: int = Field(default=16, ge=1)
+    """Requests that are open at once; more wait."""
+    timeout_s: Seconds = 60.0
+    """Of one request."""
+    retries: int = Field(default=4, ge=0)
+    """How often a request is sent again that failed, or was not answered in JSON of the form asked for."""
+    backoff_s: Seconds = 0.5
+    """Pause before the first repetition; it doubles with each, up to a minute, and is spread at random."""
+    max_tokens: int = Field(default=256, ge=1)
+    """Of one verdict (released: 256)."""
+    temperature: float = Field(default=0.0, ge=0.0, le=2.0)
+    """Released: 0.1."""
+    cache: str = ""
+    """Folder of verdicts, kept from run to run; empty: that of the run."""
+
+
+class RewardSettings(Config):
+    """Parts of the reward, and how they are put together; paper section 3.3, see docs/rewards.md."""
+
+    preset: Literal["paper", "released"] = "paper"
+    """``paper``: a wrong answer is 0. ``released``: as the authors' code, a wrong answer is -1, none is 0, and the
+    format is their regular expression."""
+    gating: Literal["multiplicative", "additive", "none"] = "multiplicative"
+    """What consistency pays. ``multiplicative``: only where the answer is right (paper). ``additive``: always, for the
+    ablation. ``none``: never."""
+    result: Weight = 1.0
+    consistency: Weight = 0.5
+    format: Weight = 0.5
+    process: Weight = 0.0
+    """Of the judge of the reasoning, an option of the released code, gated as it is there; 0 does not ask."""
+    code: Weight = 0.0
+    """Of the judge of the code, likewise."""
+    tool_cost: Weight = 0.0
+    """Taken off where any code block ran."""
+    result_by: Literal["rules", "rules_then_judge", "judge"] = "rules"
+    """``rules_then_judge``: a judge is asked where the rules do not find the answer right (paper)."""
+    consistency_by: Literal["judge", "rule", "off"] = "rule"
+    """``rule``: whether what the reasoning states last is what is answered; needs no judge."""
+    judge: JudgeSettings | None = None
+    math_timeout_s: Seconds = 5.0
+    """Of math-verify, in a process of its own."""
+
+    @model_validator(mode="after")
+    def _judges_have_a_model(self) -> RewardSettings:
+        asks = self.result_by != "rules" or self.consistency_by == "judge" or self.process > 0 or self.code > 0
+        if asks and self.judge is None:
+            raise ValueError("a judge is asked for and none is named: set judge.model = 'URL#NAME'")
+        return self

@@ -1,0 +1,1 @@
+"""Rewards: functions of a trajectory, put together as the paper has it; judges are asked over HTTP."""

@@ -1,0 +1,1 @@
+"""GRPO with adaptive temperature sampling: our engines roll out, one on-policy step a batch, monitors at every one."""
