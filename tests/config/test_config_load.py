@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from thyme.config import Config, RepetitionConfig, RolloutConfig, RunConfig, load
-from thyme.config.load import changed, overridden, recipes
+from thyme.config.grpo_recipe import GRPORecipe
+from thyme.config.load import RECIPES, changed, overridden, recipes
 from thyme.config.sft_recipe import SFTRecipe
 from thyme.errors import ConfigError
 
@@ -112,10 +113,26 @@ def test_spans_must_not_share_tags():
         RolloutConfig(spans=({"open": "<code>", "close": "</x>"},))
 
 
-@pytest.mark.parametrize("name", recipes())
-def test_every_shipped_recipe_loads(name):
-    schema = RunConfig if name == "ats" else SFTRecipe
+SCHEMAS = (RunConfig, SFTRecipe, GRPORecipe)
+SHIPPED = [(schema, name) for schema in SCHEMAS for name in recipes(schema)]
+
+
+@pytest.mark.parametrize(("schema", "name"), SHIPPED)
+def test_every_shipped_recipe_loads(schema, name):
     assert isinstance(load(f"@{name}", [], schema), schema)
+
+
+def test_no_file_of_a_recipe_is_out_of_reach():
+    """Each lies in the folder of a schema that this test knows."""
+    found = {path.relative_to(RECIPES).as_posix() for path in RECIPES.rglob("*.toml")}
+    assert found == {f"{schema.recipe_folder}/{name}.toml".lstrip("/") for schema, name in SHIPPED}
+
+
+def test_the_recipe_of_another_command_is_said_to_be_one():
+    with pytest.raises(ConfigError, match="for this command; @nano_sft is a recipe of `thyme sft`"):
+        load("@nano_sft", [], GRPORecipe)
+    with pytest.raises(ConfigError, match="did you mean @nano_sft"):
+        load("@nano_stf", [], SFTRecipe)
 
 
 def test_ats_explores_in_text_only():

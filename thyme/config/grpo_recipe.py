@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field, model_validator
 
 from thyme.config.base import Config
@@ -15,6 +17,8 @@ from thyme.config.training import DataSource, EvaluationSettings, TrackingSettin
 
 class GRPORecipe(Config):
     """What ``thyme grpo`` reads: the root of a recipe."""
+
+    recipe_folder: ClassVar[str] = "grpo"
 
     model: str
     """Where training starts: ``nano``, ``nano:undecided``, a checkpoint folder (the end of fine-tuning) or a hub id."""

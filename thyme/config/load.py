@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ def load(
     Raises:
         ConfigError: No such recipe, not TOML, an unknown key (with its nearest match), or a value that cannot be.
     """
-    path = None if recipe is None else _find(recipe)
+    path = None if recipe is None else _find(recipe, schema)
     values: dict[str, Any] = {} if path is None else _read(path)
     for override in overrides:
         _apply(values, override, schema)
@@ -79,22 +80,34 @@ def overridden(config: ConfigT, overrides: Sequence[str]) -> ConfigT:
     return cast(ConfigT, _validate(values, type(config), "the settings"))
 
 
-def recipes() -> list[str]:
-    """Names of the shipped recipes, in order."""
-    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+def recipes(schema: type[BaseModel] = RunConfig) -> list[str]:
+    """Names of the shipped recipes of a schema, in order."""
+    return sorted(path.stem for path in _folder(schema).glob("*.toml"))
 
 
-def _find(recipe: str | Path) -> Path:
+def _folder(schema: type[BaseModel]) -> Path:
+    return RECIPES / schema.recipe_folder if issubclass(schema, Config) else RECIPES
+
+
+def _find(recipe: str | Path, schema: type[BaseModel]) -> Path:
     text = str(recipe)
     name = text.removeprefix("@")
-    shipped = RECIPES / f"{name}.toml"
-    if text.startswith("@") and name in recipes():
-        return shipped
+    if text.startswith("@") and name in recipes(schema):
+        return _folder(schema) / f"{name}.toml"
     if Path(name).is_file():
         return Path(name)
-    known = ", ".join(f"@{known}" for known in recipes()) or "none"
-    hint = _nearest(name, recipes())
-    raise ConfigError(f"no recipe or file '{text}'{hint and f'; did you mean @{hint}?'} (shipped: {known})")
+    known = ", ".join(f"@{known}" for known in recipes(schema)) or "none"
+    raise ConfigError(f"no recipe or file '{text}'{_way_out(name, schema)} (shipped: {known})")
+
+
+def _way_out(name: str, schema: type[BaseModel]) -> str:
+    """The recipe that was meant: one of another command, or the nearest name."""
+    others = sorted(RECIPES.glob(f"*/{name}.toml")) if re.fullmatch(r"\w+", name) else []
+    commands = " and ".join(f"`thyme {path.parent.name}`" for path in others)
+    if commands:
+        return f" for this command; @{name} is a recipe of {commands}"
+    hint = _nearest(name, recipes(schema))
+    return f"; did you mean @{hint}?" if hint else ""
 
 
 def _read(path: Path) -> dict[str, Any]:

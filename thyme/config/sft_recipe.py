@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -31,6 +31,8 @@ class StageRecipe(Config):
 
 class SFTRecipe(Config):
     """What ``thyme sft`` reads: the root of a recipe."""
+
+    recipe_folder: ClassVar[str] = "sft"
 
     model: str
     """Where training starts: ``nano:base``, a checkpoint folder or a hub id."""
