@@ -7,20 +7,17 @@ interrupted goes on with the jobs that have none.
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from thyme.errors import ConfigError, UsageError
+from thyme.errors import UsageError
 from thyme.nano.ablation_arms import ARMS, AblationSettings
-from thyme.nano.ablation_jobs import RESULT, ArmResult, Job, do, job_folder, prompts, read_result
+from thyme.nano.ablation_jobs import ArmResult, Job, do, job_folder, prompts, read_result
 from thyme.nano.ablation_rows import Shown, digest, held_out, replay_pool, shown_anew, shown_from
+from thyme.nano.jobs import check_seeds, do_all, is_done, keep_settings
 
 SETTINGS = "ablation.json"
 """What a run was begun with, in its folder."""
@@ -55,22 +52,30 @@ def run(
         ConfigError: The folder holds a run with other settings.
     """
     chosen = _with_their_starts(arms)
-    if min(seeds, default=0) < 1 or len(set(seeds)) < len(seeds):
-        raise UsageError("seeds are different whole numbers from 1 on, e.g. --seeds 1,2,3")
+    check_seeds(seeds)
     work.mkdir(parents=True, exist_ok=True)
-    _keep_settings(work, how, demonstrations)
+    given = None if demonstrations is None else digest(demonstrations)
+    keep_settings(work / SETTINGS, {"settings": how.model_dump(), "demonstrations_sha256": given})
     console = console or Console(stderr=True)
     shown = {seed: _shown(work, how, seed, demonstrations, console) for seed in seeds}
     todo = [  # arm by arm, so that what is there of an unfinished run is whole arms
         Job(arm, seed, work, how, shown[seed])
         for arm in chosen
         for seed in seeds
-        if not (job_folder(work, seed, arm) / RESULT).exists()
+        if not is_done(job_folder(work, seed, arm))
     ]
     if todo:
         replay_pool(work, how.views)
         held_out(work, how.held_out, prompts())
-        _do_all(todo, workers, console, total=len(seeds) * len(chosen))
+        do_all(
+            todo,
+            do,
+            workers=workers,
+            console=console,
+            total=len(seeds) * len(chosen),
+            doing="trained and asked",
+            told=lambda job: _in_words(read_result(job.folder)),
+        )
     return [read_result(job_folder(work, seed, arm)) for seed in seeds for arm in chosen]
 
 
@@ -82,59 +87,10 @@ def _with_their_starts(arms: Iterable[str]) -> list[str]:
     return [name for name in ARMS if name in wanted]
 
 
-def _keep_settings(work: Path, how: AblationSettings, demonstrations: Path | None) -> None:
-    given = None if demonstrations is None else digest(demonstrations)
-    described = json.dumps({"settings": how.model_dump(), "demonstrations_sha256": given}, indent=2) + "\n"
-    kept = work / SETTINGS
-    if not kept.exists():
-        kept.write_text(described, encoding="utf-8")
-    elif kept.read_text(encoding="utf-8") != described:
-        raise ConfigError(f"'{work.name}' holds a run with other settings or demonstrations; choose another --out")
-
-
 def _shown(work: Path, how: AblationSettings, seed: int, given: Path | None, console: Console) -> Shown:
     if given is not None:
         return shown_from(given, seed, how.demonstrations)
     return shown_anew(work, seed, how.demonstrations, prompts(), lambda line: console.print(f"seed {seed}: {line}"))
-
-
-def _do_all(todo: list[Job], workers: int, console: Console, *, total: int) -> None:
-    """Do the jobs, an arm after the one that it starts from."""
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
-    )
-    with bar:
-        task = bar.add_task("trained and asked", total=total, completed=total - len(todo))
-
-        def finished(job: Job) -> None:
-            bar.advance(task)
-            bar.console.print(f"seed {job.seed}, {job.arm}: {_in_words(read_result(job.folder))}")
-
-        if workers == 1:
-            for job in todo:
-                do(job)
-                finished(job)
-        else:
-            _do_in_processes(todo, workers, finished)
-
-
-def _do_in_processes(todo: list[Job], workers: int, finished: Callable[[Job], None]) -> None:
-    waiting, running = list(todo), dict[Future[None], Job]()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        while waiting or running:
-            while len(running) < workers and (job := next(filter(_ready, waiting), None)) is not None:
-                waiting.remove(job)
-                running[pool.submit(do, job)] = job
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                future.result()
-                finished(running.pop(future))
-
-
-def _ready(job: Job) -> bool:
-    start = ARMS[job.arm].after
-    return start is None or (job_folder(job.work, job.seed, start) / RESULT).exists()
 
 
 def _in_words(result: ArmResult) -> str:

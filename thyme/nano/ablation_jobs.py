@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from rich.console import Console
 
 from thyme.config import EngineConfig, RolloutConfig, SFTSettings
 from thyme.engines import open_engine
-from thyme.errors import ConfigError, EngineError
+from thyme.errors import EngineError
 from thyme.eval.runner import evaluate
 from thyme.eval.summary import Sample
 from thyme.families import Family, load_family
@@ -28,6 +27,7 @@ from thyme.markup import extract_answer
 from thyme.nano import CHECKPOINTS, checkpoint_path
 from thyme.nano.ablation_arms import ARMS, AblationSettings, Arm
 from thyme.nano.ablation_rows import Shown, held_out, masked, samples
+from thyme.nano.jobs import read_result_as, write_result
 from thyme.nano.tuning import load_for_training, settings
 from thyme.nano.world import KINDS, problems
 from thyme.prompts import PromptSet
@@ -36,7 +36,6 @@ from thyme.train.encode import Encoded, MaskPolicy
 from thyme.train.sft import train_sft
 from thyme.train.vision import FreshPixels
 
-RESULT = "result.json"
 TEST_SEED = 900
 """Added to a run's seed it is that of its test problems; `thyme nano eval` asks others unless told to."""
 CHUNK = 50
@@ -93,9 +92,20 @@ class Job:
     shown: Shown
 
     @property
+    def name(self) -> str:
+        """In words."""
+        return f"seed {self.seed}, {self.arm}"
+
+    @property
     def folder(self) -> Path:
         """Where its checkpoint and its result lie."""
         return job_folder(self.work, self.seed, self.arm)
+
+    @property
+    def after(self) -> Path | None:
+        """Folder of the arm that it starts from."""
+        start = ARMS[self.arm].after
+        return None if start is None else job_folder(self.work, self.seed, start)
 
 
 def job_folder(work: Path, seed: int, arm: str) -> Path:
@@ -104,15 +114,8 @@ def job_folder(work: Path, seed: int, arm: str) -> Path:
 
 
 def read_result(folder: Path) -> ArmResult:
-    """The result of a job.
-
-    Raises:
-        ConfigError: It is of another version.
-    """
-    try:
-        return ArmResult.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{folder.name}/{RESULT} cannot be read; remove the folder to have it done anew") from error
+    """The result of a job; raises as `thyme.nano.jobs.read_result_as`."""
+    return read_result_as(ArmResult, folder)
 
 
 def prompts() -> PromptSet:
@@ -138,14 +141,12 @@ def do(job: Job) -> None:
         ask_seconds=round(time.monotonic() - started, 1),
         **report,
     )
-    part = job.folder / f"{RESULT}.part"
-    part.write_text(result.model_dump_json() + "\n", encoding="utf-8")
-    os.replace(part, job.folder / RESULT)
+    write_result(job.folder, result)
 
 
 def _train(job: Job, base: Path, family: Family) -> dict[str, Any]:
     arm = ARMS[job.arm]
-    start = checkpoint_path(arm.weights) if arm.after is None else job_folder(job.work, job.seed, arm.after)
+    start = job.after or checkpoint_path(arm.weights)
     rows = samples(
         job.shown,
         family,
