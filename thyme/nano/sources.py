@@ -14,7 +14,7 @@ import json
 import os
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,8 +27,9 @@ from PIL import Image
 from thyme.config.training import DataSource
 from thyme.errors import ConfigError
 from thyme.nano.questions import turns
-from thyme.nano.teacher import compact, demonstrations
+from thyme.nano.teacher import Taught, compact, demonstrations, plan
 from thyme.nano.tuning import SHARES
+from thyme.nano.undecided import UNDECIDED
 from thyme.nano.views import ViewKind, draw_views
 from thyme.nano.world import KINDS, Kind, Split, problem, stream
 from thyme.prompts import PromptSet
@@ -41,6 +42,8 @@ from thyme.types import ImageRecord, Problem, Trajectory
 NANO = "nano"
 PERCEPTION = "perception"
 """Subset of plain questions under the base's own prompt, which keep what it can read at a glance."""
+TAUGHT = {taught.name: taught for taught in (Taught("", plan, SHARES), UNDECIDED)}
+"""Sets of demonstrations by the word that asks for them, before the kinds in a subset; none: the teacher's own."""
 DEFAULT_LIMIT = 1000
 """Rows that are drawn where a source names no limit."""
 DEFAULT_PROBLEMS = 70
@@ -112,18 +115,29 @@ class DrawnRows(ABC):
 class Demonstrations(DrawnRows):
     """Problems that the teacher solves with code that runs in the sandbox; images as large as they are seen."""
 
-    def __init__(self, path: Path, count: int, kinds: Sequence[Kind], seed: int, prompts: PromptSet, tell: Report):
-        super().__init__(path, count, [seed, kinds, prompts.fingerprint])
+    def __init__(
+        self,
+        path: Path,
+        count: int,
+        kinds: Sequence[Kind],
+        seed: int,
+        prompts: PromptSet,
+        tell: Report,
+        taught: Taught = TAUGHT[""],
+    ) -> None:
+        super().__init__(path, count, [seed, kinds, prompts.fingerprint, *filter(None, [taught.name])])
         self._kinds, self._seed, self._prompts, self._tell = tuple(kinds), seed, prompts, tell
+        self._taught = taught
 
     def _draw(self, indices: range) -> None:
         asyncio.run(self._demonstrate(indices))
 
     async def _demonstrate(self, indices: range) -> None:
-        problems = (drawn_problem(self._seed, index, self._kinds) for index in indices)
+        shares, planned = self._taught.shares, self._taught.planned
+        problems = (drawn_problem(self._seed, index, self._kinds, shares) for index in indices)
         async with open_sandbox() as sandbox:
             done = indices.start
-            async for trajectory in demonstrations(problems, sandbox, self._prompts):
+            async for trajectory in demonstrations(problems, sandbox, self._prompts, planned=planned):
                 append_trajectory(self.path, compact(trajectory))
                 done += 1
                 if done % _REPORTED == 0:
@@ -214,6 +228,7 @@ def open_rows(source: DataSource, *, cache: Path, base: Path, prompts: PromptSet
 
     Args:
         source: ``subset`` names kinds, or ``perception``; empty: all kinds, as often as the shipped weights saw them.
+            ``undecided``, alone or before kinds: demonstrations of `thyme.nano.undecided`.
         cache: Folder for what is drawn.
         base: See `nano_readers`.
         prompts: See `nano_readers`.
@@ -229,10 +244,12 @@ def open_rows(source: DataSource, *, cache: Path, base: Path, prompts: PromptSet
         folder = base / "prompts"
         system = PromptSet.load(folder if folder.is_dir() else None).system
         return Perception(cache / f"{PERCEPTION}-{source.seed}.jsonl", count, source.seed, system, tell)
-    kinds = _kinds(source.subset)
-    name = "all" if kinds == KINDS else "-".join(kinds)
+    first, _, others = source.subset.partition(",")
+    taught = TAUGHT.get(first.strip(), TAUGHT[""])
+    kinds = _kinds(others if taught.name else source.subset)
+    name = "-".join(filter(None, [taught.name, "all" if kinds == KINDS else "-".join(kinds)]))
     path = cache / f"demonstrations-{source.seed}-{name}-{prompts.fingerprint[:8]}" / "rows.jsonl"
-    return Demonstrations(path, count, kinds, source.seed, prompts, tell)
+    return Demonstrations(path, count, kinds, source.seed, prompts, tell, taught)
 
 
 def nano_problems(source: DataSource) -> DrawnProblems:
@@ -253,10 +270,10 @@ def nano_problems(source: DataSource) -> DrawnProblems:
     )
 
 
-def drawn_problem(seed: int, index: int, kinds: Sequence[Kind]) -> Problem:
-    """Problem `index` of the demonstrations of these kinds; the shares of kinds are those of the shipped weights."""
+def drawn_problem(seed: int, index: int, kinds: Sequence[Kind], shares: Mapping[Kind, int] = SHARES) -> Problem:
+    """Problem `index` of the demonstrations of these kinds; kinds come in these shares."""
     rng = random.Random(f"thyme.nano/source/{seed}/{index}")
-    kind = rng.choices(kinds, [SHARES[kind] for kind in kinds])[0]
+    kind = rng.choices(kinds, [shares[kind] for kind in kinds])[0]
     return problem("train", seed, index, kind)
 
 
@@ -265,7 +282,10 @@ def _kinds(subset: str) -> tuple[Kind, ...]:
     unknown = sorted(set(named) - set(get_args(Kind)))
     if unknown:
         known = ", ".join((*KINDS, PERCEPTION))
-        raise ConfigError(f"nano has no kind '{unknown[0]}'; its kinds are {known} (the last one alone)")
+        raise ConfigError(
+            f"nano has no kind '{unknown[0]}'; its kinds are {known} (the last one alone); "
+            f"'{UNDECIDED.name}' may stand before them"
+        )
     return tuple(kind for kind in KINDS if not named or kind in named)
 
 

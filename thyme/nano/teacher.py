@@ -7,7 +7,7 @@ It names the colour right before what it says of that plate, as the base learned
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -21,7 +21,7 @@ from thyme.markup import (
     observation_text,
 )
 from thyme.nano.views import VIEW, look
-from thyme.nano.world import CROP
+from thyme.nano.world import CROP, Kind
 from thyme.prompts import PromptSet
 from thyme.sandbox.base import Sandbox
 from thyme.types import (
@@ -78,6 +78,17 @@ class Plan:
     answer: str
 
 
+@dataclass(frozen=True)
+class Taught:
+    """What a set of demonstrations shows."""
+
+    name: str
+    planned: Callable[[Problem], Plan]
+    """How a problem is solved; a function of the problem alone."""
+    shares: Mapping[Kind, int]
+    """Parts of the demonstrations that each kind makes up."""
+
+
 def plan(problem: Problem) -> Plan:
     """Solve a problem of the embedded world, from its meta.
 
@@ -94,8 +105,8 @@ def _zoom_code(point: Sequence[int], number: int) -> str:
     return (_ZOOM_FIRST if number == 1 else "") + body
 
 
-def _near(color: str, point: Sequence[int]) -> str:
-    return f"I see {color} small. It is near {color} ({point[0]}, {point[1]}). I zoom in.\n"
+def _near(color: str, point: Sequence[int], size: str = "small") -> str:
+    return f"I see {color} {size}. It is near {color} ({point[0]}, {point[1]}). I zoom in.\n"
 
 
 def _says(color: str, label: str) -> str:
@@ -106,8 +117,19 @@ def _read(problem: Problem, answer: str) -> Plan:
     color = problem.meta["colors"][0]
     if problem.meta["large"][0]:
         return Plan((), f"I see {color} {answer}.", answer)
-    point = problem.meta["stated"][0]
-    return Plan(((_near(color, point), _zoom_code(point, 1)),), _says(color, answer), answer)
+    return zoomed(problem, answer)
+
+
+def zoomed(problem: Problem, answer: str, size: str = "small") -> Plan:
+    """A crop around the first plate asked for.
+
+    Args:
+        problem: With a picture.
+        answer: Its answer.
+        size: How large the plate is, in a word.
+    """
+    color, point = problem.meta["colors"][0], problem.meta["stated"][0]
+    return Plan(((_near(color, point, size), _zoom_code(point, 1)),), _says(color, answer), answer)
 
 
 def _two_round(problem: Problem, answer: str) -> Plan:
@@ -154,18 +176,21 @@ def closing(conclusion: str, answer: str) -> str:
     return f"{conclusion}{THINK_CLOSE}\n{ANSWER_OPEN}{answer}{ANSWER_CLOSE}"
 
 
-async def demonstrate(problem: Problem, sandbox: Sandbox, prompts: PromptSet) -> Trajectory:
+async def demonstrate(
+    problem: Problem, sandbox: Sandbox, prompts: PromptSet, planned: Callable[[Problem], Plan] = plan
+) -> Trajectory:
     """Solve a problem with code that really runs.
 
     Args:
         problem: One of the embedded world.
         sandbox: Where the code runs; what comes back is what the trajectory records.
         prompts: The prompts that the trained model will be asked with.
+        planned: How it is solved.
 
     Raises:
         TeacherError: The code failed, or did not give what the plan expects.
     """
-    steps = plan(problem)
+    steps = planned(problem)
     segments: list[Segment] = []
     text = THINK_OPEN
     async with sandbox.session(problem.images, 0) as session:
@@ -204,18 +229,23 @@ def _record(problem: Problem, prompts: PromptSet, segments: tuple[Segment, ...],
 
 
 async def demonstrations(
-    problems: Iterable[Problem], sandbox: Sandbox, prompts: PromptSet, *, concurrency: int = 4
+    problems: Iterable[Problem],
+    sandbox: Sandbox,
+    prompts: PromptSet,
+    *,
+    planned: Callable[[Problem], Plan] = plan,
+    concurrency: int = 4,
 ) -> AsyncIterator[Trajectory]:
     """`demonstrate` for many problems, in order, `concurrency` at a time."""
     batch: list[Problem] = []
     for problem in problems:
         batch.append(problem)
         if len(batch) == concurrency:
-            for trajectory in await asyncio.gather(*(demonstrate(p, sandbox, prompts) for p in batch)):
+            for trajectory in await asyncio.gather(*(demonstrate(p, sandbox, prompts, planned) for p in batch)):
                 yield trajectory
             batch = []
     for rest in batch:
-        yield await demonstrate(rest, sandbox, prompts)
+        yield await demonstrate(rest, sandbox, prompts, planned)
 
 
 def compact(trajectory: Trajectory) -> Trajectory:

@@ -1,0 +1,79 @@
+"""Demonstrations whose decision for or against code is a coin's: where reinforcement learning has something to teach.
+
+Of every kind of question half are answered at once and half through code, and a word at the very beginning says which.
+The code is the teacher's and right; an answer at once is true where the label is legible at first sight, and a guess
+elsewhere. A model that learnt from them knows how to use code, and not when.
+"""
+
+from __future__ import annotations
+
+import random
+
+from thyme.nano.teacher import Plan, Taught, plan, zoomed
+from thyme.nano.world import CHARACTERS, Kind
+from thyme.types import Problem
+
+AT_ONCE = "I answer. "
+"""How a demonstration without code begins."""
+BY_CODE = "I use code. "
+"""How one with code begins; what the teacher says follows."""
+SHARES: dict[Kind, int] = {
+    "easy": 15,
+    "medium": 20,
+    "zoom": 20,
+    "rotation": 15,
+    "contrast": 10,
+    "arithmetic": 10,
+    "two_round": 10,
+}
+"""Parts of the demonstrations that each kind makes up."""
+
+
+def undecided(problem: Problem) -> Plan:
+    """Solve a problem at once or with code, as a coin falls that is a function of the problem's id.
+
+    Raises:
+        ValueError: It has no answer or is of another world.
+    """
+    coin = random.Random(f"thyme.nano/undecided/{problem.id}")
+    through_code = with_code(problem)  # raises for both
+    return through_code if coin.random() < 0.5 else at_once(problem, coin)
+
+
+def with_code(problem: Problem) -> Plan:
+    """The teacher's way; a crop also where a look would do."""
+    steps = plan(problem)
+    if not steps.rounds:
+        steps = zoomed(problem, steps.answer, size="large")
+    (before, code), *others = steps.rounds
+    return Plan(((BY_CODE + before, code), *others), steps.conclusion, steps.answer)
+
+
+def at_once(problem: Problem, rng: random.Random) -> Plan:
+    """The answer and nothing else: true where it can be seen, else a guess.
+
+    Args:
+        problem: One of the embedded world.
+        rng: Of the guess.
+    """
+    said = plan(problem).answer if legible(problem) else guess(problem, rng)
+    if problem.kind == "arithmetic":
+        return Plan((), f"{AT_ONCE}The result is {said}.", said)
+    seen = " and ".join(f"{color} {label}" for color, label in zip(problem.meta["colors"], said.split(), strict=True))
+    return Plan((), f"{AT_ONCE}I see {seen}.", said)
+
+
+def legible(problem: Problem) -> bool:
+    """Whether the answer can be read off the picture as it is first seen."""
+    return problem.kind in {"easy", "medium"} and all(problem.meta["large"])
+
+
+def guess(problem: Problem, rng: random.Random) -> str:
+    """Something that has the form of the answer."""
+    if problem.kind == "arithmetic":
+        return str(rng.randint(100, 9999))
+    return " ".join("".join(rng.choice(CHARACTERS) for _ in range(2)) for _ in problem.meta["colors"])
+
+
+UNDECIDED = Taught("undecided", undecided, SHARES)
+"""These demonstrations as a source of samples; see `thyme.nano.sources`."""
