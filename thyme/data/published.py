@@ -109,17 +109,17 @@ def to_trajectory(row: Mapping[str, Any], *, name: str, folder: Path | None = No
     Raises:
         EncodeError: The row cannot be used; `reason` is one of `REASONS`.
     """
-    question, response = (_text(row, column, name) for column in ("question", "response"))
+    question, response = (row_text(row, column, name) for column in ("question", "response"))
     for violation in violations(response):
         if violation.reason not in TOLERATED:
             raise EncodeError(f"{name}: the response has {violation}", reason=str(violation.reason))
-    entries = list(_flat(row.get("image")))
+    entries = row_images(row, "image")
     asked, made = question.count(IMAGE), response.count(IMAGE)
     if asked + made != len(entries):
         raise EncodeError(
             f"{name}: question and response name {asked + made} images, the row has {len(entries)}", reason=IMAGE_COUNT
         )
-    images = [_image(entry, f"{name}, image {i + 1}", folder, pixels) for i, entry in enumerate(entries)]
+    images = [row_image(entry, f"{name}, image {i + 1}", folder, pixels) for i, entry in enumerate(entries)]
     segments = tuple(_segments(split_response(response), images[asked:]))
     return Trajectory(
         id=name,
@@ -204,17 +204,22 @@ def _segments(parts: Sequence[tuple[GeneratedKind | None, str]], images: Sequenc
     return segments
 
 
-def _text(row: Mapping[str, Any], column: str, name: str) -> str:
+def row_text(row: Mapping[str, Any], column: str, name: str) -> str:
+    """A column of text.
+
+    Raises:
+        EncodeError: It is missing, empty, or no text.
+    """
     value = row.get(column)
     if not isinstance(value, str) or not value.strip() or _HALF_A_PAIR.search(value):
         raise EncodeError(f"{name}: '{column}' is missing or no text", reason=MISSING_FIELD)
     return value
 
 
-def _flat(value: Any) -> list[Any]:
+def row_images(row: Mapping[str, Any], column: str) -> list[Any]:
     """The images of a row, however deep in lists; rows without images say so in several ways."""
     found: list[Any] = []
-    left = [value]
+    left = [row.get(column)]
     while left:
         one = left.pop()
         if isinstance(one, list | tuple):
@@ -227,7 +232,18 @@ def _flat(value: Any) -> list[Any]:
     return found
 
 
-def _image(entry: Any, label: str, folder: Path | None, pixels: bool) -> ImageRecord:
+def row_image(entry: Any, label: str, folder: Path | None, pixels: bool) -> ImageRecord:
+    """An image of a row; the arguments are those of `to_trajectory`.
+
+    Args:
+        entry: One of `row_images`.
+        label: What errors call it.
+        folder: Where paths start.
+        pixels: Whether to decode it.
+
+    Raises:
+        EncodeError: There is none, or it is damaged.
+    """
     data = _bytes(entry, label, folder)
     try:
         if pixels:

@@ -63,10 +63,20 @@ def read_problems(source: DataSource) -> list[Problem]:
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"problems '{source.path}' cannot be read ({error}); name a file of JSON lines") from error
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    return [_problem(path, number, line) for number, line in numbered[: source.limit]]
+    return [problem_of_line(path, number, line) for number, line in numbered[: source.limit]]
 
 
-def _problem(path: Path, number: int, line: str) -> Problem:
+def problem_of_line(path: Path, number: int, line: str) -> Problem:
+    """A problem as it stands in a line; see `read_problems`.
+
+    Args:
+        path: The file.
+        number: Of the line, from 1.
+        line: What stands there.
+
+    Raises:
+        StoreError: It is none.
+    """
     try:
         row = json.loads(line)
         images = tuple(load_image(path.parent / name, name=Path(name).name) for name in row.pop("images", ()))

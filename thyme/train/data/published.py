@@ -1,4 +1,4 @@
-"""The published Thyme-SFT data as a source: parquet files, a hub id, or JSON lines with paths of images.
+"""The published data as a source: parquet files, a hub id, or JSON lines with paths of images.
 
 By place, rows come from an Arrow copy that `datasets` makes of the files once and maps into memory (about as large as
 they are, in its own cache). In order, they come from the files as they are, or from the hub as they arrive.
@@ -12,20 +12,21 @@ import os
 import re
 import sys
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import httpx
 
 from thyme.config.training import DataSource
 from thyme.data.published import COLUMNS, to_trajectory
 from thyme.errors import ConfigError, MissingExtraError, StoreError
-from thyme.train.data.rows import Draw, Lines, Parts, RandomParts, block, digest, files_print, find_files
+from thyme.train.data.rows import Draw, Item, Lines, Parts, RandomParts, block, digest, files_print, find_files
 from thyme.types import Trajectory
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -40,23 +41,42 @@ _BATCH = 32
 more than one Arrow column can hold."""
 
 
-class PublishedLines:
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Layout(Generic[T]):
+    """What the rows of a published set look like."""
+
+    columns: tuple[str, ...]
+    """Those that are read."""
+    images: str
+    """The one with the images."""
+    convert: Callable[..., T]
+    """Makes an item of a row; called as `thyme.data.published.to_trajectory`."""
+
+
+SFT: Layout[Any] = Layout(COLUMNS, "image", to_trajectory)
+"""Kwai-Keye/Thyme-SFT."""
+
+
+class PublishedLines(Generic[T]):
     """Rows of JSON lines; images are paths beside the file, or base64."""
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], layout: Layout[T]) -> None:
         """Find the lines.
 
         Raises:
             StoreError: A file cannot be read.
         """
-        self._lines = Lines(files)
+        self._layout, self._lines = layout, Lines(files)
         self.fingerprint = self._lines.fingerprint
 
     def __len__(self) -> int:
         """Number of rows."""
         return len(self._lines)
 
-    def __getitem__(self, index: int) -> Trajectory:
+    def __getitem__(self, index: int) -> T:
         """A row with pixels; see `thyme.data.published.to_trajectory`.
 
         Raises:
@@ -65,11 +85,11 @@ class PublishedLines:
         """
         return self._made(index, pixels=True)
 
-    def __iter__(self) -> Iterator[Trajectory]:
+    def __iter__(self) -> Iterator[T]:
         """All rows in order; stops at the first that cannot be used."""
         return (self[index] for index in range(len(self)))
 
-    def peek(self, index: int) -> Trajectory:
+    def peek(self, index: int) -> T:
         """A row without pixels; raises as `__getitem__`."""
         return self._made(index, pixels=False)
 
@@ -77,29 +97,32 @@ class PublishedLines:
         """File and line for messages."""
         return self._lines.name(index)
 
-    def _made(self, index: int, *, pixels: bool) -> Trajectory:
+    def _made(self, index: int, *, pixels: bool) -> T:
         path, number, line = self._lines.read(index)
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise StoreError(f"{path}, line {number}: not JSON ({error}); delete the line") from error
         if not isinstance(row, Mapping):
-            raise StoreError(f"{path}, line {number}: not an object with {', '.join(COLUMNS)}; delete the line")
-        return to_trajectory(row, name=self.name(index), folder=path.parent, pixels=pixels)
+            raise StoreError(
+                f"{path}, line {number}: not an object with {', '.join(self._layout.columns)}; delete the line"
+            )
+        return self._layout.convert(row, name=self.name(index), folder=path.parent, pixels=pixels)
 
 
-class PublishedTable:
+class PublishedTable(Generic[T]):
     """Rows of a table of `datasets`, or a few rows in memory."""
 
-    def __init__(self, table: Any, fingerprint: str, names: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, table: Any, fingerprint: str, names: Sequence[tuple[str, int]], layout: Layout[T]) -> None:
         """Take a table.
 
         Args:
             table: A `datasets.Dataset` with the published columns, or a list of rows.
             fingerprint: Hash of what it was read from.
             names: Name and number of rows of each file, in order.
+            layout: Of the rows.
         """
-        self._table, self.fingerprint = table, fingerprint
+        self._table, self.fingerprint, self._layout = table, fingerprint, layout
         self._names = [name for name, _ in names]
         self._starts = [0, *accumulate(rows for _, rows in names)][:-1]
 
@@ -107,17 +130,17 @@ class PublishedTable:
         """Number of rows."""
         return len(self._table)
 
-    def __getitem__(self, index: int) -> Trajectory:
+    def __getitem__(self, index: int) -> T:
         """A row with pixels; raises `EncodeError` where it cannot be used."""
-        return to_trajectory(self._table[index], name=self.name(index))
+        return self._layout.convert(self._table[index], name=self.name(index))
 
-    def __iter__(self) -> Iterator[Trajectory]:
+    def __iter__(self) -> Iterator[T]:
         """All rows in order; stops at the first that cannot be used."""
         return (self[index] for index in range(len(self)))
 
-    def peek(self, index: int) -> Trajectory:
+    def peek(self, index: int) -> T:
         """A row without pixels; raises as `__getitem__`."""
-        return to_trajectory(self._table[index], name=self.name(index), pixels=False)
+        return self._layout.convert(self._table[index], name=self.name(index), pixels=False)
 
     def name(self, index: int) -> str:
         """File and row from 0, for messages."""
@@ -127,20 +150,23 @@ class PublishedTable:
 class ParquetParts:
     """Rows of parquet files in order, in parts that follow each other; nothing is written, row groups are the units."""
 
-    def __init__(self, files: Sequence[str], fingerprint: str, limit: int | None = None) -> None:
+    def __init__(
+        self, files: Sequence[str], fingerprint: str, limit: int | None = None, layout: Layout[Any] = SFT
+    ) -> None:
         """Read the files' footers.
 
         Args:
             files: Paths, or URLs that fsspec can open.
             fingerprint: Hash of what the files are.
             limit: Rows to read, the first ones; None is all.
+            layout: Of the rows.
 
         Raises:
             StoreError: One is no parquet file, or has other columns.
         """
-        self._files = list(files)
+        self._files, self._layout = list(files), layout
         with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
-            counts = list(pool.map(_rows_of, self._files))
+            counts = list(pool.map(partial(_rows_of, columns=layout.columns), self._files))
         self.names = [(PurePath(file).name, rows) for file, rows in zip(self._files, counts, strict=True)]
         """Name and number of rows of each file, in order."""
         self.rows = min(sum(counts), limit or sum(counts))
@@ -148,7 +174,9 @@ class ParquetParts:
 
     def part(self, index: int, count: int) -> Iterator[Draw]:
         """The rows of one part."""
-        return (partial(to_trajectory, row, name=name) for name, row in self._read(block(self.rows, index, count)))
+        return (
+            partial(self._layout.convert, row, name=name) for name, row in self._read(block(self.rows, index, count))
+        )
 
     def all(self) -> list[dict[str, Any]]:
         """All rows, as they are."""
@@ -158,11 +186,17 @@ class ParquetParts:
         start = 0
         for file, (name, size) in zip(self._files, self.names, strict=True):
             first, last = max(wanted.start - start, 0), min(wanted.stop - start, size)
-            yield from ((f"{name}, row {number}", row) for number, row in _parquet_rows(file, first, last))
+            rows = _parquet_rows(file, first, last, self._layout.columns)
+            yield from ((f"{name}, row {number}", row) for number, row in rows)
             start += size
 
 
-def open_published(source: DataSource) -> PublishedLines | PublishedTable:
+def open_published(source: DataSource) -> PublishedLines[Trajectory] | PublishedTable[Trajectory]:
+    """Samples of Thyme-SFT by place; see `open_layout`."""
+    return open_layout(source, SFT)
+
+
+def open_layout(source: DataSource, layout: Layout[T]) -> PublishedLines[T] | PublishedTable[T]:
     """Rows by place: of parquet or JSON-lines files (a file, a folder, a glob), or of a hub dataset.
 
     Where ``limit`` is at most `FEW`, no more than those rows are read, or downloaded, and nothing is converted.
@@ -170,6 +204,7 @@ def open_published(source: DataSource) -> PublishedLines | PublishedTable:
     Args:
         source: Of a local folder, ``subset`` picks the files that have it in their name; of a hub dataset ``subset``
             is a configuration or a split, ``split`` a split.
+        layout: Of the rows.
 
     Raises:
         ConfigError: There is nothing of that name, or files of several kinds.
@@ -177,37 +212,38 @@ def open_published(source: DataSource) -> PublishedLines | PublishedTable:
     """
     files = _files(source)
     if files and files[0].suffix != ".parquet":
-        return PublishedLines(files)
-    if source.limit is not None and source.limit <= FEW and (parts := _parquet_parts(source, files)):
-        return PublishedTable(parts.all(), parts.fingerprint, parts.names)
+        return PublishedLines(files, layout)
+    if source.limit is not None and source.limit <= FEW and (parts := _parquet_parts(source, files, layout)):
+        return PublishedTable(parts.all(), parts.fingerprint, parts.names, layout)
     if files:
-        names = [(path.name, _rows_of(str(path))) for path in files]
-        return PublishedTable(_plain(_load(source, files), source.path), files_print(files), names)
+        names = [(path.name, _rows_of(str(path), layout.columns)) for path in files]
+        return PublishedTable(_plain(_load(source, files), source.path, layout), files_print(files), names, layout)
     table = _load(source)
     label = f"{source.path} ({table.split})"
     fingerprint = digest([label, source.subset, table._fingerprint])
-    return PublishedTable(_plain(table, label), fingerprint, [(label, len(table))])
+    return PublishedTable(_plain(table, label, layout), fingerprint, [(label, len(table))], layout)
 
 
 def stream_published(source: DataSource) -> Parts:
     """Rows in order, for data that does not fit on the disk; the arguments and errors of `open_published`."""
     files = _files(source)
     if files and files[0].suffix != ".parquet":
-        return RandomParts(PublishedLines(files), source.limit)
-    parts = _parquet_parts(source, files)
+        rows: PublishedLines[Item] = PublishedLines(files, SFT)
+        return RandomParts(rows, source.limit)
+    parts = _parquet_parts(source, files, SFT)
     if parts is None:
         raise StoreError(f"'{source.path}' holds other files than parquet ones; set streaming = false to convert them")
     return parts
 
 
-def _parquet_parts(source: DataSource, files: Sequence[Path]) -> ParquetParts | None:
+def _parquet_parts(source: DataSource, files: Sequence[Path], layout: Layout[Any]) -> ParquetParts | None:
     """Local files, or those of the hub; None where the latter are no parquet files."""
     if files:
-        return ParquetParts([str(file) for file in files], files_print(files), source.limit)
+        return ParquetParts([str(file) for file in files], files_print(files), source.limit, layout)
     urls = hub_files(source)
     if any(not url.endswith(".parquet") for url in urls):
         return None
-    return ParquetParts(urls, digest(urls), source.limit)  # the revision stands in the URLs
+    return ParquetParts(urls, digest(urls), source.limit, layout)  # the revision stands in the URLs
 
 
 def hub_files(source: DataSource) -> list[str]:
@@ -279,28 +315,28 @@ def _asked(function: str, source: DataSource, **arguments: Any) -> Any:
         raise StoreError(f"'{source.path}' cannot be read as a dataset: {_one_line(error)}{nothing}") from error
 
 
-def _plain(table: Any, label: str) -> Any:
+def _plain(table: Any, label: str, layout: Layout[Any]) -> Any:
     """The published columns, pictures left as the bytes they are."""
     from datasets import Image, List
 
-    _check_columns(table.column_names, label)
-    feature = table.features["image"]
+    _check_columns(table.column_names, label, layout.columns)
+    feature = table.features[layout.images]
     if isinstance(getattr(feature, "feature", None), Image):
-        table = table.cast_column("image", List(Image(decode=False)))
+        table = table.cast_column(layout.images, List(Image(decode=False)))
     elif isinstance(feature, Image):
-        table = table.cast_column("image", Image(decode=False))
-    return table.select_columns(list(COLUMNS))
+        table = table.cast_column(layout.images, Image(decode=False))
+    return table.select_columns(list(layout.columns))
 
 
-def _check_columns(names: Sequence[str], label: object) -> None:
-    if missing := [column for column in COLUMNS if column not in names]:
-        raise StoreError(f"{label} has no column '{missing[0]}'; published rows have {', '.join(COLUMNS)}")
+def _check_columns(names: Sequence[str], label: object, columns: Sequence[str]) -> None:
+    if missing := [column for column in columns if column not in names]:
+        raise StoreError(f"{label} has no column '{missing[0]}'; published rows have {', '.join(columns)}")
 
 
-def _rows_of(file: str) -> int:
+def _rows_of(file: str, columns: Sequence[str]) -> int:
     """Rows of a parquet file by its footer, its columns checked."""
     with _parquet(file) as opened:
-        _check_columns(opened.schema_arrow.names, file)
+        _check_columns(opened.schema_arrow.names, file, columns)
         return int(opened.metadata.num_rows)
 
 
@@ -321,7 +357,7 @@ def _parquet(file: str) -> Iterator[Any]:
         raise StoreError(f"{file} cannot be read as a parquet file ({_one_line(error)}); download it again") from error
 
 
-def _parquet_rows(file: str, first: int, last: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def _parquet_rows(file: str, first: int, last: int, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows ``first`` to ``last`` of a file with their numbers; row groups outside of that are not read."""
     if first >= last:
         return
@@ -330,7 +366,7 @@ def _parquet_rows(file: str, first: int, last: int) -> Iterator[tuple[int, dict[
         starts = [0, *accumulate(sizes)]
         groups = [i for i, size in enumerate(sizes) if starts[i] < last and starts[i] + size > first]
         number = starts[groups[0]]
-        for batch in opened.iter_batches(_BATCH, row_groups=groups, columns=list(COLUMNS), use_threads=False):
+        for batch in opened.iter_batches(_BATCH, row_groups=groups, columns=list(columns), use_threads=False):
             begin, end = max(number, first), min(number + len(batch), last)
             if begin < end:
                 yield from zip(range(begin, end), batch.slice(begin - number, end - begin).to_pylist(), strict=True)
