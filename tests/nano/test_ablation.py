@@ -17,10 +17,11 @@ from thyme.markup import observation_text
 from thyme.nano import checkpoint_path
 from thyme.nano.ablation import run
 from thyme.nano.ablation_arms import ARMS, COMPARISONS, AblationSettings
-from thyme.nano.ablation_jobs import job_folder, labels_right, read_result, trainer_settings
+from thyme.nano.ablation_jobs import job_folder, read_result, trainer_settings
 from thyme.nano.ablation_report import Ablation
 from thyme.nano.ablation_rows import masked, naive, shown_from
 from thyme.nano.ablation_stats import MEASURES
+from thyme.nano.asked import labels_right
 from thyme.nano.jobs import RESULT
 from thyme.store import read_trajectories
 from thyme.train.encode import MaskPolicy, encode

@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,45 +16,21 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from thyme.config import EngineConfig, RolloutConfig, SFTSettings
-from thyme.engines import open_engine
-from thyme.errors import EngineError
-from thyme.eval.runner import evaluate
-from thyme.eval.summary import Sample
+from thyme.config import SFTSettings
 from thyme.families import Family, load_family
-from thyme.markup import extract_answer
 from thyme.nano import CHECKPOINTS, checkpoint_path
 from thyme.nano.ablation_arms import ARMS, AblationSettings, Arm
 from thyme.nano.ablation_rows import Shown, held_out, masked, samples
+from thyme.nano.asked import Outcome, ask, drawn
 from thyme.nano.jobs import read_result_as, write_result
 from thyme.nano.tuning import load_for_training, settings
-from thyme.nano.world import KINDS, problems
 from thyme.prompts import PromptSet
-from thyme.sandbox import open_sandbox
 from thyme.train.encode import Encoded, MaskPolicy
 from thyme.train.sft import train_sft
 from thyme.train.vision import FreshPixels
 
 TEST_SEED = 900
 """Added to a run's seed it is that of its test problems; `thyme nano eval` asks others unless told to."""
-CHUNK = 50
-"""Problems whose pictures are in memory at a time, about 3 MB each."""
-
-
-class Outcome(BaseModel):
-    """What became of one test problem."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    kind: str
-    right: float
-    labels: float
-    """Share of the reference's words that stand at their place in the answer."""
-    blocks: int
-    """Code blocks that were run."""
-    ran: int
-    """Those of them that ended without an error."""
 
 
 class ArmResult(BaseModel):
@@ -132,7 +107,7 @@ def do(job: Job) -> None:
     started = time.monotonic()
     shown = held_out(job.work, job.how.held_out, prompts())
     nll = held_out_nll(job.folder, family, [(t.problem.kind, masked(t, family, MaskPolicy.ALL)) for t in shown])
-    outcomes = asyncio.run(_ask(job))
+    outcomes = asyncio.run(ask(job.folder, drawn(TEST_SEED + job.seed, job.how.problems), prompts()))
     result = ArmResult(
         arm=job.arm,
         seed=job.seed,
@@ -208,45 +183,3 @@ def held_out_nll(folder: Path, family: Family, shown: Sequence[tuple[str, Encode
         each = torch.nn.functional.cross_entropy(logits[targets].float(), ids[0, 1:][targets], reduction="none")
         sums.setdefault(kind, []).extend(each.tolist())
     return {kind: float(np.mean(each)) for kind, each in sums.items()}
-
-
-async def _ask(job: Job) -> list[Outcome]:
-    """Ask a seed's test problems: greedily, with code in the sandbox.
-
-    Raises:
-        EngineError: The machinery failed on some of them, so that the figures would not compare.
-    """
-    outcomes: list[Outcome] = []
-    rollout = RolloutConfig(max_round_tokens=256, max_tokens=768)
-    engine = open_engine(str(job.folder), EngineConfig(max_batch=32))
-    try:
-        async with open_sandbox() as sandbox:
-            for kind in KINDS:
-                drawn = problems("test", TEST_SEED + job.seed, job.how.problems, (kind,))
-                while chunk := list(islice(drawn, CHUNK)):
-                    asked = await evaluate(chunk, engine, sandbox, rollout, prompts=prompts(), concurrency=32)
-                    outcomes += [_outcome(sample) for sample in asked]
-    finally:
-        await engine.aclose()
-    return outcomes
-
-
-def _outcome(sample: Sample) -> Outcome:
-    trajectory = sample.trajectory
-    if sample.score.value is None:
-        raise EngineError(f"{trajectory.problem.id} could not be asked ({sample.score.note}); run the command again")
-    runs = [observation.execution for observation in trajectory.observations]
-    return Outcome(
-        id=trajectory.problem.id,
-        kind=trajectory.problem.kind,
-        right=sample.score.value,
-        labels=labels_right(trajectory.problem.answer or "", extract_answer(trajectory.response)),
-        blocks=len(runs),
-        ran=sum(1 for execution in runs if execution.error is None),
-    )
-
-
-def labels_right(reference: str, answer: str | None) -> float:
-    """Share of the words of a reference that stand at their place in an answer."""
-    expected, said = reference.split(), (answer or "").split()
-    return sum(a == b for a, b in zip(expected, said, strict=False)) / max(len(expected), 1)
