@@ -40,7 +40,9 @@ class TrainingSettings(Config):
     muon_learning_rate: float = Field(default=2e-2, gt=0)
     """Peak rate of Muon, where it is used."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """Shape after the warm-up; the first two end at 0."""
+    """Shape after the warm-up; the first two end at 0, or `rate_floor`."""
+    rate_floor: float = Field(default=0.0, ge=0, le=1)
+    """Share of the peak rate at which ``cosine`` ends (released, in its second stage: 0.1)."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps over which the rate rises (paper: 0.05)."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -83,6 +85,12 @@ class TrainingSettings(Config):
     def _features_are_of_a_frozen_tower(self) -> TrainingSettings:
         if self.cache == "features" and not self.freeze_vision:
             raise ValueError("cache = 'features' needs freeze_vision: a trained tower's features change every step")
+        return self
+
+    @model_validator(mode="after")
+    def _a_floor_is_of_a_cosine(self) -> TrainingSettings:
+        if self.rate_floor and self.schedule != "cosine":
+            raise ValueError(f"rate_floor is for schedule = 'cosine', and this one is '{self.schedule}'")
         return self
 
 
