@@ -29,12 +29,22 @@ class AlarmSettings(Config):
     temperatures, stale weights. 0.001 is usual in bfloat16."""
     hacking: float = Field(default=0.9, ge=0.0, le=1.0)
     """Format above this while the result falls: the form is learnt instead of the task."""
+    hacking_fall: float = Field(default=0.1, gt=0.0, le=1.0)
+    """Least fall of the share of right answers below its best window that counts as falling."""
+    read: float = Field(default=0.1, ge=0.0, le=1.0)
+    """Most right answers that code printed without having found them out."""
     length_growth: float = Field(default=3.0, gt=1.0)
     """Most growth of generated tokens over the first window."""
     truncated: float = Field(default=0.3, ge=0.0, le=1.0)
     """Most trajectories that were cut at a bound."""
     unscored: float = Field(default=0.2, ge=0.0, le=1.0)
     """Most trajectories without a reward."""
+    zero_variance: float = Field(default=0.8, ge=0.0, le=1.0)
+    """Most groups whose members all earn the same."""
+    entropy: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """Least entropy of text, as a share of that of the first window."""
+    hysteresis: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """An alarm ends once the figure is on the right side of its bound by this share of the bound."""
     stop: bool = False
     """End the run at an alarm, with a checkpoint, instead of going on."""
 

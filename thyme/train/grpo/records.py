@@ -65,7 +65,8 @@ class StepRecord(_Record):
     metrics: dict[str, float | None]
     """By name, as `thyme.train.grpo.monitors.METRICS` lists them; None where there was no case."""
     kinds: dict[str, dict[str, float | None]] = {}
-    """Reward, result, tool rate and executable rate by kind of problem."""
+    """By kind of problem: ``rollouts`` (how many), ``reward``, ``right``, ``tool_rate``, ``executable``, ``with_code`` and
+    ``without_code`` (right among those), ``code_benefit``."""
     seconds: dict[str, float] = {}
     """Wall clock by part: ``rollout``, ``reference``, ``train``, ``sync``, ``total``."""
     counts: dict[str, int] = {}
@@ -81,6 +82,10 @@ class GRPORunReport(_Record):
     model: str
     """Name of what training started from."""
     steps: tuple[StepRecord, ...]
+    planned: int | None = None
+    """Steps that the run is to have; None where that is not known."""
+    finished: bool = True
+    """False while it runs, and after it was interrupted."""
     evaluations: tuple[EvaluationPoint, ...] = ()
     seconds: float
     """Of training, evaluation included; of all parts of a resumed run."""
