@@ -17,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from thyme.config.engine import EngineConfig
 from thyme.engines.base import Capabilities, Chunk, EngineInfo, Request
 from thyme.engines.local import LocalCheckpoint, LocalEngine
@@ -41,6 +43,7 @@ class TransformersEngine(LocalEngine):
         name: str = "",
         fingerprint: str = "",
         prompts: str | None = None,
+        autocast: torch.dtype | None = None,
     ) -> None:
         """Wrap a loaded model, one that is being trained for instance (see `weights_changed`); `load` is the usual way.
 
@@ -51,9 +54,11 @@ class TransformersEngine(LocalEngine):
             name: Its name, without any absolute path.
             fingerprint: Hash of its weights.
             prompts: Folder of prompt files that belong to it.
+            autocast: Type that products are computed in, as a trainer does under mixed precision; None is that of the
+                weights.
         """
         config = config or EngineConfig()
-        packed = PackedModel(model, family.image_token_id)
+        packed = PackedModel(model, family.image_token_id, autocast)
         super().__init__(family, min(config.max_context or packed.max_context, packed.max_context))
         self._scheduler = Scheduler(packed, family, config, self._max_context)
         capabilities = Capabilities(token_ids=True, logprobs=True, max_context=self._max_context)
@@ -96,6 +101,11 @@ class TransformersEngine(LocalEngine):
     def counters(self) -> Counters:
         """Steps, tokens and images run so far."""
         return self._scheduler.counters
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was closed or broke down, and writes no more."""
+        return self._scheduler.ended
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Generate one span. Closing the iterator cancels it; the tokens yielded so far stand.

@@ -256,7 +256,7 @@ class Desk:
         size = self._shape.head_size
         whole = self._keys[layer], self._values[layer]
         for reserved, new in zip(whole, (keys, values), strict=True):
-            reserved.view(-1, size).index_copy_(0, ends, new.reshape(-1, size))
+            reserved.view(-1, size).index_copy_(0, ends, new.reshape(-1, size).to(reserved.dtype))
         all_keys, all_values = (reserved[: len(self.rows), :, : longest + 1] for reserved in whole)
         return all_keys, all_values
 

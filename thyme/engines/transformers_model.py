@@ -11,6 +11,7 @@ heads, D their size, E width of the model, V size of the vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -101,12 +102,13 @@ class _Together:
 class PackedModel:
     """A Qwen-VL model from transformers, run packed."""
 
-    def __init__(self, model: Any, image_token_id: int) -> None:
+    def __init__(self, model: Any, image_token_id: int, autocast: torch.dtype | None = None) -> None:
         """Wrap a loaded model.
 
         Args:
             model: ``Qwen2_5_VLForConditionalGeneration`` or ``Qwen3VLForConditionalGeneration``, in eval mode.
             image_token_id: The image placeholder.
+            autocast: Type that products are computed in; None is that of the weights.
         """
         self.model = model
         text = model.config.text_config
@@ -117,8 +119,9 @@ class PackedModel:
         self._image_token_id = image_token_id
         head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         self.cache_shape = CacheShape(
-            text.num_hidden_layers, text.num_key_value_heads, head_size, model.dtype, self.device
+            text.num_hidden_layers, text.num_key_value_heads, head_size, autocast or model.dtype, self.device
         )
+        self._autocast = autocast
         self._desk = Desk(self.cache_shape)
 
     def forget(self) -> None:
@@ -137,7 +140,8 @@ class PackedModel:
             grid: Of shape (1, 3).
         """
         patches, grid = patches.to(self.device, self.model.dtype), grid.to(self.device)
-        seen = self.model.model.get_image_features(patches, grid, return_dict=True)
+        with self._precision():
+            seen = self.model.model.get_image_features(patches, grid, return_dict=True)
         deep = getattr(seen, "deepstack_features", None) or ()
         # Of one image, transformers gives a list of one tensor, and before 5.18 the deepstack's tensors bare.
         whole = tuple(layer if isinstance(layer, torch.Tensor) else layer[0] for layer in deep)
@@ -152,6 +156,16 @@ class PackedModel:
         Returns:
             Logits after the last token of each feed that wants them, in order, of shape (feeds that do, V).
         """
+        with self._precision():
+            return self._step(feeds)
+
+    def _precision(self) -> AbstractContextManager[None]:
+        """What products are computed in. Weights cast for it are not kept: they are trained meanwhile."""
+        if self._autocast is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self._autocast, cache_enabled=False)
+
+    def _step(self, feeds: Sequence[Feed]) -> torch.Tensor:
         together = self._seated(feeds)
         seated = {id(feed) for feed in together}
         ordered = [*together, *(feed for feed in feeds if id(feed) not in seated)]

@@ -107,6 +107,11 @@ class Scheduler:
         self._ask(partial(self._forget, done))
         return done
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing runs any more."""
+        return self._ended is not None
+
     def close(self) -> None:
         """Stop the thread, end what runs, free the caches."""
         self._end(EngineError("the engine was closed"))

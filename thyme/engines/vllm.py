@@ -90,6 +90,11 @@ class VllmEngine(LocalEngine):
         """Steps and tokens run so far, and how many were cached."""
         return self._loop.counters
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was closed or broke down, and writes no more."""
+        return self._loop.ended
+
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Generate one span. Closing the iterator cancels it; the tokens yielded so far stand.
 

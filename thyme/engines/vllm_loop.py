@@ -115,6 +115,11 @@ class VllmLoop:
         self._ask(partial(self._updates.append, (weights, done)))
         return done
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing runs any more."""
+        return self._ended is not None
+
     def close(self) -> None:
         """End what runs, stop vLLM, and wait for it."""
         self._commands.put(partial(self._end, EngineError("the engine was closed")))

@@ -51,6 +51,8 @@ class Broker:
         self._ending: set[asyncio.Task[None]] = set()
         self._repair: asyncio.Task[None] | None = None
         self._closed = False
+        self.deaths = 0
+        """Zygotes that went away by themselves, each with all of its sessions."""
         self._take_over(zygote)
 
     def _take_over(self, zygote: ZygoteProcess) -> None:
@@ -171,6 +173,7 @@ class Broker:
 
     def _repair_soon(self) -> None:
         """Replace a zygote that was found dead, before anybody asks for a session."""
+        self.deaths += 1
         if not self._closed:
             self._repair = asyncio.ensure_future(self._replace(self._pool))
             self._repair.add_done_callback(_forget_failure)  # whoever asks next tries again, and is told

@@ -1,0 +1,221 @@
+"""What generates during training: an engine that always has the weights of the model in training.
+
+`TransformersPolicy` asks that very model where it lies. `VllmPolicy` keeps a copy in vLLM, in the same process, and
+pushes the weights into it whenever a step has changed them. See docs/grpo_rollouts.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from thyme.config.engine import EngineConfig
+from thyme.engines.base import Engine
+from thyme.engines.transformers import TransformersEngine
+from thyme.engines.vllm import VllmEngine
+from thyme.errors import ConfigError, EngineError
+from thyme.families import Family
+from thyme.train.distributed import gather
+from thyme.train.evaluate import undisturbed
+from thyme.train.grpo.weights import inner_model, is_spread, whole_weights
+
+
+class Policy(Protocol):
+    """Gives engines with the weights of the model in training; lives in one event loop."""
+
+    def asking(self, model: Any, step: int) -> AbstractAsyncContextManager[None]:
+        """Ask this model, as it is now, while the context lives; afterwards it is what it was.
+
+        Args:
+            model: As the trainer holds it, with adapters and wrappers.
+            step: Optimiser steps done before. Between two calls with one step, no weight may change.
+
+        Raises:
+            ConfigError: A model that cannot be asked.
+            EngineError: The engine cannot be brought up to date.
+        """
+        ...
+
+    async def engine(self) -> Engine:
+        """The engine; a new one where the last one broke down. Only inside of `asking`.
+
+        Raises:
+            EngineError: There can be none.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Free what generates."""
+        ...
+
+
+class TransformersPolicy:
+    """Asks the model in training itself; nothing is copied, and training goes on as if nobody had asked.
+
+    The engine is kept from step to step. It runs the model's own modules in eval mode, below DDP and with adapters
+    active; checkpointing of activations and the model's own key-value cache have no part in that.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        config: EngineConfig,
+        *,
+        name: str = "",
+        prompts: str | None = None,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        """Prepare; nothing is made before a model is asked.
+
+        Args:
+            family: Of the model.
+            config: Batch and limits; model, device and type are those of the model in training.
+            name: What trajectories call it.
+            prompts: Folder of the checkpoint's prompt files.
+            autocast: Type that the trainer computes products in; None where it does so in that of the weights.
+        """
+        self._family, self._config, self._name = family, config, name
+        self._prompts, self._autocast = prompts, autocast
+        self._model: Any = None
+        self._engine: TransformersEngine | None = None
+        self.reopened = 0
+        """Engines that took the place of one that broke down."""
+
+    @asynccontextmanager
+    async def asking(self, model: Any, step: int) -> AsyncIterator[None]:
+        """See `Policy.asking`."""
+        if is_spread(model):
+            raise ConfigError(
+                "the weights are spread over processes (FSDP2, ZeRO-3), and the local engine needs them whole: set "
+                "engine.backend = 'vllm', or launch with ddp or zero2"
+            )
+        inner = inner_model(model)
+        if inner is not self._model:
+            await self.aclose()
+            self._model = inner
+        with undisturbed(inner):
+            await self._forget()
+            try:
+                yield
+            finally:
+                await self._forget()  # the memory is the trainer's now
+
+    async def engine(self) -> Engine:
+        """See `Policy.engine`."""
+        if self._engine is not None and self._engine.ended:
+            self.reopened += 1
+            self._engine = None
+        if self._engine is None:
+            self._engine = TransformersEngine(
+                self._model,
+                self._family,
+                self._config,
+                name=self._name,
+                prompts=self._prompts,
+                autocast=self._autocast,
+            )
+        return self._engine
+
+    async def _forget(self) -> None:
+        """What is cached belongs to weights that change."""
+        if self._engine is not None:
+            with suppress(EngineError):  # one that broke down holds nothing any more
+                await self._engine.weights_changed()
+
+    async def aclose(self) -> None:
+        """End the engine; the model stays."""
+        engine, self._engine, self._model = self._engine, None, None
+        if engine is not None:
+            await engine.aclose()
+
+
+class VllmPolicy:
+    """Keeps a copy of the model in vLLM, in this process, and brings it up to date when a step has changed it.
+
+    Adapters are merged into the copy alone. Where weights are spread over processes, all of them ask together, and the
+    weights are put together one tensor at a time.
+    """
+
+    def __init__(self, folder: Path, config: EngineConfig, *, name: str = "") -> None:
+        """Prepare; vLLM is started when it is first asked.
+
+        Args:
+            folder: Checkpoint of the same architecture, where training starts from.
+            config: How vLLM runs; `EngineConfig.vllm` says how much memory it takes.
+            name: What trajectories call it.
+
+        Raises:
+            ConfigError: Several processes of vLLM, which weights in memory cannot be handed to.
+        """
+        if config.vllm.tensor_parallel > 1:
+            raise ConfigError(
+                "engine.vllm.tensor_parallel splits the model over processes of vLLM's own, and the weights of a model "
+                "in training are handed over in memory: set it to 1, and let each training process have its own vLLM"
+            )
+        self._folder, self._config, self._name = folder, config, name
+        self._model: Any = None
+        self._step: int | None = None
+        self._pushed: int | None = None
+        """Step whose weights the engine has."""
+        self._spread = False
+        self._engine: VllmEngine | None = None
+        self._opening = asyncio.Lock()
+        self.reopened = 0
+        """Engines that took the place of one that broke down."""
+
+    @asynccontextmanager
+    async def asking(self, model: Any, step: int) -> AsyncIterator[None]:
+        """See `Policy.asking`."""
+        if model is not self._model:
+            self._pushed = None
+        self._model, self._step, self._spread = model, step, is_spread(model)
+        engine = await self._open()
+        old = self._pushed != step
+        if any(await asyncio.to_thread(gather, old)) if self._spread else old:
+            await self._push(engine)
+        yield
+
+    async def engine(self) -> Engine:
+        """See `Policy.engine`."""
+        async with self._opening:
+            if self._spread and (self._engine is None or self._engine.ended):
+                raise EngineError(
+                    "vLLM broke down, and the weights to start it anew with are spread over processes that do other "
+                    "things now: it starts again with the next step"
+                )
+            engine = await self._open()
+            if self._pushed != self._step:
+                await self._push(engine)
+            return engine
+
+    async def _open(self) -> VllmEngine:
+        """The engine with whatever weights it has."""
+        if self._engine is not None and self._engine.ended:
+            self.reopened += 1
+            await self._give_up()
+        if self._engine is None:
+            load = VllmEngine.load
+            self._engine = await asyncio.to_thread(load, self._folder, self._config, name=self._name or None)
+        return self._engine
+
+    async def _push(self, engine: VllmEngine) -> None:
+        self._pushed = None
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # the step's own work, before another thread reads what it changed
+        await engine.update_weights(whole_weights(self._model))
+        self._pushed = self._step
+
+    async def _give_up(self) -> None:
+        engine, self._engine, self._pushed = self._engine, None, None
+        if engine is not None:
+            await engine.aclose()
+
+    async def aclose(self) -> None:
+        """Stop vLLM and free its memory."""
+        self._model = None
+        await self._give_up()
