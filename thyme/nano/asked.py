@@ -16,6 +16,7 @@ from thyme.eval.summary import Sample
 from thyme.markup import extract_answer
 from thyme.nano.world import KINDS, problems
 from thyme.prompts import PromptSet
+from thyme.rewards.consistency import reasoning, states_answer
 from thyme.sandbox import open_sandbox
 from thyme.types import Problem
 
@@ -43,6 +44,8 @@ class Outcome(BaseModel):
     """Those of them that ended without an error."""
     repaired: int = 0
     """Those of them that the sandbox put something right in."""
+    consistent: float | None = None
+    """Whether what the reasoning states last is what is answered; None where it states nothing."""
 
 
 def drawn(seed: int, per_kind: int) -> Iterator[Problem]:
@@ -89,14 +92,16 @@ def _outcome(sample: Sample) -> Outcome:
     if sample.score.value is None:
         raise EngineError(f"{trajectory.problem.id} could not be asked ({sample.score.note}); run the command again")
     runs = [observation.execution for observation in trajectory.observations]
+    answer = extract_answer(trajectory.response)
     return Outcome(
         id=trajectory.problem.id,
         kind=trajectory.problem.kind,
         right=sample.score.value,
-        labels=labels_right(trajectory.problem.answer or "", extract_answer(trajectory.response)),
+        labels=labels_right(trajectory.problem.answer or "", answer),
         blocks=len(runs),
         ran=sum(1 for execution in runs if execution.error is None),
         repaired=sum(1 for execution in runs if execution.repairs),
+        consistent=states_answer(trajectory.problem, reasoning(trajectory), answer) if answer else None,
     )
 
 
