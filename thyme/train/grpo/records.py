@@ -65,8 +65,8 @@ class StepRecord(_Record):
     metrics: dict[str, float | None]
     """By name, as `thyme.train.grpo.monitors.METRICS` lists them; None where there was no case."""
     kinds: dict[str, dict[str, float | None]] = {}
-    """By kind of problem: ``rollouts`` (how many), ``reward``, ``right``, ``tool_rate``, ``executable``, ``with_code`` and
-    ``without_code`` (right among those), ``code_benefit``."""
+    """By kind of problem: ``rollouts`` (how many), ``reward``, ``right``, ``tool_rate``, ``executable``, ``with_code``
+    and ``without_code`` (right among those), ``code_benefit``."""
     seconds: dict[str, float] = {}
     """Wall clock by part: ``rollout``, ``reference``, ``train``, ``sync``, ``total``."""
     counts: dict[str, int] = {}
