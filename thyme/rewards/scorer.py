@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thyme.config.rewards import RewardSettings
 from thyme.markup import extract_answer
-from thyme.rewards.answer import score_answer
+from thyme.rewards import material
+from thyme.rewards.answer import number, score_answer
 from thyme.rewards.combination import PARTS, asks_consistency, combine
 from thyme.rewards.consistency import reasoning, states_answer
 from thyme.rewards.format import FORMATS
-from thyme.types import Score, StopReason, Trajectory
+from thyme.rewards.mathematics import MathVerifier, StoppedError, expressions, installed
+from thyme.rewards.verdicts import Kind, Material
+from thyme.types import Problem, Score, StopReason, Trajectory
+
+if TYPE_CHECKING:
+    from thyme.rewards.judge import Judge
+
+logger = logging.getLogger(__name__)
 
 COUNTERS: Mapping[str, str] = {
     "scored": "trajectories that got a reward",
     "unscored": "trajectories that got none",
     "nothing_stated": "answers whose reasoning states nothing that the rule of consistency could read",
     "requests": "requests to a judge",
-    "cache_hits": "verdicts that were known already",
+    "cache_hits": "verdicts that were known already, or asked for by another trajectory just then",
     "retries": "requests that were sent again",
     "refused_verdicts": "replies of a judge that were no verdict",
     "outages": "verdicts that were not to be had",
     "math_checks": "answers that math-verify looked at",
-    "math_timeouts": "of these, the ones that it was stopped at",
+    "math_timeouts": "of these, the ones that took too long or ended its process",
 }
 """What `Scorer.counters` counts."""
 
@@ -33,15 +44,31 @@ COUNTERS: Mapping[str, str] = {
 class Scorer:
     """Gives trajectories their reward; as many at once as one likes, in one event loop. See `open_scorer`."""
 
-    def __init__(self, settings: RewardSettings) -> None:
+    def __init__(
+        self,
+        settings: RewardSettings,
+        counts: Counter[str] | None = None,
+        judge: Judge | None = None,
+        mathematics: MathVerifier | None = None,
+    ) -> None:
         """Use `open_scorer`."""
         self.settings = settings
-        self._counts: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
+        self._counts = Counter() if counts is None else counts
+        self._judge, self._mathematics = judge, mathematics
 
     @property
     def counters(self) -> dict[str, int]:
         """By `COUNTERS`, since the scorer was opened."""
-        return dict(self._counts)
+        return {name: self._counts[name] for name in COUNTERS}
+
+    async def check(self) -> None:
+        """Ask the judge, if there is one, for one verdict, so that no run begins with one that cannot judge.
+
+        Raises:
+            NoVerdictError: It gives none; the message says why.
+        """
+        if self._judge is not None:
+            await self._judge.check()
 
     async def score(self, trajectory: Trajectory) -> Score:
         """The reward of one trajectory.
@@ -60,37 +87,129 @@ class Scorer:
             message = trajectory.error.message if trajectory.error is not None else str(trajectory.stop)
             return Score(value=None, parts=parts, note=f"failed: {message}")
         notes: list[str] = []
-        answer = extract_answer(trajectory.response)
+        answer = extract_answer(trajectory.response) or None
         parts["format"] = FORMATS[self.settings.preset](trajectory.response)
         parts["tool_cost"] = float(bool(trajectory.observations))
-        parts["result"] = await self._result(trajectory, answer, notes)
-        if asks_consistency(parts["result"], self.settings):
-            parts["consistency"] = await self._consistency(trajectory, answer, notes)
+        result = parts["result"] = await self._result(trajectory.problem, answer, notes)
+        parts["consistency"], parts["process"], parts["code"] = await asyncio.gather(
+            self._consistency(trajectory, result, answer, notes),
+            self._process(trajectory, result, notes),
+            self._code(trajectory, result, notes),
+        )
         return Score(value=combine(parts, self.settings), parts=parts, note="; ".join(notes))
 
-    async def _result(self, trajectory: Trajectory, answer: str | None, notes: list[str]) -> float | None:
-        found = score_answer(trajectory.problem, answer or None)
-        notes.append(found.note)
-        if found.value is None or not answer:
+    async def _result(self, problem: Problem, answer: str | None, notes: list[str]) -> float | None:
+        """Rules, then mathematics, then the judge, until one of them finds the answer right."""
+        found = score_answer(problem, answer)
+        if found.value is None or answer is None:
+            notes.append(found.note)
             return found.value
-        return found.value if found.value > 0 or self.settings.preset == "paper" else -1.0
+        value: float | None = found.value
+        if self.settings.result_by == "judge":
+            value = None
+        else:
+            notes.append(found.note)
+            if value == 0 and found.note != "choice":
+                value = await self._calculated(problem, answer, notes)
+        if value != 1 and self.settings.result_by != "rules":
+            value = await self._judged("result", material.of_result(problem, answer), notes)
+        return -1.0 if value == 0 and self.settings.preset == "released" else value
 
-    async def _consistency(self, trajectory: Trajectory, answer: str | None, notes: list[str]) -> float | None:
-        if not answer:
+    async def _calculated(self, problem: Problem, answer: str, notes: list[str]) -> float:
+        """Whether mathematics finds the answer right after all."""
+        asked = expressions(problem, answer)
+        if asked is None or self._mathematics is None:
             return 0.0
+        self._counts["math_checks"] += 1
+        try:
+            told = await self._mathematics.compare(*asked)
+        except StoppedError as error:
+            self._counts["math_timeouts"] += 1
+            notes.append(f"math-verify: {error}")
+            return 0.0
+        notes.append("math-verify")
+        near = told.value is not None and number(problem, f"{told.value!r}") == 1  # to the reference's last digit
+        return float(told.equal or near)
+
+    async def _consistency(
+        self, trajectory: Trajectory, result: float | None, answer: str | None, notes: list[str]
+    ) -> float | None:
+        if not asks_consistency(result, self.settings):
+            return None
+        if answer is None:
+            return 0.0
+        if self.settings.consistency_by == "judge":
+            return await self._judged("consistency", material.of_consistency(trajectory, answer), notes)
         stated = states_answer(trajectory.problem, reasoning(trajectory), answer)
         if stated is None:
             self._counts["nothing_stated"] += 1
             notes.append("nothing stated")
         return stated or 0.0  # what is not stated is not paid for; the right answer still is
 
+    async def _process(self, trajectory: Trajectory, result: float | None, notes: list[str]) -> float | None:
+        if self.settings.process == 0 or result is None or result <= 0:
+            return None
+        return await self._judged("process", material.of_process(trajectory), notes)
+
+    async def _code(self, trajectory: Trajectory, result: float | None, notes: list[str]) -> float | None:
+        """As released: no code, or a block that failed, is worth nothing and needs no judge."""
+        if self.settings.code == 0 or result is None or result <= 0:
+            return None
+        ran = trajectory.observations
+        if not ran or any(observation.execution.error is not None for observation in ran):
+            return 0.0
+        return await self._judged("code", material.of_code(trajectory), notes)
+
+    async def _judged(self, kind: Kind, asked: Mapping[str, Material], notes: list[str]) -> float | None:
+        """A verdict; None with a note where there is none."""
+        from thyme.rewards.judge import NoVerdictError
+
+        assert self._judge is not None  # `RewardSettings` wants one wherever it is asked
+        try:
+            value = await self._judge.ask(kind, asked)
+        except NoVerdictError as error:
+            self._counts["outages"] += 1
+            if self._counts["outages"] == 1:
+                logger.warning("no verdict on %s: %s", kind, error)
+            notes.append(f"no verdict on {kind}: {error}")
+            return None
+        notes.append(f"{kind} by judge")
+        return value
+
 
 @asynccontextmanager
 async def open_scorer(settings: RewardSettings, *, cache: Path | None = None) -> AsyncIterator[Scorer]:
     """A scorer, and what it needs, until the context is left.
 
+    Without a judge nothing leaves this machine. Without math-verify, expressions are compared as text, and a warning
+    says so.
+
     Args:
-        settings: What is paid for, and who judges it. Without a judge nothing leaves this machine.
+        settings: What is paid for, and who judges it.
         cache: Folder of verdicts where the settings name none; None keeps them in memory.
+
+    Raises:
+        UsageError: The judge's model is not ``URL#NAME``.
     """
-    yield Scorer(settings)
+    counts: Counter[str] = Counter()
+    mathematics = MathVerifier(settings.math_timeout_s) if settings.result_by != "judge" and installed() else None
+    if mathematics is None and settings.result_by != "judge":
+        logger.warning(
+            "math-verify is not installed: LaTeX and formulas are compared as text; pip install 'thyme-vl[train]'"
+        )
+    judge = _judge(settings, counts, cache)
+    try:
+        yield Scorer(settings, counts, judge, mathematics)
+    finally:
+        if judge is not None:
+            await judge.aclose()
+        if mathematics is not None:
+            await asyncio.to_thread(mathematics.close)
+
+
+def _judge(settings: RewardSettings, counts: Counter[str], cache: Path | None) -> Judge | None:
+    if settings.judge is None:
+        return None
+    from thyme.rewards.judge import Judge  # and with it httpx
+
+    return Judge(settings.judge, counts, cache=cache)
