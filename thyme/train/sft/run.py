@@ -7,30 +7,25 @@ same. Recipe and data are looked at before any weights are loaded.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from platform import python_version
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from thyme.config.sft_recipe import SFTRecipe, StageRecipe
-from thyme.errors import ThymeError
-from thyme.eval.summary import ALL
 from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
-from thyme.prompts import FILES, PromptSet
+from thyme.prompts import PromptSet
 from thyme.train.arguments import CHECKPOINTS, on_cpu
 from thyme.train.checkpoint import REPORT_FILE, last_checkpoint
 from thyme.train.data.rows import Reader
 from thyme.train.data.samples import Samples, Stream, is_stream
 from thyme.train.data.sources import open_samples
 from thyme.train.disk import full_disk_named, make_folder
-from thyme.train.distributed import barrier, broadcast, is_main, world_size
+from thyme.train.distributed import barrier, is_main, world_size
 from thyme.train.encode import Encoded
 from thyme.train.evaluate import (
     EvaluationCallback,
@@ -44,6 +39,16 @@ from thyme.train.evaluate import (
     stored_points,
     write_atomically,
 )
+from thyme.train.recipe_runs import (
+    agreed,
+    copy_prompts,
+    device_name,
+    own_prompts,
+    public_name,
+    public_recipe,
+    say_evaluation,
+    versions,
+)
 from thyme.train.records import EvaluationPoint, SFTRunReport, SourceReport, StageReport
 from thyme.train.report.page import write_report
 from thyme.train.report.preview import write_tokens_page
@@ -53,11 +58,8 @@ from thyme.train.tracking import Tracker, TrackingCallback, check_trackers, eval
 
 DATA = "data"
 """Folder in the run's own: counts of samples, and what was drawn."""
-_LIBRARIES = ("thyme-vl", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
 _SHOWN = 3
 """Samples of a stage on the page of tokens."""
-_PATHS = ("path", "model", "prompts")
-"""Keys of a recipe that may hold a path of the machine."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,10 @@ def run_sft(
     """
     console = console or Console(stderr=True, quiet=not is_main())
     check_trackers(recipe.tracking.trackers)
-    plan = _agreed(lambda: make_plan(recipe, out, resume=resume, only=only_stage))
+    plan = agreed(lambda: make_plan(recipe, out, resume=resume, only=only_stage))
     source = model or recipe.model
     family = load_family(source, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
-    _agreed(lambda: make_folder(out))
+    agreed(lambda: make_folder(out))
     run = _Run(recipe, name, out, source, family, prompts, console, plan)
     with full_disk_named(out), ExitStack() as closing:
         run.evaluator = _evaluator(run, problem_readers)
@@ -151,35 +153,16 @@ def run_sft(
         return _finished(run)
 
 
-def _agreed(work: Callable[[], Any]) -> Any:
-    """What the main process finds, for all of them; its error is that of all."""
-    found: Any = None
-    if is_main():
-        try:
-            found = work()
-        except ThymeError as error:
-            found = error
-    found = broadcast(found)
-    if isinstance(found, ThymeError):
-        raise found
-    return found
-
-
 def _evaluator(run: _Run, readers: Mapping[str, ProblemReader] | None) -> Evaluator | None:
     settings = run.recipe.evaluation
     if settings is None:
         return None
     check_evaluation(settings, run.family)
     problems = open_problems(settings.data, readers)
-    words = run.prompts or _own_prompts(run.model)
+    words = run.prompts or own_prompts(run.model)
     return Evaluator(
         settings, problems, run.family, PromptSet.load(words), run.out, name=run.name, seed=settings.data.seed
     )
-
-
-def _own_prompts(model: str | Path) -> Path | None:
-    folder = find_checkpoint(model, weights=False) / "prompts"
-    return folder if folder.is_dir() else None
 
 
 def _opened(run: _Run, name: str, readers: Mapping[str, Reader] | None) -> _Stage:
@@ -259,7 +242,7 @@ def _train(run: _Run, stage: _Stage, *, resume: bool) -> StageReport:
     )
     report = report.model_copy(update={"name": stage.name, "sources": report.sources or stage.sources})
     if is_main() and run.prompts is not None:
-        _copy_prompts(run.prompts, folder / "prompts")
+        copy_prompts(run.prompts, folder / "prompts")
     barrier()
     if run.evaluator is not None and sharding():
         point = run.evaluator.saved(folder, Named(stage.name, report.steps), device=stage.recipe.train.device)
@@ -306,21 +289,7 @@ def _asking(run: _Run, stage: _Stage, curves: TrackingCallback, start: str | Pat
 def _tell(run: _Run, curves: TrackingCallback, point: EvaluationPoint) -> None:
     """Show an evaluation and send it to the trackers."""
     curves.send(evaluated(point), point.step)
-    rates = [
-        f"{kind} {figures['accuracy']:.0%}"
-        for kind, figures in point.kinds.items()
-        if kind != ALL and figures["accuracy"] is not None
-    ]
-    whole = point.kinds[ALL]
-    right = "nothing scored" if whole["accuracy"] is None else f"{whole['accuracy']:.1%} of {whole['scored']} right"
-    failed = f", {whole['failed']} failed" if whole["failed"] else ""
-    run.console.print(f"{point.stage}, step {point.step}: {right}{failed} ({', '.join(rates)})", markup=False)
-
-
-def _copy_prompts(source: Path, target: Path) -> None:
-    target.mkdir(exist_ok=True)
-    for file in FILES:
-        shutil.copyfile(source / file, target / file)
+    say_evaluation(run.console, point)
 
 
 def _finished(run: _Run) -> SFTRunReport:
@@ -328,12 +297,12 @@ def _finished(run: _Run) -> SFTRunReport:
     done = [name for name in run.recipe.stages if name in run.plan.finished]
     report = SFTRunReport(
         name=run.name,
-        model=_named(run.recipe.model),
+        model=public_name(run.recipe.model),
         stages=tuple(run.plan.finished[name] for name in done),
         evaluations=tuple(_in_order(run, done)),
         processes=world_size(),
-        device=_device(run.recipe.stages[done[-1]]),
-        versions=_versions(),
+        device=device_name(run.recipe.stages[done[-1]].train),
+        versions=versions(),
         recipe=public_recipe(run.recipe),
     )
     if is_main():
@@ -358,35 +327,3 @@ def _examples(run: _Run, points: Sequence[EvaluationPoint]) -> tuple[list[Any], 
     first, last = points[0], points[-1]
     before = stored_examples(run.out, Named(first.stage, 0), problems) if first.step == 0 else []
     return before, stored_examples(run.out, Named(last.stage, last.step), problems)
-
-
-def public_recipe(recipe: SFTRecipe) -> dict[str, Any]:
-    """What a recipe says, paths of the machine reduced to names."""
-    said = recipe.model_dump(mode="json", exclude_unset=True, exclude={"out"})
-    return {key: _public(key, value) for key, value in said.items()}
-
-
-def _public(key: str, value: Any) -> Any:
-    if isinstance(value, dict):
-        return {inner: _public(inner, item) for inner, item in value.items()}
-    return _named(value) if key in _PATHS and isinstance(value, str) else value
-
-
-def _named(text: str) -> str:
-    """The last part of a path; names of models and data sets as they are."""
-    path = Path(text).expanduser()
-    return path.name if path.is_absolute() or path.exists() or text.startswith((".", "~")) else text
-
-
-def _device(stage: StageRecipe) -> str:
-    return "cpu" if on_cpu(stage.train) else torch.cuda.get_device_name()
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # this package itself, run from its source
-            continue
-    return found
