@@ -93,7 +93,7 @@ def _printed(tree: ast.Module) -> Iterator[str]:
 def _constants(tree: ast.Module) -> dict[str, str]:
     """Names that never stand for anything but one value written in the code."""
     bound = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
-    found = {}
+    found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
             targets = [target.id for target in node.targets if isinstance(target, ast.Name)]

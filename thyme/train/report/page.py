@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from thyme.eval.summary import ALL, Sample
 from thyme.train.records import EvaluationPoint, SFTRunReport, SourceReport, StageReport
+from thyme.train.report.cells import Card, duration, interval, row
 from thyme.train.report.pages import count, template
 from thyme.train.report.plots import Plot, curves, evaluation_curves, kinds
 from thyme.types import Problem
@@ -18,25 +18,6 @@ from thyme.view.pictures import Inlined, Picture
 
 REPORT_PAGE = "report.html"
 """In the folder of a run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A headline figure."""
-
-    label: str
-    value: str
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A rate in a table."""
-
-    value: str
-    interval: str = ""
-    verdict: str = ""
-    """``better`` or ``worse`` than before the first stage: the two 95 % intervals do not meet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +67,14 @@ def render_report(report: SFTRunReport, before: Sequence[Sample] = (), after: Se
         cards=list(_cards(report)),
         stages=[Stage(stage, curves(stage)) for stage in report.stages],
         columns=[name for name, _ in shown],
-        evaluation={kind: _row([point for _, point in shown], kind) for kind in kinds(report.evaluations)},
+        evaluation={kind: row([point for _, point in shown], kind) for kind in kinds(report.evaluations)},
         evaluation_plots=evaluation_curves(report),
         examples=list(_examples(before, after)),
         recipe=json.dumps(report.recipe, indent=2, ensure_ascii=False),
         drops=_drops,
         rounds=_rounds,
         share=_share,
-        seconds=_seconds,
+        duration=duration,
         memory=_memory,
     )
 
@@ -117,7 +98,7 @@ def _cards(report: SFTRunReport) -> Iterator[Card]:
         yield Card("samples", count(sum(stage.samples for stage in stages)), note)
         steps = f"{count(sum(stage.steps for stage in stages))} steps in {len(stages)} "
         noun = "stage" if len(stages) == 1 else "stages"
-        yield Card("time", _seconds(sum(stage.seconds for stage in stages)), steps + noun)
+        yield Card("time", duration(sum(stage.seconds for stage in stages)), steps + noun)
     peaks = [stage.peak_memory_bytes for stage in stages if stage.peak_memory_bytes]
     if peaks:
         yield Card("peak memory", _memory(max(peaks)), "of the device" if report.device != "cpu" else "of the process")
@@ -131,7 +112,7 @@ def _accuracy_card(report: SFTRunReport) -> Iterator[Card]:
     if known:
         value = f"{100 * known[-1]['accuracy']:.1f}\N{NO-BREAK SPACE}%"
         first = f"{100 * known[0]['accuracy']:.1f} → " if len(known) > 1 else ""
-        yield Card("answers right", first + value, f"{_interval(known[-1])}, {known[-1].get('scored', 0)} problems")
+        yield Card("answers right", first + value, f"{interval(known[-1])}, {known[-1].get('scored', 0)} problems")
 
 
 def _milestones(report: SFTRunReport) -> list[tuple[str, EvaluationPoint]]:
@@ -142,30 +123,6 @@ def _milestones(report: SFTRunReport) -> list[tuple[str, EvaluationPoint]]:
         points = [point for point in report.evaluations if point.stage == stage.name and point is not first]
         shown += [(f"after {stage.name}", points[-1])] if points else []
     return shown
-
-
-def _row(points: Sequence[EvaluationPoint], kind: str) -> list[tuple[Cell, Cell]]:
-    """Accuracy and use of code of a kind at each milestone."""
-    values = [point.kinds.get(kind, {}) for point in points]
-    return [(_cell(value, "accuracy", values[0]), _cell(value, "tool_rate", None)) for value in values]
-
-
-def _cell(values: Mapping[str, Any], rate: str, first: Mapping[str, Any] | None) -> Cell:
-    if values.get(rate) is None:
-        return Cell("–")
-    return Cell(f"{100 * values[rate]:.1f} %", _interval(values, rate), _verdict(values, first, rate))
-
-
-def _verdict(values: Mapping[str, Any], first: Mapping[str, Any] | None, rate: str) -> str:
-    now, then = values.get(f"{rate}_interval"), (first or {}).get(f"{rate}_interval")
-    if not now or not then:
-        return ""
-    return "better" if now[0] > then[1] else "worse" if now[1] < then[0] else ""
-
-
-def _interval(values: Mapping[str, Any], rate: str = "accuracy") -> str:
-    ends = values.get(f"{rate}_interval")
-    return f"{100 * ends[0]:.0f} to {100 * ends[1]:.0f} %" if ends else ""
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
@@ -181,13 +138,6 @@ def _rounds(source: SourceReport) -> str:
 
 def _share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.0f} %" if whole else "–"
-
-
-def _seconds(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _memory(number: int | None) -> str:

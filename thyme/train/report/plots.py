@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
@@ -19,9 +20,14 @@ from thyme.view.terminal import clean
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_INK, _LINE, _FIRST, _SECOND = "#010203", "#010204", "#010205", "#010206"
-_COLOURS = {_INK: "currentColor", _LINE: "var(--line)", _FIRST: "var(--accent)", _SECOND: "var(--number)"}
+_INK, _LINE = "#010203", "#010204"
+_LINES = ("#010205", "#010206", "#010207", "#010208")
+_COLOURS = {_INK: "currentColor", _LINE: "var(--line)"} | dict(
+    zip(_LINES, ("var(--accent)", "var(--number)", "var(--name)", "var(--keyword)"), strict=True)
+)
 """Colours that a figure is drawn in, and what the page puts in their place."""
+_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+"""Smoothed lines differ by their dashes too, for whom colours do not tell apart."""
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -43,7 +49,7 @@ class Plot:
     title: str
     svg: Markup
     keys: Sequence[str] = ()
-    """Names of the first and of the second line, where there are two."""
+    """Names of the lines, where there are several; at most four."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,12 @@ class Line:
     values: Sequence[float]
     intervals: Sequence[tuple[float, float]] = ()
     """95 % interval of each value, where there are any."""
+    smooth: int = 0
+    """Draw the mean over so many steps, and the values themselves faintly behind it; 0 draws the values."""
+    dots: bool = False
+    """Draw points with their intervals as bars, and no line."""
+    like: int | None = None
+    """Place of the line whose colour this one takes; None is its own."""
 
 
 def curves(stage: StageReport) -> list[Plot]:
@@ -66,10 +78,10 @@ def curves(stage: StageReport) -> list[Plot]:
     rate = Line([p.step for p in points], [p.learning_rate for p in points])
     both = ("training", "validation") if validation.steps else ()
     made = [
-        _plot(f"{stage.name}-loss", "Loss", [loss, validation], keys=both),
-        _plot(f"{stage.name}-accuracy", "Tokens guessed right", [_line(accuracy)], share=True),
-        _plot(f"{stage.name}-rate", "Learning rate", [rate]),
-        _plot(f"{stage.name}-norm", "Gradient norm", [_line(norms)]),
+        plot(f"{stage.name}-loss", "Loss", [loss, validation], keys=both),
+        plot(f"{stage.name}-accuracy", "Tokens guessed right", [_line(accuracy)], share=True),
+        plot(f"{stage.name}-rate", "Learning rate", [rate]),
+        plot(f"{stage.name}-norm", "Gradient norm", [_line(norms)]),
     ]
     return [plot for plot in made if plot is not None]
 
@@ -109,14 +121,14 @@ def _evaluation_curve(
         known = [(step, values) for step, values in found if values.get(rate) is not None]
         intervals = [values.get(f"{rate}_interval") or (values[rate], values[rate]) for _, values in known]
         lines.append(Line([step for step, _ in known], [values[rate] for _, values in known], intervals))
-    return _plot(f"kind-{kind}", kind, lines, keys=("right", "ran code"), share=True, borders=borders)
+    return plot(f"kind-{kind}", kind, lines, keys=("right", "ran code"), share=True, borders=borders)
 
 
 def _line(points: Sequence[tuple[int, float]]) -> Line:
     return Line([step for step, _ in points], [value for _, value in points])
 
 
-def _plot(
+def plot(
     salt: str,
     title: str,
     lines: Sequence[Line],
@@ -125,7 +137,22 @@ def _plot(
     share: bool = False,
     borders: Sequence[int] = (),
 ) -> Plot | None:
-    """Draw lines over steps; None where there is nothing finite to draw."""
+    """Draw lines over steps.
+
+    Args:
+        salt: Unlike those of the other figures on the page.
+        title: Above the figure.
+        lines: What is drawn; at most four colours.
+        keys: Names of the colours.
+        share: Whether the values are shares of a whole.
+        borders: Steps at which something happened.
+
+    Returns:
+        The figure; None where there is nothing finite to draw.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
     if not any(math.isfinite(value) for line in lines for value in line.values):
         return None
     try:
@@ -137,8 +164,8 @@ def _plot(
     with rc_context(style):
         figure = Figure(figsize=(3.3, 1.95), layout="constrained")
         axes = figure.subplots()
-        for line, colour in zip(lines, (_FIRST, _SECOND), strict=False):
-            _draw(axes, line, colour)
+        for place, line in enumerate(lines):
+            _draw(axes, line, place if line.like is None else line.like)
         for border in borders:
             axes.axvline(border, color=_LINE, linewidth=1, linestyle="--")
         _dress(axes, share=share)
@@ -148,14 +175,29 @@ def _plot(
         return Plot(title, _svg(figure, salt, title), keys)
 
 
-def _draw(axes: Axes, line: Line, colour: str) -> None:
+def _draw(axes: Axes, line: Line, place: int) -> None:
     kept = [i for i, value in enumerate(line.values) if math.isfinite(value)]
     steps, values = [line.steps[i] for i in kept], [line.values[i] for i in kept]
+    low, high = zip(*(line.intervals[i] for i in kept), strict=True) if kept and line.intervals else ((), ())
+    colour = _LINES[place]
+    if line.dots:
+        axes.vlines(steps, low, high, color=colour, linewidth=1.2)
+        axes.plot(steps, values, color=colour, linestyle="", marker="D", markersize=4.2)
+        return
     marker = "o" if len(kept) < 30 else ""
-    axes.plot(steps, values, color=colour, linewidth=1.6, marker=marker, markersize=3.2)
-    if line.intervals:
-        low, high = zip(*(line.intervals[i] for i in kept), strict=True) if kept else ((), ())
+    if line.smooth > 1 and len(kept) > line.smooth:
+        axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3)
+        axes.plot(steps, smoothed(values, line.smooth), color=colour, linewidth=1.8, linestyle=_DASHES[place])
+    else:
+        axes.plot(steps, values, color=colour, linewidth=1.6, marker=marker, markersize=3.2)
+    if low:
         axes.fill_between(steps, low, high, color=colour, alpha=0.14, linewidth=0)
+
+
+def smoothed(values: Sequence[float], window: int) -> list[float]:
+    """Mean of each value and those before it, `window` at most."""
+    sums = [0.0, *accumulate(values)]
+    return [(sums[i + 1] - sums[max(0, i + 1 - window)]) / min(i + 1, window) for i in range(len(values))]
 
 
 def _dress(axes: Axes, *, share: bool) -> None:
