@@ -10,29 +10,36 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
 from torch import nn
 
 from thyme.config.sft import SFTSettings
-from thyme.errors import ConfigError, TrainingStoppedError, UsageError
+from thyme.errors import ConfigError, UsageError
 from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
-from thyme.train.arguments import CHECKPOINTS, on_cpu, vision_modules
-from thyme.train.checkpoint import REPORT_FILE, check_same_run, last_checkpoint, load_model, rename, save_final
+from thyme.train.arguments import CHECKPOINTS
+from thyme.train.checkpoint import REPORT_FILE
 from thyme.train.data.samples import ListSamples, Samples, Stream, is_by_place, is_stream
-from thyme.train.distributed import barrier, broadcast, connect, gather, is_main, place
+from thyme.train.distributed import barrier, connect, gather, is_main
 from thyme.train.encode import Encoded
 from thyme.train.progress import ProgressBar
 from thyme.train.records import Point, StageReport, ValidationPoint
+from thyme.train.runs import (
+    checkpoint_to_resume,
+    image_source,
+    needed,
+    save_model,
+    starting_model,
+    train_until_asked,
+)
 from thyme.train.sft.trainer import Data, Trainer
 from thyme.train.sharded import prepare_to_spread
-from thyme.train.vision import FreshPixels, ImageSource, KeptFeatures, KeptPixels
+from thyme.train.vision import ImageSource
 from thyme.types import ImageRecord
 
 if TYPE_CHECKING:
@@ -83,32 +90,28 @@ def train_sft(
     """
     connect()
     prepare_to_spread(settings)
-    source = model if isinstance(model, str | Path) else _needed(base)
+    source = model if isinstance(model, str | Path) else needed(base)
     folder = find_checkpoint(source)
     family = family or load_family(folder)
-    module = model if isinstance(model, nn.Module) else _loaded(folder, settings)
-    trained = _prepared(module, folder.name if Path(source).is_dir() else str(source), settings)
-    images = _image_source(trained, family, settings)
+    trained = starting_model(model, source, folder, settings)
+    images = image_source(trained, family, settings)
     trainer = Trainer(trained, _data(samples, validation, images, family, settings), settings, out)
     trainer.add_callback(bar := ProgressBar(console or Console(stderr=True, quiet=not is_main()), out.name))
     for callback in callbacks:
         trainer.add_callback(callback)
     try:
-        _train(trainer, _checkpoint(trainer, out, resume=resume), out)
+        checkpoint = checkpoint_to_resume(trainer, out, resume=resume)
+        if checkpoint is not None:
+            trainer.go_on_from(checkpoint)
+        train_until_asked(trainer, checkpoint, out)
     finally:
         bar.close()
     report = _report(trainer, out.name)
-    _save(trainer, folder, out, report)
+    save_model(trainer, folder, out, out)
+    if is_main():
+        (out / REPORT_FILE).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    barrier()
     return report
-
-
-def _train(trainer: Trainer, checkpoint: Path | None, out: Path) -> None:
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with trainer.ending.listening() if trainer.settings.save_steps else nullcontext():
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if trainer.ending.ended:
-        raise TrainingStoppedError(_stopped(trainer, out))
 
 
 def _data(
@@ -147,43 +150,6 @@ def _taken(samples: Iterable[Encoded], images: ImageSource, settings: SFTSetting
 
 def _bare(image: ImageRecord) -> ImageRecord:
     return ImageRecord(**image.model_dump())
-
-
-def _checkpoint(trainer: Trainer, out: Path, *, resume: bool) -> Path | None:
-    """The checkpoint to go on with, the same in every process."""
-    found, problem = None, None
-    if is_main():
-        try:
-            found = _found(trainer, out, resume=resume)
-        except ConfigError as error:
-            problem = str(error)
-    found, problem = broadcast((found, problem))
-    if problem is not None:
-        raise ConfigError(problem)
-    if found is not None:
-        trainer.go_on_from(found)
-    return found
-
-
-def _found(trainer: Trainer, out: Path, *, resume: bool) -> Path | None:
-    checkpoint = last_checkpoint(out / CHECKPOINTS)
-    if checkpoint is None:
-        return None
-    if not resume:
-        raise ConfigError(
-            f"'{out.name}' has checkpoints of an earlier run, the last one {checkpoint.name}; resume that run, give "
-            f"another output folder, or remove its folder '{CHECKPOINTS}'"
-        )
-    check_same_run(checkpoint, trainer.run_description)
-    return checkpoint
-
-
-def _stopped(trainer: Trainer, out: Path) -> str:
-    step, steps = trainer.state.global_step, trainer.state.max_steps
-    return (
-        f"training was asked to end and did so after step {step} of {steps}; a checkpoint lies in "
-        f"'{out.name}/{CHECKPOINTS}': start the same run again with resume (--resume) to go on"
-    )
 
 
 def _report(trainer: Trainer, name: str) -> StageReport:
@@ -239,46 +205,3 @@ def _peak_memory() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _save(trainer: Trainer, base: Path, out: Path, report: StageReport) -> None:
-    """The final model and the report, by the main process."""
-    checkpoints = out / CHECKPOINTS
-    model = trainer.final_model()
-    if is_main():
-        if not any(checkpoints.iterdir()):
-            checkpoints.rmdir()  # the trainer makes the folder in any case
-        save_final(model, base, out, dtype=_dtype(trainer.settings.save_dtype))
-        (out / REPORT_FILE).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    barrier()
-
-
-def _needed(base: Path | None) -> Path:
-    if base is None:
-        raise UsageError("a model in memory needs the folder of its tokenizer and processor: give base")
-    return base
-
-
-def _loaded(folder: Path, settings: SFTSettings) -> nn.Module:
-    dtype = _dtype(settings.weights_dtype) or torch.float32
-    model: nn.Module = load_model(folder, dtype=dtype, attention=settings.attention)
-    return model
-
-
-def _prepared(model: nn.Module, name: str, settings: SFTSettings) -> Any:
-    """The model on its device, under a name that may be stored, the vision part frozen or not."""
-    prepared: Any = model
-    rename(prepared, name)
-    for part in vision_modules(prepared).values():
-        part.requires_grad_(not settings.freeze_vision)
-    return prepared.to(place(cpu=on_cpu(settings)))
-
-
-def _dtype(name: str | None) -> torch.dtype | None:
-    return None if name is None else {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
-
-
-def _image_source(model: nn.Module, family: Family, settings: SFTSettings) -> ImageSource:
-    if settings.cache == "features":
-        return KeptFeatures(model, family, dtype=_dtype(settings.cache_dtype) or torch.float32)
-    return KeptPixels(family) if settings.cache == "pixels" else FreshPixels(family)

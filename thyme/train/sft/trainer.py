@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +13,9 @@ from torch import nn
 from thyme.config.sft import NOT_OF_THE_RUN, SFTSettings
 from thyme.errors import MissingExtraError, TrainingError
 from thyme.families import Family
-from thyme.train.arguments import arguments, lora_config, steps_of
-from thyme.train.checkpoint import (
-    close_checkpoint,
-    load_stream_state,
-    model_print,
-    open_checkpoint,
-    remove_old_checkpoints,
-    save_stream_state,
-    save_weights,
-)
+from thyme.train.arguments import lora_config
+from thyme.train.checkpoint import load_stream_state, save_stream_state
+from thyme.train.common import TrainerMixin, described, kept_use_cache
 from thyme.train.data.loader import (
     NUMBERS,
     TOKENS,
@@ -36,13 +27,13 @@ from thyme.train.data.loader import (
 )
 from thyme.train.data.packing import check_packable
 from thyme.train.data.samples import Samples, Stream, is_stream
-from thyme.train.distributed import barrier, broadcast, gather, sharding, world_size
+from thyme.train.distributed import broadcast, gather, world_size
 from thyme.train.dummy_vision import unseen_image
 from thyme.train.encode import IGNORED
-from thyme.train.optim import build_optimizer
 from thyme.train.records import SourceReport
+from thyme.train.sft.arguments import arguments, steps_of
 from thyme.train.sft.loss import full_sums
-from thyme.train.sharded import gather_head, is_spread, keep_precision, whole_model
+from thyme.train.sharded import gather_head, is_spread, keep_precision
 from thyme.train.vision import PIXELS, ImageSource, model_inputs
 from thyme.train.watch import Clock, EndOnRequest, PointAtCheckpoint
 
@@ -64,7 +55,7 @@ class Data:
     family: Family
 
 
-class Trainer(SFTTrainer):
+class Trainer(TrainerMixin, SFTTrainer):
     """TRL's trainer around `Data`."""
 
     model: Any  # the library says "model or nothing", and nothing more of the model
@@ -81,35 +72,31 @@ class Trainer(SFTTrainer):
         """Whether each batch goes through the vision tower, images or not."""
         self._stream: StreamLoader | None = None
         self._stream_state: dict[str, Any] | None = None
-        use_cache = vars(model.config).get("use_cache")
         # The library looks into its dataset's rows here and there; ours come from our own loaders.
         unused = Dataset.from_dict({"index": [0]})
-        super().__init__(
-            model=model,
-            args=arguments(
-                settings,
-                out,
-                steps=steps_of(data.train, settings),
-                streamed=is_stream(data.train),
-                validated=data.validation is not None,
-            ),
-            data_collator=self._collator(packed=settings.packing),
-            train_dataset=unused,
-            eval_dataset=unused if data.validation is not None else None,
-            processing_class=data.family.tokenizer,
-            peft_config=lora_config(model, settings) if settings.lora else None,
-        )
+        # Each forward of a step is told not to keep a cache anyway.
+        with kept_use_cache(model):
+            super().__init__(
+                model=model,
+                args=arguments(
+                    settings,
+                    out,
+                    steps=steps_of(data.train, settings),
+                    streamed=is_stream(data.train),
+                    validated=data.validation is not None,
+                ),
+                data_collator=self._collator(packed=settings.packing),
+                train_dataset=unused,
+                eval_dataset=unused if data.validation is not None else None,
+                processing_class=data.family.tokenizer,
+                peft_config=lora_config(model, settings) if settings.lora else None,
+            )
         self.remove_callback(PrinterCallback)
         self.clock, self.ending = Clock(), EndOnRequest()
         for callback in (self.clock, self.ending, PointAtCheckpoint()):
             self.add_callback(callback)
         # Qwen's classes say they cannot, but TRL computes the loss itself: mean over the tokens of the whole step.
         self.model_accepts_loss_kwargs = True
-        # The library writes False there, for good; each forward of a step is told so anyway.
-        if use_cache is None:
-            vars(model.config).pop("use_cache", None)
-        else:
-            vars(model.config)["use_cache"] = use_cache
         self._hidden = self.model.config.get_text_config().hidden_size
         keep_precision(self.accelerator)
         self._all_look = data.images.key == PIXELS and (is_spread(self.accelerator) or not settings.freeze_vision)
@@ -137,12 +124,6 @@ class Trainer(SFTTrainer):
     def go_on_from(self, checkpoint: Path) -> None:
         """Take the place in the stream, if there is one, from a checkpoint that `train` will be told to resume."""
         self._stream_state = load_stream_state(checkpoint)
-
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Our optimiser instead of one of the library's."""
-        if self.optimizer is None:
-            self.optimizer = build_optimizer(self.model if model is None else model, self.settings)
-        return self.optimizer
 
     @errors_of_workers()
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
@@ -188,21 +169,12 @@ class Trainer(SFTTrainer):
         self._check("gradient", norm, self._numbers)
         return norm
 
-    def _check(self, what: str, value: Any, numbers: list[int]) -> None:
-        """Stop before a step that would ruin the weights."""
-        number = float(value.detach() if isinstance(value, torch.Tensor) else value)
-        if not math.isfinite(number):
-            raise TrainingError(
-                f"the {what} of step {self.state.global_step + 1} is {number}, in a batch of {self._named(numbers)}; "
-                "look at those, lower the learning rate, or train from the last checkpoint with other settings"
-            )
-
-    def _named(self, numbers: list[int]) -> str:
+    def _named(self, places: Sequence[int]) -> str:
         """Where samples come from, if they know; else their numbers."""
         naming = getattr(self.data.train, "name", None)
         if naming is None:
-            return f"samples {', '.join(map(str, numbers))} (numbers in the order given, from 0)"
-        return f"samples {', '.join(map(naming, numbers))}"
+            return f"samples {', '.join(map(str, places))} (numbers in the order given, from 0)"
+        return f"samples {', '.join(map(naming, places))}"
 
     @errors_of_workers()
     @torch.no_grad()
@@ -229,55 +201,10 @@ class Trainer(SFTTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing is left of an epoch in which a resumed run was done already; the library would take one step more."""
-        if self.state.global_step < self.state.max_steps:
-            super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]  # as it is there
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Weights only: the arguments that the base class would pickle beside them hold paths of this machine."""
-        if self.args.should_save:
-            folder = Path(output_dir or str(self.args.output_dir))
-            save_weights(self.model, folder, state_dict=state_dict, for_resuming=True)
-
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """A head that is the embedding is saved once, and is not missing."""
-        if load_result.unexpected_keys or not set(load_result.missing_keys) <= set(
-            getattr(self.model, "all_tied_weights_keys", None) or ()
-        ):
-            super()._issue_warnings_after_load(load_result)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write a checkpoint that counts only once all of it is there, and only then remove older ones."""
-        parent = Path(str(self.args.output_dir))
-        folder = parent / f"checkpoint-{self.state.global_step}"
-        if self.args.should_save:
-            open_checkpoint(folder)
-        super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]  # as TRL has it
+    def _save_beside(self, folder: Path) -> None:
+        """The place in the stream."""
         if self._stream is not None:
             save_stream_state(folder, self._stream.state)
-        barrier()
-        if self.args.should_save:
-            close_checkpoint(folder, self.run_description)
-            remove_old_checkpoints(parent, keep=self.settings.keep_checkpoints)
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Left to whoever publishes the model."""
-
-    def _send_telemetry(self) -> None:
-        """Nothing is sent anywhere."""
-
-    def final_model(self) -> Any:
-        """The trained model as it was before the trainer wrapped its forward; all processes must ask for it.
-
-        Where it is spread over them only the main one gets it, on the CPU; the others get None.
-        """
-        if sharding():
-            return whole_model(self, self.settings)
-        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        inner.__dict__.pop("forward", None)
-        return model
 
 
 def run_description(data: Data, settings: SFTSettings, model: Any) -> str:
@@ -288,10 +215,4 @@ def run_description(data: Data, settings: SFTSettings, model: Any) -> str:
         settings: How it trains.
         model: What it starts from.
     """
-    described = {
-        "data": data.train.fingerprint,
-        "model": model_print(model),
-        "processes": world_size(),
-        "settings": settings.model_dump(mode="json", exclude=NOT_OF_THE_RUN),
-    }
-    return json.dumps(described, indent=2, sort_keys=True) + "\n"
+    return described(settings, model, data=data.train.fingerprint, left_out=NOT_OF_THE_RUN)

@@ -1,0 +1,84 @@
+"""What a step of one process is made of: its groups, judged, and the rows that the loss is computed on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from thyme.config.grpo import GRPOSettings
+from thyme.errors import EncodeError, TrainingError
+from thyme.families import Family
+from thyme.train.grpo.advantages import Standings, group_standings
+from thyme.train.grpo.batch import Rollout, Row, encode_rollout
+from thyme.train.grpo.groups import Group, Member
+
+_NOTES = 3
+"""Reasons that a message names."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """One process's share of a step."""
+
+    rows: tuple[Row, ...]
+    """Rollouts that need a forward: those in the loss, without those whose gradient is 0."""
+    tokens: int
+    """Of all its rollouts in the loss: its share of the normaliser."""
+    members: int
+    """Rollouts in the loss."""
+    compared: int
+    """Groups with two scored rollouts or more."""
+
+
+def share_of(groups: Sequence[Group], family: Family, settings: GRPOSettings) -> Share:
+    """Judge groups and read their rollouts.
+
+    Raises:
+        TrainingError: A rollout was not recorded as this model's.
+        UsageError: Greedy code under the policy ``tempered``.
+    """
+    found = [(group, group_standings(group, settings)) for group in groups]
+    rows = [row for group, made in found for row in _rows(group, made, family, settings)]
+    return Share(
+        rows=tuple(row for row in rows if row.advantage != 0 or settings.beta > 0),
+        tokens=sum(int(row.rollout.loss_mask.sum()) for row in rows),
+        members=len(rows),
+        compared=sum(made.verdict != "dropped" for _, made in found),
+    )
+
+
+def _rows(group: Group, made: Standings, family: Family, settings: GRPOSettings) -> Iterator[Row]:
+    """The members that are in the loss and have a token there."""
+    for member, standing in zip(group.members, made.members, strict=True):
+        rollout = _read(member, family, settings) if standing.in_loss else None
+        if rollout is not None and rollout.loss_mask.any():
+            yield Row(rollout, standing.advantage, group.asked.problem.id)
+
+
+def _read(member: Member, family: Family, settings: GRPOSettings) -> Rollout | None:
+    try:
+        return encode_rollout(member.trajectory, family, settings.code_policy)
+    except EncodeError as error:
+        raise TrainingError(
+            f"a rollout of problem '{member.trajectory.problem.id}' cannot be trained on: {error}"
+        ) from (error)
+
+
+def why_unscored(groups: Sequence[Group]) -> Counter[str]:
+    """Reasons why rollouts were not scored, counted."""
+    members = (member for group in groups for member in group.members if member.score.value is None)
+    return Counter(_reason(member) for member in members)
+
+
+def _reason(member: Member) -> str:
+    error = member.trajectory.error
+    return member.score.note or (f"{error.where}: {error.message}" if error else "no reason is recorded")
+
+
+def in_words(reasons: Counter[str]) -> str:
+    """The most frequent of them."""
+    return (
+        "; ".join(f"{reason} ({count} times)" for reason, count in reasons.most_common(_NOTES))
+        or "nothing was rolled out"
+    )
