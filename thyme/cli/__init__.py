@@ -26,6 +26,7 @@ COMMANDS = {
     "demo": ("thyme.cli.demo", "Show the embedded model at work on fresh scenes."),
     "sandbox": ("thyme.cli.sandbox", "Run code as a model's code is run."),
     "sft": ("thyme.cli.sft", "Fine-tune a model on trajectories, as a recipe says."),
+    "grpo": ("thyme.cli.grpo", "Train a model by reinforcement, as a recipe says."),
     "nano": ("thyme.cli.nano", "Train and evaluate the embedded model."),
 }
 """Module (its `app` is the command) and help line of each command, in the order of the help."""

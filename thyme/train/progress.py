@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -13,8 +14,15 @@ from transformers import TrainerCallback
 class ProgressBar(TrainerCallback):
     """A bar with the last logged loss; where the console is no terminal, a line for each point of the curve."""
 
-    def __init__(self, console: Console, title: str) -> None:
-        self._console, self._title = console, title
+    def __init__(self, console: Console, title: str, note: Callable[[], str] | None = None) -> None:
+        """Make it.
+
+        Args:
+            console: Where it is shown.
+            title: Stands before it.
+            note: What is shown in place of the loss.
+        """
+        self._console, self._title, self._note = console, title, note
         self._since, self._first = time.perf_counter(), 0
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -41,7 +49,7 @@ class ProgressBar(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """Show the loss."""
         if logs and "loss" in logs:
-            loss = f"loss {float(logs['loss']):.4f}"
+            loss = f"loss {float(logs['loss']):.4f}" if self._note is None else self._note()
             self._bar.update(self._task, loss=loss)
             if not self._console.is_terminal:
                 step = f"step {state.global_step} of {state.max_steps}"

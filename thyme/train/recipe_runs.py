@@ -85,7 +85,9 @@ def say_evaluation(console: Console, point: EvaluationPoint) -> None:
     whole = point.kinds[ALL]
     right = "nothing scored" if whole["accuracy"] is None else f"{whole['accuracy']:.1%} of {whole['scored']} right"
     failed = f", {whole['failed']} failed" if whole["failed"] else ""
-    console.print(f"{point.stage}, step {point.step}: {right}{failed} ({', '.join(rates)})", markup=False)
+    console.print(
+        f"{point.stage}, step {point.step}: {right}{failed} ({', '.join(rates)})", markup=False, soft_wrap=True
+    )
 
 
 def device_name(settings: TrainingSettings) -> str:

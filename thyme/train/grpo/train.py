@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from thyme.config.grpo import GRPOSettings
-from thyme.errors import TrainingError, TrainingStoppedError, UsageError
+from thyme.errors import TrainingError, TrainingStoppedError
 from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
 from thyme.train.arguments import CHECKPOINTS
@@ -43,6 +43,7 @@ def train_grpo(
     tell: Tell | None = None,
     resume: bool = False,
     console: Console | None = None,
+    note: Callable[[], str] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> list[tuple[int, Trained]]:
     """Train a model by reinforcement and save it.
@@ -52,48 +53,40 @@ def train_grpo(
     ``checkpoints``.
 
     Args:
-        problems: What is asked; which of them a step asks is `thyme.train.grpo.draws`.
+        problems: What is asked; `thyme.train.grpo.draws` says which of them at which step.
         roller: Rolls out and has scored; asked for this process's places only. It is not closed here.
         model: Checkpoint folder or hub id; or a model in memory, which is trained in place.
         settings: How.
         out: Folder of the run.
         base: Checkpoint of tokenizer, processor and prompts; needed where `model` is in memory.
         family: That of `base`, if it is at hand already, with the pixel limits of the rollouts.
-        tell: Called after every optimiser step in every process, before a checkpoint of it is written: number of the
-            step from 1, what it was over all processes, this process's groups, and its seconds by part (``rollout``,
-            ``reference``, ``train``, ``total``).
+        tell: See `Tell`; called in every process, before a checkpoint of the step is written.
         resume: Go on with the last checkpoint in `out`; start anew where there is none.
         console: Where progress is shown; None is standard error.
+        note: What progress says of the last step, in place of its loss.
         callbacks: More of transformers' callbacks; they get the model in training, the step and what is logged.
 
     Returns:
         Every step and what it was, those before a resumed checkpoint included.
 
     Raises:
-        UsageError: There is no problem, or the device asked for is missing.
-        ConfigError: The checkpoint to resume belongs to another run, `out` has checkpoints and is not to be resumed, or
-            a step cannot be shared out evenly.
-        TrainingError: The loss or a gradient is not a number; or in `settings.patience` steps in a row nothing could be
-            scored, and a checkpoint was written.
-        TrainingStoppedError: The process was asked to end (SIGTERM, Ctrl-C) in a run with ``save_steps``, or a callback
-            ended it; a checkpoint was written.
+        UsageError: The device asked for is missing.
+        ConfigError: The checkpoint to resume belongs to another run, `out` has checkpoints and is not to be resumed, a
+            step cannot be shared out evenly, or there is no problem.
+        TrainingError: The loss or a gradient is not a number, or nothing could be scored for `settings.patience` steps.
+        TrainingStoppedError: The process was asked to end (SIGTERM, Ctrl-C), or a callback ended the run.
     """
     connect()
     prepare_to_spread(settings)
-    if not len(problems):
-        raise UsageError("there is no problem to train on")
     source = model if isinstance(model, str | Path) else needed(base)
     folder = find_checkpoint(source)
     world = World(problems, roller, family or load_family(folder))
     trainer = GRPO(starting_model(model, source, folder, settings), world, settings, out, tell)
-    trainer.add_callback(bar := ProgressBar(console or Console(stderr=True, quiet=not is_main()), out.name))
+    trainer.add_callback(bar := ProgressBar(console or Console(stderr=True, quiet=not is_main()), out.name, note))
     for callback in callbacks:
         trainer.add_callback(callback)
     try:
-        checkpoint = checkpoint_to_resume(trainer, out, resume=resume)
-        if checkpoint is not None:
-            trainer.go_on_from(checkpoint)
-        train_until_asked(trainer, checkpoint, out)
+        train_until_asked(trainer, checkpoint_to_resume(trainer, out, resume=resume), out)
         _check_whole(trainer, out)
     finally:
         bar.close()

@@ -1,0 +1,332 @@
+"""A run of GRPO from its recipe: problems, rollouts, rewards, steps, monitors, evaluation around them, one report.
+
+Recipe, data, folder and judge are looked at before any weights are loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from thyme.config.grpo_recipe import GRPORecipe
+from thyme.config.rewards import RewardSettings
+from thyme.errors import ConfigError, TrainingStoppedError
+from thyme.families import Family, load_family
+from thyme.families.checkpoint import find_checkpoint
+from thyme.prompts import PromptSet
+from thyme.train.arguments import CHECKPOINTS, on_cpu
+from thyme.train.checkpoint import last_checkpoint
+from thyme.train.disk import full_disk_named, make_folder
+from thyme.train.distributed import barrier, connect, is_main, world_size
+from thyme.train.evaluate import (
+    EvaluationCallback,
+    Evaluator,
+    Named,
+    ProblemReader,
+    check_evaluation,
+    open_problems,
+    sharding,
+    stored_points,
+    write_atomically,
+)
+from thyme.train.grpo.arguments import forwards
+from thyme.train.grpo.assembly import make_roller
+from thyme.train.grpo.card import write_card
+from thyme.train.grpo.draws import Draws
+from thyme.train.grpo.identity import REPORT_FILE, check_folder, write_identity
+from thyme.train.grpo.journal import EndAtAlarm, Journal, read_steps
+from thyme.train.grpo.kept import over_time
+from thyme.train.grpo.problems import MixedProblems, Reader
+from thyme.train.grpo.problems import open_problems as open_training
+from thyme.train.grpo.records import GRPORunReport, StepRecord
+from thyme.train.grpo.report import write_grpo_report
+from thyme.train.grpo.roller import GroupRoller
+from thyme.train.grpo.train import MODEL, train_grpo
+from thyme.train.recipe_runs import (
+    agreed,
+    copy_prompts,
+    device_name,
+    own_prompts,
+    public_name,
+    public_recipe,
+    say_evaluation,
+    versions,
+)
+from thyme.train.records import EvaluationPoint
+from thyme.train.tracking import Tracker, check_trackers, evaluated, open_trackers
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+STAGE = "grpo"
+"""What evaluations of a run are called."""
+VERDICTS = "verdicts"
+"""Folder of what judges said, in the run's own."""
+
+
+@dataclass
+class _Run:
+    """What the parts of a run have in common."""
+
+    recipe: GRPORecipe
+    name: str
+    out: Path
+    model: str | Path
+    """What training starts from."""
+    family: Family
+    prompts: Path | None
+    """The recipe's."""
+    words: PromptSet
+    problems: MixedProblems
+    console: Console
+    before: list[StepRecord]
+    """Records of the steps that a resumed run goes on behind."""
+    trackers: list[Tracker] = field(default_factory=list)
+
+
+def run_grpo(
+    recipe: GRPORecipe,
+    name: str,
+    out: Path,
+    *,
+    model: str | Path | None = None,
+    prompts: Path | None = None,
+    readers: Mapping[str, Reader] | None = None,
+    problem_readers: Mapping[str, ProblemReader] | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+) -> GRPORunReport:
+    """Train as a recipe says. Under a launcher every process calls this; the main one prints and writes.
+
+    ``out/model`` becomes a complete checkpoint. Beside it lie ``grpo_report.json``, ``report.html``, ``steps.jsonl``,
+    ``trajectories`` (rollouts of some steps), ``evaluation``, ``verdicts`` (of judges), ``tracking`` and
+    ``checkpoints``.
+
+    Args:
+        recipe: What to do.
+        name: Of the recipe, for the report.
+        out: Folder of the run.
+        model: Checkpoint that ``recipe.model`` stands for, where that is neither a folder nor a hub id.
+        prompts: Folder of the prompt files that the model is asked with, saved with it.
+        readers: Readers of more formats of problems to train on, beside `thyme.train.grpo.problems.READERS`.
+        problem_readers: Readers of more formats of problems to evaluate on, beside
+            `thyme.train.evaluate.PROBLEM_READERS`.
+        resume: Go on at the last checkpoint in `out`; a finished run is left as it is.
+        console: Where progress is shown; None is standard error.
+
+    Returns:
+        The report of all steps.
+
+    Raises:
+        UsageError: A recipe that cannot be followed, or a folder that holds a run or cannot be written.
+        ConfigError: `out` holds another run.
+        StoreError: Data that cannot be read.
+        MissingExtraError: A tracker is not installed.
+        NoVerdictError: A judge is not there, or does not judge.
+        TrainingError: Training cannot go on, or the disk is full.
+        TrainingStoppedError: It was asked to end, or an alarm ended it; a checkpoint was written.
+    """
+    console = console or Console(stderr=True, quiet=not is_main())
+    check_trackers(recipe.tracking.trackers)
+    if agreed(lambda: check_folder(recipe, out, resume=resume)):
+        console.print(f"'{out.name}' is finished: nothing is left to do", markup=False)
+        return GRPORunReport.model_validate_json((out / REPORT_FILE).read_text(encoding="utf-8"))
+    source = model or recipe.model
+    family = load_family(source, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
+    problems = open_training(recipe.data, readers)
+    steps = steps_of(recipe, problems)
+    agreed(lambda: check_judge(recipe.rewards))
+    agreed(lambda: make_folder(out))
+    words = PromptSet.load(prompts or own_prompts(source))
+    before = _done(out) if resume else []
+    run = _Run(recipe, name, out, source, family, prompts, words, problems, console, before)
+    console.print(described(recipe, problems, steps), markup=False, soft_wrap=True)
+    with full_disk_named(out), ExitStack() as closing:
+        evaluator = _evaluator(run, problem_readers)
+        if evaluator is not None:
+            closing.callback(evaluator.close)
+        roller = make_roller(
+            recipe, find_checkpoint(source), family, words, name=f"{name}/{STAGE}", cache=out / VERDICTS
+        )
+        closing.callback(roller.close)
+        run.trackers = _tracked(run)
+        for tracker in run.trackers:
+            closing.callback(tracker.close)
+        return _trained(run, roller, evaluator, resume=resume)
+
+
+def steps_of(recipe: GRPORecipe, problems: MixedProblems) -> int:
+    """Optimiser steps of a run.
+
+    Raises:
+        ConfigError: Problems without end, and no number of steps; or a step that cannot be shared out.
+        UsageError: The device is not there.
+    """
+    settings = recipe.train
+    on_cpu(settings)
+    forwards(settings)
+    if settings.max_steps is not None:
+        return settings.max_steps
+    if problems.endless:
+        raise ConfigError(
+            f"data.{problems.sources[0].name} is drawn without end: say train.max_steps, or give it a limit"
+        )
+    return Draws(len(problems), settings.problems, settings.seed).steps(settings.epochs)
+
+
+def check_judge(settings: RewardSettings) -> None:
+    """Ask the judge something simple, so that no run begins with one that is not there.
+
+    Raises:
+        NoVerdictError: It gives no verdict.
+        UsageError: Its model is not ``URL#NAME``.
+    """
+    if settings.judge is None:
+        return
+    from collections import Counter
+
+    from thyme.rewards.judge import Judge
+
+    async def ask() -> None:
+        assert settings.judge is not None
+        judge = Judge(settings.judge, Counter())
+        try:
+            await judge.check()
+        finally:
+            await judge.aclose()
+
+    asyncio.run(ask())
+
+
+def described(recipe: GRPORecipe, problems: MixedProblems, steps: int) -> str:
+    """What a run is, in a line."""
+    train, rollout = recipe.train, recipe.rollout
+    many = "problems without end" if problems.endless else f"{len(problems)} problems"
+    return (
+        f"{many}, {steps} steps of {train.problems} x {train.group} rollouts; tau {rollout.text_temperature:g} in text "
+        f"and {rollout.code_temperature:g} in code, code tokens: {train.code_policy}"
+    )
+
+
+def _done(out: Path) -> list[StepRecord]:
+    """Records of the steps before the checkpoint that a resumed run goes on with."""
+    checkpoint = last_checkpoint(out / CHECKPOINTS)
+    return [] if checkpoint is None else read_steps(out, until=int(checkpoint.name.rpartition("-")[2]))
+
+
+def _evaluator(run: _Run, readers: Mapping[str, ProblemReader] | None) -> Evaluator | None:
+    settings = run.recipe.evaluation
+    if settings is None:
+        return None
+    check_evaluation(settings, run.family)
+    problems = open_problems(settings.data, readers)
+    return Evaluator(settings, problems, run.family, run.words, run.out, name=run.name, seed=settings.data.seed)
+
+
+def _tracked(run: _Run) -> list[Tracker]:
+    if not is_main():
+        return []
+    return open_trackers(run.recipe.tracking, run.out, public_recipe(run.recipe), first_step=len(run.before))
+
+
+def _trained(run: _Run, roller: GroupRoller, evaluator: Evaluator | None, *, resume: bool) -> GRPORunReport:
+    """Train, and report."""
+    connect()
+    settings, out = run.recipe.train, run.out
+    journal = Journal(
+        settings,
+        out,
+        run.before,
+        trackers=run.trackers,
+        counters=lambda: roller.counters,
+        console=run.console,
+    )
+    if is_main():
+        write_identity(run.recipe, out)
+    asking = _asking(run, evaluator, journal)
+    try:
+        train_grpo(
+            run.problems,
+            roller,
+            run.model,
+            settings,
+            out,
+            family=run.family,
+            tell=journal.tell,
+            resume=resume,
+            console=run.console,
+            note=journal.so_far,
+            callbacks=(*asking, EndAtAlarm(journal)),
+        )
+    except TrainingStoppedError as error:
+        _write_page(run, _report(run, journal.records))
+        if (alarm := journal.ended_by) is not None:
+            raise TrainingStoppedError(f"the alarm '{alarm.name}' ended the run ({alarm.message}): {error}") from error
+        raise
+    if evaluator is not None and sharding():
+        _tell(run, journal, evaluator.saved(out / MODEL, Named(STAGE, len(journal.records)), device=settings.device))
+    return _finished(run, journal)
+
+
+def _asking(run: _Run, evaluator: Evaluator | None, journal: Journal) -> Sequence[TrainerCallback]:
+    """What asks the model before, during and after; where weights are spread, checkpoints are asked instead."""
+    settings = run.recipe.evaluation
+    if evaluator is None or settings is None:
+        return ()
+    if sharding():
+        if not run.before:
+            start = find_checkpoint(run.model)
+            _tell(run, journal, evaluator.saved(start, Named(STAGE, 0), device=run.recipe.train.device))
+        return ()
+
+    def tell(point: EvaluationPoint) -> None:
+        _tell(run, journal, point)
+
+    return (EvaluationCallback(evaluator, STAGE, before=True, every=settings.every_steps, tell=tell),)
+
+
+def _tell(run: _Run, journal: Journal, point: EvaluationPoint) -> None:
+    journal.send(evaluated(point), point.step)
+    say_evaluation(run.console, point)
+
+
+def _finished(run: _Run, journal: Journal) -> GRPORunReport:
+    """The report of a run that came to its end; the main process writes it, last of all."""
+    report = _report(run, journal.records)
+    if is_main():
+        if run.prompts is not None:
+            copy_prompts(run.prompts, run.out / MODEL / "prompts")
+        write_card(report, run.out / MODEL)
+        _write_page(run, report)
+        write_atomically(run.out / REPORT_FILE, report.model_dump_json(indent=2) + "\n")
+    barrier()
+    return report
+
+
+def _report(run: _Run, records: Sequence[StepRecord]) -> GRPORunReport:
+    points = [point for point in stored_points(run.out) if point.step <= len(records)]
+    seconds = sum(record.seconds.get("total", 0.0) for record in records) + sum(point.seconds for point in points)
+    return GRPORunReport(
+        name=run.name,
+        model=public_name(run.recipe.model),
+        steps=tuple(records),
+        evaluations=tuple(sorted(points, key=lambda point: point.step)),
+        seconds=round(seconds, 3),
+        processes=world_size(),
+        device=device_name(run.recipe.train),
+        versions=versions(),
+        settings=run.recipe.train,
+        code_temperature=run.recipe.rollout.code_temperature,
+        recipe=public_recipe(run.recipe),
+    )
+
+
+def _write_page(run: _Run, report: GRPORunReport) -> None:
+    if is_main() and report.steps:
+        write_grpo_report(report, run.out, over_time(run.out))
