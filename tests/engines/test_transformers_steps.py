@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from engine_helpers import PLANS, Reference, Written, collect, engine_over, picture, span, write
 
-from thyme.engines import transformers_scheduler
+from thyme.engines import transformers_pictures
 from thyme.engines.base import Request
 from thyme.engines.transformers import TransformersEngine
 from thyme.engines.transformers_model import Feed
 from thyme.errors import EngineError
-from thyme.types import Execution
+from thyme.types import Execution, Generated
 
 pytestmark = pytest.mark.usefixtures("no_end")
 LONG = "word " * 100
@@ -115,14 +115,14 @@ async def test_others_write_while_a_picture_is_made_ready(
     tiny_qwen2_5_vl: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Decoding and resizing happen elsewhere; without that the writer would not get a single token here."""
-    free, pixels = threading.Event(), transformers_scheduler.pixels
+    free, pixels = threading.Event(), transformers_pictures.pixels
 
     def slow(family: Any, images: Any) -> Any:
         if images[0].id == picture(5).id:
             assert free.wait(60)
         return pixels(family, images)
 
-    monkeypatch.setattr(transformers_scheduler, "pixels", slow)
+    monkeypatch.setattr(transformers_pictures, "pixels", slow)
     async with engine_over(tiny_qwen2_5_vl) as engine:
         log = Log(engine)
         others = writer(engine)
@@ -172,11 +172,37 @@ async def test_prompts_that_begin_alike_are_read_once(tiny_checkpoint: Path) -> 
         assert reference.gap(Written(ask.prompt, [generated])) < 1e-4
 
 
+async def test_a_picture_is_seen_once_whoever_is_shown_it(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Members of a group that crop the same box; one picture too many, and the longest unused is seen again."""
+    reference = Reference(tiny_checkpoint)
+    async with engine_over(tiny_checkpoint) as engine:
+        tokens = engine.family.image_tokens(engine.family.grid(*picture(0).size))
+        monkeypatch.setattr(transformers_pictures, "KEPT_TOKENS", 2 * tokens)
+
+        async def shown(name: str, image: int) -> Written:
+            seen = engine.observation(Execution(code="", images=(picture(image),)))
+            ids = tuple(engine.family.encode_text(name))
+            first = Generated(kind="text", text=name, token_ids=ids, logprobs=(), temperature=1.0)
+            ask = replace(asked(engine, name, 4, system=LONG), segments=(first, seen))
+            written = Written(ask.prompt, [first, seen])
+            written.segments.append((await span(engine, ask))[0])
+            return written
+
+        together = await asyncio.gather(*(shown(name, 1) for name in "abcd"))
+        assert engine.counters.images_seen == 2  # the prompt's and the crop
+        for image, passes in ((1, 2), (2, 3), (1, 3), (3, 4), (2, 5)):
+            together.append(await shown(f"{image} {passes}", image))
+            assert engine.counters.images_seen == passes
+    assert max(map(reference.gap, together)) < 1e-4
+
+
 @pytest.mark.parametrize("ending", ["cancelled", "failed"])
 async def test_who_waits_for_a_reader_that_goes_reads_itself(
     tiny_qwen2_5_vl: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    free, pixels = threading.Event(), transformers_scheduler.pixels
+    free, pixels = threading.Event(), transformers_pictures.pixels
 
     def slow(family: Any, images: Any) -> Any:
         if not free.is_set():
@@ -185,7 +211,7 @@ async def test_who_waits_for_a_reader_that_goes_reads_itself(
                 raise EngineError("no such picture")
         return pixels(family, images)
 
-    monkeypatch.setattr(transformers_scheduler, "pixels", slow)
+    monkeypatch.setattr(transformers_pictures, "pixels", slow)
     async with engine_over(tiny_qwen2_5_vl) as engine:
         log = Log(engine)
         first = asyncio.create_task(collect(engine, asked(engine, "first", 5, system=LONG)))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine_helpers import Reference, Written, engine_over, span
+from engine_helpers import Reference, Written, engine_over, picture, span
 from transformers import AutoModelForImageTextToText
 
 from thyme.engines.base import Request
@@ -17,18 +17,19 @@ from thyme.families import load_family
 
 
 def request(engine: TransformersEngine, name: str, *, tokens: int = 5) -> Request:
-    return Request(name, engine.prompt("word " * 100, name, []), max_tokens=tokens)
+    return Request(name, engine.prompt("word " * 100, f"<image>{name}", [picture(0)]), max_tokens=tokens)
 
 
 async def test_nothing_of_old_weights_is_used_after_a_change(tmp_path: Path, tiny_checkpoint: Path) -> None:
-    """Neither for a trajectory that goes on nor for one that only begins like it."""
+    """Neither for a trajectory that goes on nor for one that only begins like it; not what the old tower saw either."""
     model = AutoModelForImageTextToText.from_pretrained(tiny_checkpoint).eval()
     engine = TransformersEngine(model, load_family(tiny_checkpoint), fingerprint="old")
     asked = request(engine, "t")
     await span(engine, asked)
     with torch.no_grad():
-        for weight in model.model.language_model.layers.parameters():
-            weight.mul_(1.5)
+        for part in (model.model.language_model.layers, model.model.visual.merger):
+            for weight in part.parameters():
+                weight.mul_(1.5)
     model.save_pretrained(tmp_path / "changed")
     await engine.weights_changed("new")
     assert engine.info.fingerprints.model == "new"

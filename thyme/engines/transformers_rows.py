@@ -5,24 +5,18 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
-
-import torch
 
 from thyme.engines.base import Chunk
 from thyme.engines.local import token_chunk
 from thyme.engines.outbox import Outbox
 from thyme.engines.transformers_cache import RowCache
 from thyme.engines.transformers_model import Features, Feed, join
+from thyme.engines.transformers_pictures import Look
 from thyme.engines.transformers_sequence import TokenSequence
 from thyme.engines.transformers_text import SpanText
 from thyme.families import Family
 from thyme.types import ImageRecord
-
-Patches = tuple[torch.Tensor, torch.Tensor]
-"""Patches of one image and its grid; see `thyme.families.qwen_vl_tensors.pixels`."""
-See = Callable[[torch.Tensor, torch.Tensor], Features]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +40,7 @@ class Reading:
         cache: RowCache,
         sequence: TokenSequence,
         family: Family,
-        prepare: Callable[[ImageRecord], Future[Patches]],
+        prepare: Callable[[ImageRecord], Look],
     ) -> None:
         """Plan to feed what the cache does not hold.
 
@@ -54,13 +48,13 @@ class Reading:
             cache: Aligned with the sequence.
             sequence: What is wanted before the first new token.
             family: For positions and placeholders.
-            prepare: Begins to make the patches of an image.
+            prepare: Begins to make an image ready to be shown.
         """
         start, known = len(cache), len(cache.images)
         self._ids = sequence.ids[start:]
         self._positions, self._next_position = family.positions(self._ids, sequence.grids[known:], cache.next_position)
         self._is_image = self._ids == family.image_token_id
-        self._patches = deque(prepare(image) for image in sequence.images[known:])
+        self._looks = deque(prepare(image) for image in sequence.images[known:])
         self._images = deque(
             (first, count, image.id)
             for first, count, image in zip(sequence.starts, sequence.counts, sequence.images, strict=True)
@@ -72,20 +66,20 @@ class Reading:
 
     @property
     def ready(self) -> bool:
-        """Whether the patches of all images are there."""
-        return all(patches.done() for patches in self._patches)
+        """Whether all images can be shown."""
+        return all(look.ready for look in self._looks)
 
     @property
     def done(self) -> bool:
         """Whether everything was handed out."""
         return self._at == len(self._ids)
 
-    def take(self, limit: int, see: See) -> Feed:
+    def take(self, limit: int, see: Callable[[Look], Features]) -> Feed:
         """The next tokens.
 
         Args:
             limit: The most of them, at least 1.
-            see: Runs the vision tower.
+            see: What the vision tower makes of an image.
         """
         start, stop = self._at, min(self._at + limit, len(self._ids))
         features = self._take_features(int(self._is_image[start:stop].sum()), see)
@@ -98,21 +92,21 @@ class Reading:
         ids: list[int] = self._ids[start:stop].tolist()
         return Feed(self._cache, ids, self._positions[:, start:stop], next_position, features, wants_logits=self.done)
 
-    def _take_features(self, count: int, see: See) -> Features | None:
+    def _take_features(self, count: int, see: Callable[[Look], Features]) -> Features | None:
         """Features of the next placeholders; images are looked at when their first one is fed."""
         if not count:
             return None
         held = self._features
         while held is None or len(held) < count:
-            seen = see(*self._patches.popleft().result())
+            seen = see(self._looks.popleft())
             held = seen if held is None else join([held, seen])
         self._features = held.cut(count) if count < len(held) else None
         return held.cut(0, count)
 
     def drop(self) -> None:
-        """Give up on patches that nobody waits for any more."""
-        for patches in self._patches:
-            patches.cancel()
+        """Give up on images that nobody is shown any more."""
+        for look in self._looks:
+            look.drop()
 
 
 @dataclass(eq=False)

@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,12 +23,12 @@ from thyme.config.engine import EngineConfig
 from thyme.engines.outbox import Delivery, deliver
 from thyme.engines.transformers_cache import RowCache
 from thyme.engines.transformers_model import Features, Feed, PackedModel
-from thyme.engines.transformers_rows import Job, Patches, Reading, Row
+from thyme.engines.transformers_pictures import Look, Pictures
+from thyme.engines.transformers_rows import Job, Reading, Row
 from thyme.engines.transformers_sampling import choose
 from thyme.engines.transformers_sharing import reads_the_same, start_from_others
 from thyme.errors import EngineError, ThymeError
 from thyme.families import Family
-from thyme.families.tensors import pixels
 from thyme.types import ImageRecord
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Scheduler:
         self._end_ids = frozenset(family.end_ids)
         self._commands: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._eyes = ThreadPoolExecutor(1, thread_name_prefix="thyme-pixels")
+        self._pictures = Pictures(lambda patches, grid: model.see(patches, grid), family)
         self._waiting: deque[Job] = deque()
         self._rows: list[Row] = []
         self._idle: OrderedDict[str, RowCache] = OrderedDict()
@@ -118,7 +118,7 @@ class Scheduler:
         if self._thread is not None:  # none starts any more
             self._commands.put(_nothing)
             self._thread.join()
-        self._eyes.shutdown(cancel_futures=True)
+        self._pictures.close()
 
     def _ask(self, command: Callable[[], object]) -> None:
         with self._lock:
@@ -175,6 +175,7 @@ class Scheduler:
         self._waiting.clear()
         self._deliver()
         self._idle.clear()
+        self._pictures.forget()
         self._model.close()
 
     def _cancel(self, job: Job) -> None:
@@ -192,6 +193,7 @@ class Scheduler:
         self._idle.pop(trajectory_id, None)
         if not self._rows and not self._idle:
             self._model.forget()
+            self._pictures.forget()
 
     def _forget(self, done: Future[None]) -> None:
         if not done.set_running_or_notify_cancel():
@@ -201,6 +203,7 @@ class Scheduler:
             return
         self._idle.clear()
         self._model.forget()
+        self._pictures.forget()
         done.set_result(None)
 
     def _admit(self) -> None:
@@ -234,11 +237,9 @@ class Scheduler:
             start_from_others(cache, job.sequence, others, self._family)
         self._rows.append(Row(job, cache, Reading(cache, job.sequence, self._family, self._prepare)))
 
-    def _prepare(self, image: ImageRecord) -> Future[Patches]:
+    def _prepare(self, image: ImageRecord) -> Look:
         """Begin to make the patches of an image, away from the model's thread, and wake that when they are there."""
-        patches = self._eyes.submit(pixels, self._family, (image,))
-        patches.add_done_callback(lambda _: self._commands.put(_nothing))
-        return patches
+        return self._pictures.prepare(image, lambda: self._commands.put(_nothing))
 
     def _advance(self) -> None:
         """One step: one token of every row that writes, and some of what others read."""
@@ -282,9 +283,10 @@ class Scheduler:
                 fed.append((row, feed))
         return fed
 
-    def _see(self, patches: torch.Tensor, grid: torch.Tensor) -> Features:
-        self.counters.images_seen += 1
-        return self._model.see(patches, grid)
+    def _see(self, look: Look) -> Features:
+        features = self._pictures.see(look)
+        self.counters.images_seen = self._pictures.passes
+        return features
 
     def _retire(self, row: Row) -> None:
         """Take a row out of the batch and keep what it knows, if there is memory for it."""
