@@ -18,6 +18,7 @@ from thyme.nano.ablation_arms import ARMS, COMPARISONS, AblationSettings, Compar
 from thyme.nano.ablation_jobs import ArmResult
 from thyme.nano.ablation_rows import digest
 from thyme.nano.ablation_stats import IMAGE_KINDS, MEASURES, Asked, Estimate, differences, estimate, student, values
+from thyme.nano.sheets import Sheet, as_markdown, as_tables
 from thyme.nano.world import KINDS
 
 _USE = (
@@ -105,35 +106,29 @@ class Ablation:
 
     def markdown(self) -> str:
         """The tables, for a page."""
-        return "\n".join(_markdown(title, rows) for title, rows in self._sheets())
+        return "\n".join(map(as_markdown, self._sheets()))
 
     def tables(self) -> Iterator[Table]:
         """The tables, for a terminal."""
-        for title, (head, *body) in self._sheets():
-            table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
-            for i, name in enumerate(head):
-                table.add_column(name, justify="right" if i else "left")
-            for row in body:
-                table.add_row(*row)
-            yield table
+        return as_tables(self._sheets())
 
-    def _sheets(self) -> Iterator[tuple[str, list[list[str]]]]:
+    def _sheets(self) -> Iterator[Sheet]:
         arms = by_arm(self.results)
-        yield (
+        yield Sheet(
             "Accuracy, %, mean of the seeds",
             [
                 ["arm", *MEASURES],
                 *([ARMS[arm].title, *(f"{100 * self.rates[arm][name].mean:.1f}" for name in MEASURES)] for arm in arms),
             ],
         )
-        yield (
+        yield Sheet(
             "How code was used, and the loss on held-out demonstrations",
             [
                 ["arm", *_USE],
                 *([ARMS[arm].title, *_use(list(seeds.values()))] for arm, seeds in arms.items()),
             ],
         )
-        yield (
+        yield Sheet(
             "Differences that were named beforehand, percentage points",
             [
                 ["comparison", "measure", "difference", "bootstrap 95 %", "Student's t 95 %", "seeds", "told apart"],
@@ -141,7 +136,7 @@ class Ablation:
             ],
         )
 
-        yield (
+        yield Sheet(
             "Differences of the loss on held-out demonstrations, nats a token, Student's t 95 %",
             [
                 ["comparison", *_LOSSES],
@@ -276,10 +271,3 @@ def _loss_gain(gain: tuple[float, tuple[float, float] | None]) -> str:
 
 def _interval(interval: tuple[float, float]) -> str:
     return f"{100 * interval[0]:+.1f} to {100 * interval[1]:+.1f}"
-
-
-def _markdown(title: str, rows: Sequence[Sequence[str]]) -> str:
-    head, *body = rows
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *body)]
-    return f"**{title}**\n\n" + "\n".join(lines) + "\n"

@@ -11,13 +11,15 @@ from thyme.view.terminal import clean
 
 
 @cache
-def template(name: str) -> Template:
-    """A template of this package.
+def template(name: str, package: str = "thyme.train.report") -> Template:
+    """A template of this package, or of another one that builds on this one's.
 
     Args:
         name: Its file in ``templates``.
+        package: Where.
     """
-    made = environment(PackageLoader("thyme.train.report", "templates"))
+    loaders = [PackageLoader(found, "templates") for found in dict.fromkeys((package, "thyme.train.report"))]
+    made = environment(*loaders)
     made.filters["clean"] = clean
     made.filters["count"] = count
     return made.get_template(name)
