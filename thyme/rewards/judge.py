@@ -21,7 +21,7 @@ from thyme.engines.openai import parse_model
 from thyme.engines.openai_client import CHAT, Passing, check, http_options, pause_s, transport_error
 from thyme.engines.openai_errors import BusyError, RefusedFieldError
 from thyme.engines.openai_stream import parse_delta, parse_json
-from thyme.errors import ConfigError, ThymeError
+from thyme.errors import ConfigError, EngineError, ThymeError
 from thyme.rewards.cache import VerdictCache
 from thyme.rewards.verdicts import Kind, Material, NotAVerdictError, Verdict, form, quote, read_verdict
 
@@ -200,6 +200,8 @@ class Judge:
         check(self._server, response)
         try:
             return parse_delta(parse_json(response.content, self._server.url)).text
+        except EngineError as error:  # a proxy whose server is only starting, perhaps
+            raise Passing(error) from error
         except (AttributeError, KeyError, TypeError, IndexError, ValidationError) as error:
             raise Passing(BusyError(f"{self._server} answered in an unknown form; is it OpenAI-compatible?")) from error
 

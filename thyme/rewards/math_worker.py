@@ -43,7 +43,7 @@ def compare(reference: str, answer: str) -> tuple[bool, float | None]:
     expected, given = _parse(reference), _parse(answer)
     if expected is None or given is None:
         return False, None
-    if _is_false_equation(given):
+    if _is_equation(given) and not _is_equation(expected) and not _states_value(given):
         return False, None
     return bool(verify(expected, given, timeout_seconds=None)), _value(given)
 
@@ -69,21 +69,24 @@ def _parse(text: str) -> Any:
     return found[0] if found else None
 
 
-def _is_false_equation(expression: Any) -> bool:
-    """``41 = 42``, of which math-verify would read the right side alone."""
-    from math_verify import verify
+def _is_equation(expression: Any) -> bool:
     from sympy import Equality
 
-    if not isinstance(expression, Equality):
-        return False
-    left, right = expression.args
-    return left.is_number and right.is_number and not verify(left, right, timeout_seconds=None)
+    return isinstance(expression, Equality)
+
+
+def _states_value(equation: Any) -> bool:
+    """``x = 42`` and ``6 * 7 = 42``, but not ``x^2 = 42`` nor ``41 = 42``: math-verify reads the right side alone."""
+    from math_verify import verify
+
+    left, right = equation.args
+    if left.is_number and right.is_number:
+        return bool(verify(left, right, timeout_seconds=None))
+    return bool(left.is_Symbol)
 
 
 def _value(expression: Any) -> float | None:
-    from sympy import Equality
-
-    if isinstance(expression, Equality):
+    if _is_equation(expression):
         expression = expression.rhs
     if not getattr(expression, "is_number", False) or not expression.is_real:
         return None

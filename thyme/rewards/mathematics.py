@@ -176,16 +176,20 @@ class MathVerifier:
 
     def _start(self) -> _Process:
         with self._gate:
-            if self._closed:
-                raise ThymeError("the scorer is closed")
+            self._require_open()
             process = _Process()
             self._alive.add(process)
         try:
             process.wait_ready()
         except BaseException:
             self._end(process)
+            self._require_open()
             raise
         return process
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ThymeError("the scorer is closed")
 
     def _end(self, process: _Process) -> None:
         process.end()
