@@ -8,6 +8,7 @@ See docs/grpo_rollouts.md.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import threading
 from collections import Counter
@@ -51,6 +52,7 @@ COUNTERS: Mapping[str, str] = {
 }
 """What `GroupRoller.counters` counts; those of the scorer come with ``scorer_`` before their names."""
 
+_NOT_OF_A_VERDICT = {"concurrency", "timeout_s", "retries", "backoff_s", "cache"}
 _PATIENCE_S = 60.0
 """Seconds that an interrupted roll is given to let go of the model; rollouts end within a token or a block of code."""
 
@@ -96,7 +98,7 @@ class GroupRoller:
             pause_s: Seconds before scores are asked for again; they double each time.
         """
         self._policy, self._prompts, self._config = policy, prompts, config
-        self._open_sandbox = (lambda: open_sandbox(sandbox)) if isinstance(sandbox, SandboxConfig) else sandbox
+        self._sandbox = sandbox
         self._rewards, self._cache = rewards, cache
         self._seed, self._retries, self._concurrency, self._pause_s = seed, retries, concurrency, pause_s
         self._background: Background[_Works] | None = None
@@ -130,6 +132,14 @@ class GroupRoller:
         others = self._others()
         others.subtract(self._before)
         return {name: self._counts[name] for name in COUNTERS if name not in others} | dict(others)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what decides about rollouts and their rewards, weights and problems apart."""
+        sandbox = getattr(self._sandbox, "model_dump_json", lambda: "")()
+        judged = self._rewards.model_dump_json(exclude={"judge": _NOT_OF_A_VERDICT})
+        parts = (self._config.model_dump_json(), sandbox, judged, self._prompts.fingerprint, str(self._seed))
+        return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 
     def close(self) -> None:
         """End engine, sandbox and judges. To close twice is no error."""
@@ -180,10 +190,13 @@ class GroupRoller:
 
     @asynccontextmanager
     async def _works(self) -> AsyncIterator[_Works]:
-        sandboxes = Sandboxes(self._open_sandbox)
+        sandbox = self._sandbox
+        sandboxes = Sandboxes((lambda: open_sandbox(sandbox)) if isinstance(sandbox, SandboxConfig) else sandbox)
         try:
             async with open_scorer(self._rewards, cache=self._cache) as scorer:
-                await sandboxes.sandbox()  # what cannot be opened at all is said before anything is rolled out
+                # What does not work at all is said before anything is rolled out.
+                await sandboxes.sandbox()
+                await scorer.check()
                 yield _Works(sandboxes, scorer)
         finally:
             await asyncio.shield(sandboxes.aclose())
