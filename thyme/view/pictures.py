@@ -75,12 +75,16 @@ class Pictures(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
 class Inlined:
     """Images inside the page; those without their pixels get a caption alone."""
 
+    max_side: int = MAX_SIDE
+    """Longest side of what is shown, pixels."""
+
     def picture(self, record: ImageRecord, alt: str, *notes: str) -> Picture:
         """Make the picture of a record; see `Pictures`."""
-        return picture(record, alt, *notes)
+        return picture(record, alt, *notes, max_side=self.max_side)
 
     def as_seen(self, record: ImageRecord, seen: tuple[int, int], alt: str) -> Picture | None:
         """The image as the model first sees it; see `Pictures`."""
@@ -115,7 +119,7 @@ class Linked:
         return _laid_out(seen, source, caption, alt, min_side=AS_SEEN_SIDE, full=source)
 
 
-def picture(record: ImageRecord, alt: str, *notes: str, min_side: int = MIN_SIDE) -> Picture:
+def picture(record: ImageRecord, alt: str, *notes: str, min_side: int = MIN_SIDE, max_side: int = MAX_SIDE) -> Picture:
     """Make the picture of a record, inlined.
 
     Args:
@@ -123,14 +127,15 @@ def picture(record: ImageRecord, alt: str, *notes: str, min_side: int = MIN_SIDE
         alt: What the image is, for those who do not see it.
         notes: Further facts for the caption.
         min_side: Images whose longer side is shorter are enlarged, pixels.
+        max_side: Images whose longer side is longer are reduced, pixels.
     """
     caption = _caption(record, *notes)
     if not record.loaded:
         return Picture("", record.width, record.height, " · ".join([*caption, "pixels not loaded"]), alt)
-    if max(record.size) > MAX_SIDE:
-        width, height = _reduced_size(record.size, MAX_SIDE)
+    if max(record.size) > max_side:
+        width, height = _reduced_size(record.size, max_side)
         caption.append(f"reduced to {width} × {height} on this page")
-        return Picture(_url(reduced(record, MAX_SIDE)), width, height, " · ".join(caption), alt)
+        return Picture(_url(reduced(record, max_side)), width, height, " · ".join(caption), alt)
     return _laid_out(record.size, _url(original(record)), caption, alt, min_side=min_side)
 
 

@@ -182,7 +182,7 @@ def _draw(axes: Axes, line: Line, place: int) -> None:
     colour = _LINES[place]
     if line.dots:
         axes.vlines(steps, low, high, color=colour, linewidth=1.2)
-        axes.plot(steps, values, color=colour, linestyle="", marker="D", markersize=4.2)
+        axes.plot(steps, values, color=colour, linestyle="", marker="D", markersize=4.2, clip_on=False)
         return
     marker = "o" if len(kept) < 30 else ""
     if line.smooth > 1 and len(kept) > line.smooth:
