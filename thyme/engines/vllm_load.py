@@ -107,7 +107,7 @@ def _arguments(found: LocalCheckpoint, config: EngineConfig, *, cpu: bool) -> di
         "max_model_len": length,
         "max_num_seqs": config.max_batch,
         "tensor_parallel_size": own.tensor_parallel,
-        "distributed_executor_backend": "uni" if own.tensor_parallel == 1 else "mp",
+        "distributed_executor_backend": _executor(own.tensor_parallel),
         "gpu_memory_utilization": own.gpu_memory_utilization,
         "kv_cache_memory_bytes": None if own.kv_cache_gib is None else int(own.kv_cache_gib * 2**30),
         "block_size": own.block_size,
@@ -125,6 +125,20 @@ def _arguments(found: LocalCheckpoint, config: EngineConfig, *, cpu: bool) -> di
     }
 
 
+def _executor(tensor_parallel: int) -> str:
+    """Where vLLM runs: in this process, on the device that a launcher gave it, or in processes of its own."""
+    if tensor_parallel > 1:
+        return "mp"
+    return "external_launcher" if others_connected() else "uni"
+
+
+def others_connected() -> bool:
+    """Whether this process is one of several of a run, all of which have a vLLM of their own and start it together."""
+    from torch import distributed
+
+    return distributed.is_initialized() and distributed.get_world_size() > 1
+
+
 def max_context(folder: Path, config: EngineConfig) -> int:
     """Tokens that a trajectory may have: the checkpoint's limit, or less if asked for."""
     settings = read_json(folder / "config.json")
@@ -136,8 +150,9 @@ def max_context(folder: Path, config: EngineConfig) -> int:
 
 def stop_vllm(engine: Any) -> None:
     """End the workers and give the memory back."""
-    engine.engine_core.shutdown()
-    engine.renderer.shutdown()
+    with _staying_connected():
+        engine.engine_core.shutdown()
+        engine.renderer.shutdown()
     forget_vllm()
 
 
@@ -145,7 +160,29 @@ def forget_vllm() -> None:
     """Take down what vLLM set up in this process, so that it can be started again."""
     from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
-    cleanup_dist_env_and_memory()
+    with _staying_connected():
+        cleanup_dist_env_and_memory()
+
+
+@contextmanager
+def _staying_connected() -> Iterator[None]:
+    """Where vLLM found the processes of a run connected they stay so; its own groups of them go."""
+    if not others_connected():
+        yield
+        return
+    from torch import distributed
+
+    take_down = distributed.destroy_process_group
+
+    def only_its_own(group: Any = None) -> None:
+        if group is not None:  # None stands for everybody's
+            take_down(group)
+
+    vars(distributed)["destroy_process_group"] = only_its_own
+    try:
+        yield
+    finally:
+        vars(distributed)["destroy_process_group"] = take_down
 
 
 def load_weights(engine: Any, weights: Weights, numbers: int) -> str | None:
