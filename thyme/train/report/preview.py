@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from codecs import getincrementaldecoder
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -22,8 +22,9 @@ from thyme.train.encode import Encoded, Kind
 from thyme.train.report.pages import template
 from thyme.view.terminal import clean
 
-Look = Literal["trained", "masked", "observation", "prompt", "image"]
-"""``masked``: what the model wrote in rounds that the mask policy leaves out."""
+Look = Literal["trained", "tempered", "greedy", "masked", "observation", "prompt", "image"]
+"""``masked``: what the model wrote and is not trained on. ``tempered`` and ``greedy`` are of rollouts: code that is
+trained on and was drawn, or was not."""
 
 STYLES: dict[Look, str] = {
     "trained": "bold green",
@@ -54,14 +55,15 @@ class Page:
     pieces: Sequence[Piece]
 
 
-def pieces(sample: Encoded, family: Family) -> list[Piece]:
+def pieces(sample: Encoded, family: Family, looks: Sequence[Look] | None = None) -> list[Piece]:
     """A sample as stretches of text and images, in order; their tokens add up to the sample's.
 
     Args:
         sample: The sample; its images need no pixels.
         family: Whose tokens they are.
+        looks: How each token looks; None: whether it is trained on, or else where it came from.
     """
-    looks = _looks(sample)
+    looks = token_looks(sample) if looks is None else looks
     grids = iter(sample.grids)
     made: list[Piece] = []
     is_image = sample.ids == family.image_token_id
@@ -85,7 +87,7 @@ def preview(samples: Sequence[Encoded], family: Family, *, limit: int | None = N
     legend = Text(" ").join(Text(f" {look} ", style=style) for look, style in STYLES.items())
     shown: list[RenderableType] = [legend]
     for index, sample in enumerate(samples):
-        shown += [Text(), Text(_title(index, sample), style="bold"), _body(pieces(sample, family), limit)]
+        shown += [Text(), Text(_title(index, sample), style="bold"), coloured(pieces(sample, family), limit)]
     return Group(*shown)
 
 
@@ -121,17 +123,18 @@ def _title(index: int, sample: Encoded) -> str:
     return f"sample {index + 1}: {len(sample)} tokens, {sample.trained} trained on ({share:.0%}){images}"
 
 
-def _body(made: Sequence[Piece], limit: int | None) -> Text:
+def coloured(made: Sequence[Piece], limit: int | None, styles: Mapping[Look, str] = STYLES) -> Text:
+    """Stretches for a terminal, the last `limit` characters of them."""
     body = Text()
     for piece in made:
-        body.append(clean(piece.text), style=STYLES[piece.look])
+        body.append(clean(piece.text), style=styles[piece.look])
     if limit is not None and len(body) > limit:
         return Text("… ").append_text(body[len(body) - limit :])
     return body
 
 
-def _looks(sample: Encoded) -> list[Look]:
-    """How each token looks."""
+def token_looks(sample: Encoded) -> list[Look]:
+    """How each token looks: whether it is trained on, or else where it came from."""
     looks: list[Look] = ["prompt"] * len(sample)
     for span in sample.spans:
         look = _LOOKS[span.kind]
