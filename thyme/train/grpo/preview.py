@@ -65,7 +65,26 @@ class Preview:
     parts: Sequence[Part]
 
 
-def preview_group(group: Group, family: Family, settings: GRPOSettings) -> Preview:
+def preview(group: Group, family: Family, settings: GRPOSettings, *, limit: int | None = None) -> RenderableType:
+    """The group for a terminal; for the arguments and errors see `read_group`.
+
+    Args:
+        group: Scored rollouts of one problem.
+        family: Of the model in training.
+        settings: Advantages and code policy.
+        limit: Characters of a rollout's tokens that are shown, counted from its end; None shows all.
+    """
+    return group_table(read_group(group, family, settings), limit=limit)
+
+
+def write_group_page(group: Group, family: Family, settings: GRPOSettings, out: Path) -> Path:
+    """Write the group as a page into a folder, and return where it is; for the errors see `read_group`."""
+    path = out / GROUP_PAGE
+    write_atomically(path, group_page(group, read_group(group, family, settings)))
+    return path
+
+
+def read_group(group: Group, family: Family, settings: GRPOSettings) -> Preview:
     """Read a group as the trainer would.
 
     Args:
@@ -92,40 +111,33 @@ def preview_group(group: Group, family: Family, settings: GRPOSettings) -> Previ
     return Preview(group.asked.problem, _lead(group, settings), verdict, legend, parts)
 
 
-def group_table(preview: Preview, *, limit: int | None = None) -> RenderableType:
+def group_table(shown: Preview, *, limit: int | None = None) -> RenderableType:
     """The group for a terminal.
 
     Args:
-        preview: What to show.
+        shown: What to show.
         limit: Characters of a rollout's tokens that are shown, counted from its end; None shows all.
     """
-    problem = preview.problem
+    problem = shown.problem
     asked = Text(clean(f"{problem.question}{f'  ({problem.kind})' if problem.kind else ''}"), style="bold")
-    legend = Text("  ").join(Text(f" {meaning} ", style=_STYLES[look]) for look, meaning in preview.legend.items())
-    shown: list[RenderableType] = [asked, *_choices(problem), Text(preview.lead), legend]
-    for part in preview.parts:
+    legend = Text("  ").join(Text(f" {meaning} ", style=_STYLES[look]) for look, meaning in shown.legend.items())
+    lines: list[RenderableType] = [asked, *_choices(problem), Text(shown.lead), legend]
+    for part in shown.parts:
         facts = Table.grid(padding=(0, 2))
         facts.add_row(*(Text(clean(fact), style="dim") for fact in part.facts))
-        shown += [Text(), Text(part.title, style="bold"), facts, coloured(part.pieces, limit, _STYLES)]
-    return Lines(*shown, Text(), Text(preview.verdict))
+        lines += [Text(), Text(part.title, style="bold"), facts, coloured(part.pieces, limit, _STYLES)]
+    return Lines(*lines, Text(), Text(shown.verdict))
 
 
-def group_page(group: Group, preview: Preview, *, title: str = "One group of rollouts") -> str:
+def group_page(group: Group, shown: Preview, *, title: str = "One group of rollouts") -> str:
     """The group as one HTML page that needs nothing beside it.
 
     Args:
         group: The rollouts, pictures loaded.
-        preview: Of the same group.
+        shown: Of the same group.
         title: Heading.
     """
-    return template("group.html.j2").render(title=title, preview=preview, scene=_scene(group))
-
-
-def write_group_page(group: Group, preview: Preview, out: Path) -> Path:
-    """Write the page into the folder of a run, and return where it is."""
-    path = out / GROUP_PAGE
-    write_atomically(path, group_page(group, preview))
-    return path
+    return template("group.html.j2").render(title=title, preview=shown, scene=_scene(group))
 
 
 def _scene(group: Group) -> list[Picture]:
