@@ -125,6 +125,51 @@ def ablate_sft(
         Console().print(table)
 
 
+@app.command("ablate-grpo")
+def ablate_grpo(
+    out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted one goes on there.", metavar="DIR")],
+    start: Annotated[Literal["weak", "injected", "both"], typer.Option(help="What the arms start from.")] = "both",
+    arms: Annotated[str, typer.Option(help="Comma-separated; unless named, those that each start is for.")] = "",
+    seeds: Annotated[str, typer.Option(help="Comma-separated whole numbers from 1 on.")] = "1,2,3",
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps of each arm.")] = None,
+    per_kind: Annotated[int | None, typer.Option(min=1, help="Test problems of each kind a seed.")] = None,
+    given: Annotated[
+        list[Path] | None, typer.Option(help="A start of another run (RUN/weak/build); may be repeated.", exists=True)
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Arms that are trained at a time.")] = 1,
+    smoke: Annotated[bool, typer.Option("--smoke", help="A few steps and problems; learns nothing.")] = False,
+) -> None:
+    """Compare arms of GRPO-ATS in miniature: temperature and policy of code, gating, repairs; with intervals."""
+    try:
+        from thyme.nano.grpo_ablation import run
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("the ablation", "train") from error
+    from rich.console import Console
+
+    from thyme.nano.grpo_ablation_arms import SMOKE, STARTS, GRPOAblationSettings
+    from thyme.nano.grpo_ablation_report import asked_beforehand, sentences, write
+    from thyme.nano.sheets import as_tables
+
+    changed = {"steps": steps, "asked": per_kind}
+    how = (SMOKE if smoke else GRPOAblationSettings()).model_copy(
+        update={name: value for name, value in changed.items() if value is not None}
+    )
+    found = run(
+        out,
+        how,
+        seeds=_whole_numbers(seeds),
+        starts=[name for name in STARTS if start in {name, "both"}],
+        arms=[name.strip() for name in arms.split(",")] if arms else (),
+        given=given or (),
+        workers=workers,
+    )
+    write(found, out)
+    for table in as_tables([asked_beforehand(found)]):
+        Console().print(table)
+    for line in sentences(found):
+        Console().print(line, highlight=False)
+
+
 def _whole_numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]

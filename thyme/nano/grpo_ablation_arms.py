@@ -154,8 +154,8 @@ class GRPOAblationSettings(Config):
     """Of fine-tuning the shipped final weights on demonstrations whose code has errors injected."""
     injected: float = Field(default=0.03, gt=0, lt=1)
     """Chance that a token of code is replaced by another one."""
-    max_round_tokens: int = 160
-    max_tokens: int = 320
+    max_round_tokens: int = 256
+    max_tokens: int = 512
 
     def rollout(self, arm: Arm) -> RolloutConfig:
         """How an arm rolls out while it is trained."""
