@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
 
 from rich.console import Group as Lines
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from thyme.config.grpo import GRPOSettings
@@ -123,8 +123,7 @@ def group_table(shown: Preview, *, limit: int | None = None) -> RenderableType:
     legend = Text("  ").join(Text(f" {meaning} ", style=_STYLES[look]) for look, meaning in shown.legend.items())
     lines: list[RenderableType] = [asked, *_choices(problem), Text(shown.lead), legend]
     for part in shown.parts:
-        facts = Table.grid(padding=(0, 2))
-        facts.add_row(*(Text(clean(fact), style="dim") for fact in part.facts))
+        facts = Text(clean("   ".join(part.facts)), style="dim")
         lines += [Text(), Text(part.title, style="bold"), facts, coloured(part.pieces, limit, _STYLES)]
     return Lines(*lines, Text(), Text(shown.verdict))
 
@@ -163,8 +162,15 @@ def _part(index: int, member: Member, standing: Standing, family: Family, settin
     place = f"advantage {standing.advantage:+.3f}" if standing.in_loss else "not in the loss"
     parts = [f"{name.replace('_', ' ')} {value:g}" for name, value in score.parts.items() if value is not None]
     rollout = encode_rollout(trajectory, family, settings.code_policy)
-    told = [" · ".join(parts), words.stopped(trajectory), score.note, _tokens(rollout, standing)]
+    told = [
+        " · ".join(parts),
+        words.stopped(trajectory),
+        score.note and f"note: {score.note}",
+        _tokens(rollout, standing),
+    ]
     shown = [] if rollout is None else pieces(rollout.encoded, family, _looks(rollout, standing))
+    if index:  # one prompt is enough: it is the same for all of them
+        shown = list(dropwhile(lambda piece: piece.look in {"prompt", "image"}, shown))
     return Part(f"rollout {index + 1}: {earned}, {place}", [fact for fact in told if fact], shown)
 
 
