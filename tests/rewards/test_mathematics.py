@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,6 +169,14 @@ def test_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not Path(f"/proc/{second}").exists()
     with pytest.raises(ThymeError, match="closed"):
         made.compare_now("1", "1")
+
+
+def test_a_process_whose_owner_is_gone_ends_by_itself() -> None:
+    """The kernel ends it after the processor time that was allowed, also inside one long operation."""
+    worker = Path(mathematics.__file__).with_name("math_worker.py")
+    order = json.dumps({"reference": "4", "answer": TOWER, "cpu_s": 0.1}).encode() + b"\n"
+    done = subprocess.run([sys.executable, "-P", worker], input=order, capture_output=True, check=False, timeout=60)
+    assert done.returncode == -signal.SIGXCPU
 
 
 async def test_closing_ends_a_comparison_at_once() -> None:

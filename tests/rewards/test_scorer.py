@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from reward_samples import JudgeServer, Ran, Reply, answered, judging, rollout
 
 from thyme.config.rewards import RewardSettings
 from thyme.errors import UsageError
-from thyme.rewards import COUNTERS, PARTS, combine, open_scorer
+from thyme.markup import TAGS
+from thyme.rewards import COUNTERS, PARTS, Scorer, combine, open_scorer
 from thyme.rewards import scorer as scorer_module
 from thyme.rewards.judge import NoVerdictError
 from thyme.types import Score, StopReason, Trajectory
@@ -138,6 +141,32 @@ async def test_without_math_verify_expressions_are_text_and_that_is_said(
     assert "thyme-vl[train]" in caplog.text
 
 
+pieces = st.lists(st.sampled_from([*TAGS, "42", "43", "\n", " ", "$", "B", "I count 42. "]) | st.text(max_size=5))
+
+
+@given(pieces, st.sampled_from(["paper", "released"]), st.sampled_from(["multiplicative", "additive", "none"]))
+def test_whatever_a_model_writes_gets_a_reward(written: list[str], preset: str, gating: str) -> None:
+    scorer = Scorer(RewardSettings.model_validate({"preset": preset, "gating": gating}))
+    value = asyncio.run(scorer.score(rollout("".join(written), choices=COLOURS))).value
+    assert value is not None
+    assert -1.0 <= value <= 2.0
+
+
+def test_long_texts_are_scored_in_no_time() -> None:
+    """None of the rules has a cost that grows with the square of a text; a machine ten times as slow would pass."""
+    for text in (
+        "word " * 20_000,
+        "(" * 50_000,
+        "$" * 50_000,
+        "\\(" * 20_000,
+        "= " * 30_000,
+        "1 " * 30_000,
+        " " * 99_999,
+    ):
+        for made in (answered(text, reference=text), answered("42", text), answered(text, text, reference="x")):
+            assert asyncio.run(Scorer(RewardSettings(gating="additive")).score(made)).value is not None
+
+
 # --- what is not scored -----------------------------------------------------------------------------------------------
 
 
@@ -179,6 +208,15 @@ async def test_an_outage_is_never_a_score(
     assert f"no verdict on {part}" in made.note
     assert (counters["outages"], counters["unscored"]) == (1, 1)
     assert f"no verdict on {part}" in caplog.text
+
+
+async def test_mathematics_that_cannot_be_asked_is_an_outage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "math_verify.py").write_text("raise ImportError('damaged')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    made, counters = await score(answered("41+1"))
+    assert made.value is None
+    assert "no result of math-verify: the process that compares mathematics ended at its start" in made.note
+    assert counters["outages"] == 1
 
 
 async def test_outages_are_logged_once_and_counted_all(server: JudgeServer, caplog: pytest.LogCaptureFixture) -> None:

@@ -19,6 +19,9 @@ _SAID = re.compile(
 """What introduces the thing that a sentence states."""
 _LETTER = re.compile(r"\(([A-Z])\)|\b(?:option|choice)\s+([A-Z])\b")
 
+MAX_PARTS = 12
+"""Most words of an answer that may be stated in parts."""
+
 
 def reasoning(trajectory: Trajectory) -> tuple[str, ...]:
     """What the model wrote before its answer, outside code, in pieces that code or observations part."""
@@ -92,14 +95,13 @@ def _states_number(problem: Problem, sentence: str) -> float | None:
 
 def _states_words(before: str, sentences: list[str], answer: str) -> float | None:
     asked = words(answer)
+    splits = range(len(asked) if len(asked) <= MAX_PARTS else min(len(asked), 1))
     for place in reversed(range(len(sentences))):
-        sentence = sentences[place]
-        spoken = words(sentence)
-        earlier = words(" ".join((before, *sentences[:place])))
-        for split in range(len(asked)):
-            if _run(spoken, asked[split:]) and _in_order(earlier, asked[:split]):
+        spoken = words(sentences[place])
+        for split in splits:
+            if _run(spoken, asked[split:]) and _in_order(before, sentences[:place], asked[:split]):
                 return 1.0
-        if _SAID.search(sentence):
+        if _SAID.search(sentences[place]):
             return 0.0
     return None
 
@@ -118,6 +120,7 @@ def _run(spoken: list[str], asked: list[str]) -> bool:
     return False
 
 
-def _in_order(spoken: list[str], asked: list[str]) -> bool:
-    remaining = iter(spoken)
+def _in_order(before: str, sentences: list[str], asked: list[str]) -> bool:
+    """Whether words stand in this order in what was written earlier."""
+    remaining = iter(words(" ".join((before, *sentences))) if asked else ())
     return all(word in remaining for word in asked)

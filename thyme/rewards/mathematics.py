@@ -31,6 +31,8 @@ START_S = 120.0
 """Longest time that a process may take to be ready; it imports sympy."""
 MAX_CHARS = 500
 """Longest expression that is looked at."""
+MAX_TEXT = 2000
+"""Longest text in which one is looked for."""
 
 
 class StoppedError(ThymeError):
@@ -83,6 +85,8 @@ def expressions(problem: Problem, answer: str) -> tuple[str, str] | None:
 
 
 def _expression(text: str) -> str | None:
+    if len(text) > MAX_TEXT:
+        return None
     found = list(_DELIMITED.finditer(text))
     if len(found) > 1:
         return None

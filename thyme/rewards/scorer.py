@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thyme.config.rewards import RewardSettings
+from thyme.errors import ThymeError
 from thyme.markup import extract_answer
 from thyme.rewards import material
 from thyme.rewards.answer import number, score_answer
@@ -34,7 +35,7 @@ COUNTERS: Mapping[str, str] = {
     "cache_hits": "verdicts that were known already, or asked for by another trajectory just then",
     "retries": "requests that were sent again",
     "refused_verdicts": "replies of a judge that were no verdict",
-    "outages": "verdicts that were not to be had",
+    "outages": "verdicts, and results of math-verify, that were not to be had",
     "math_checks": "answers that math-verify looked at",
     "math_timeouts": "of these, the ones that took too long or ended its process",
 }
@@ -115,8 +116,8 @@ class Scorer:
             value = await self._judged("result", material.of_result(problem, answer), notes)
         return -1.0 if value == 0 and self.settings.preset == "released" else value
 
-    async def _calculated(self, problem: Problem, answer: str, notes: list[str]) -> float:
-        """Whether mathematics finds the answer right after all."""
+    async def _calculated(self, problem: Problem, answer: str, notes: list[str]) -> float | None:
+        """Whether mathematics finds the answer right after all; None where it cannot be asked."""
         asked = expressions(problem, answer)
         if asked is None or self._mathematics is None:
             return 0.0
@@ -127,6 +128,9 @@ class Scorer:
             self._counts["math_timeouts"] += 1
             notes.append(f"math-verify: {error}")
             return 0.0
+        except ThymeError as error:
+            self._out(f"no result of math-verify: {error}", notes)
+            return None
         notes.append("math-verify")
         near = told.value is not None and number(problem, f"{told.value!r}") == 1  # to the reference's last digit
         return float(told.equal or near)
@@ -168,13 +172,17 @@ class Scorer:
         try:
             value = await self._judge.ask(kind, asked)
         except NoVerdictError as error:
-            self._counts["outages"] += 1
-            if self._counts["outages"] == 1:
-                logger.warning("no verdict on %s: %s", kind, error)
-            notes.append(f"no verdict on {kind}: {error}")
+            self._out(f"no verdict on {kind}: {error}", notes)
             return None
         notes.append(f"{kind} by judge")
         return value
+
+    def _out(self, note: str, notes: list[str]) -> None:
+        """Tell of an outage."""
+        self._counts["outages"] += 1
+        if self._counts["outages"] == 1:
+            logger.warning("%s", note)
+        notes.append(note)
 
 
 @asynccontextmanager
