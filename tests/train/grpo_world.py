@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import samples
 import torch
 
 from thyme.agent.rollout import rollout
@@ -21,7 +22,7 @@ from thyme.prompts import PromptSet
 from thyme.train.evaluate import undisturbed
 from thyme.train.grpo.draws import member_seed
 from thyme.train.grpo.groups import Asked, Group, Member
-from thyme.types import Execution, ImageRecord, Problem, Score, Trajectory
+from thyme.types import Execution, Generated, ImageRecord, Problem, Score, Segment, StopReason, Trajectory
 
 Reward = Callable[[Trajectory, random.Random], float | None]
 
@@ -45,6 +46,9 @@ def drawn(_: Trajectory, draws: random.Random) -> float | None:
     return draws.choice([0.0, 0.5, 1.0, 1.5, 2.0])
 
 
+BOUNDS = RolloutConfig(text_temperature=1.0, max_round_tokens=60, max_tokens=120, max_rounds=1)
+
+
 @dataclass
 class EngineRoller:
     """Rolls out with the model in training; code runs in `sandbox`. Rewards are drawn by the rollout's own seed."""
@@ -52,7 +56,7 @@ class EngineRoller:
     family: Family
     prompts: PromptSet
     sandbox: Any = field(default_factory=lambda: CroppingSandbox())
-    config: RolloutConfig = RolloutConfig(text_temperature=1.0, max_round_tokens=60, max_tokens=120, max_rounds=1)
+    config: RolloutConfig = BOUNDS
     reward: Reward = drawn
     seed: int = 0
     asked: list[tuple[int, Asked]] = field(default_factory=list)
@@ -108,3 +112,62 @@ class _Session:
             return Execution(code=code, ran=code, stdout=f"{len(code)}\n")
         crop = self.images[0].image.crop((0, 0, 56, 40 + len(code) % 40))
         return Execution(code=code, ran=code, images=(ImageRecord.of(crop),))
+
+
+def written(
+    family: Family,
+    name: str,
+    rounds: int,
+    *,
+    text: float = 1.0,
+    code: float = 0.3,
+    images: int = 1,
+    stop: StopReason = StopReason.ANSWER,
+    seed: int = 0,
+) -> Trajectory:
+    """A trajectory by hand, as an engine would have recorded it; its log-probabilities are made up."""
+    made = samples.trajectory(
+        [samples.crop(10 * seed + i, images=i % 2, stdout="7\n" * (seed % 2)) for i in range(rounds)],
+        family=family,
+        images=[samples.picture(100 + seed + i) for i in range(images)],
+        stop=stop,
+        name=name,
+    )
+    taus = {"text": text, "code": code}
+
+    def sampled(segment: Segment) -> Segment:
+        if not isinstance(segment, Generated):
+            return segment
+        logprobs = tuple(-1.0 - i % 3 for i in range(len(segment.token_ids)))
+        return segment.model_copy(update={"temperature": taus[segment.kind], "logprobs": logprobs})
+
+    segments = tuple(map(sampled, made.segments))
+    return made.model_copy(update={"segments": segments})
+
+
+class ByHand:
+    """Problems without images, for rollouts that are written by hand."""
+
+    fingerprint = "by hand"
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int, /) -> Problem:
+        return Problem(id=f"p{index}", question="What number is it?")
+
+
+@dataclass
+class WrittenRoller:
+    """Gives what `make` makes of step, place and member; the model is not asked."""
+
+    make: Callable[[int, int, int], Member]
+    steps: list[list[Group]] = field(default_factory=list)
+
+    def roll(self, model: Any, asked: Sequence[Asked], *, step: int, group: int) -> list[Group]:
+        made = [Group(one, tuple(self.make(step, one.place, i) for i in range(group))) for one in asked]
+        self.steps.append(made)
+        return made
+
+    def close(self) -> None:
+        pass

@@ -61,7 +61,7 @@ def image_source(model: Any, family: Family, settings: TrainingSettings) -> Imag
 
 
 def checkpoint_to_resume(trainer: Any, out: Path, *, resume: bool) -> Path | None:
-    """The checkpoint to go on with, the same in every process; None: start anew.
+    """The checkpoint to go on with, the same in every process, and the trainer told of it; None: start anew.
 
     Args:
         trainer: One of ours.
@@ -80,6 +80,8 @@ def checkpoint_to_resume(trainer: Any, out: Path, *, resume: bool) -> Path | Non
     found, problem = broadcast((found, problem))
     if problem is not None:
         raise ConfigError(problem)
+    if found is not None:
+        trainer.go_on_from(found)
     return found
 
 

@@ -49,7 +49,8 @@ except ImportError as error:
     raise MissingExtraError("training by GRPO", "train") from error
 
 Tell = Callable[[int, Trained, list[Group], dict[str, float]], None]
-"""Told of each step: its number from 1, what it was, this process's groups, seconds by part."""
+"""Told of each step: its number from 1, what it was over all processes, this process's groups, and its seconds by part:
+``rollout``, ``reference``, ``train``, and ``total``, which is more than these."""
 TRAINED_FILE = "trained.json"
 """In a resumable checkpoint: what the steps before it were."""
 
@@ -290,7 +291,7 @@ class GRPO(TrainerMixin, GRPOTrainer):
             (folder / TRAINED_FILE).write_text(json.dumps(stored), encoding="utf-8")
 
 
-def _no_rewards(**_: Any) -> list[None]:
+def _no_rewards(**_: Any) -> list[float | None]:
     """TRL wants a source of rewards; ours come with the rollouts."""
     raise NotImplementedError
 

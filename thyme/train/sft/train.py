@@ -100,18 +100,20 @@ def train_sft(
     for callback in callbacks:
         trainer.add_callback(callback)
     try:
-        checkpoint = checkpoint_to_resume(trainer, out, resume=resume)
-        if checkpoint is not None:
-            trainer.go_on_from(checkpoint)
-        train_until_asked(trainer, checkpoint, out)
+        train_until_asked(trainer, checkpoint_to_resume(trainer, out, resume=resume), out)
     finally:
         bar.close()
     report = _report(trainer, out.name)
-    save_model(trainer, folder, out, out)
+    _save(trainer, folder, out, report)
+    return report
+
+
+def _save(trainer: Trainer, base: Path, out: Path, report: StageReport) -> None:
+    """The final model and the report, by the main process."""
+    save_model(trainer, base, out, out)
     if is_main():
         (out / REPORT_FILE).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     barrier()
-    return report
 
 
 def _data(
