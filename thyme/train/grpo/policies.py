@@ -20,7 +20,7 @@ from thyme.engines.transformers import TransformersEngine
 from thyme.engines.vllm import VllmEngine
 from thyme.errors import ConfigError, EngineError
 from thyme.families import Family
-from thyme.train.distributed import gather
+from thyme.train.distributed import gather, world_size
 from thyme.train.evaluate import undisturbed
 from thyme.train.grpo.weights import inner_model, is_spread, whole_weights
 
@@ -134,11 +134,16 @@ class TransformersPolicy:
             await engine.aclose()
 
 
+async def _anywhere(said: bool) -> bool:
+    """Whether any process of the run says so; all of them must ask."""
+    return any(await asyncio.to_thread(gather, said))
+
+
 class VllmPolicy:
     """Keeps a copy of the model in vLLM, in this process, and brings it up to date when a step has changed it.
 
-    Adapters are merged into the copy alone. Where weights are spread over processes, all of them ask together, and the
-    weights are put together one tensor at a time.
+    Adapters are merged into the copy alone. Where a run has several processes, each has a vLLM of its own, and they
+    start it, and hand weights over, together: weights that are spread are put together one tensor at a time.
     """
 
     def __init__(self, folder: Path, config: EngineConfig, *, name: str = "") -> None:
@@ -162,7 +167,6 @@ class VllmPolicy:
         self._step: int | None = None
         self._pushed: int | None = None
         """Step whose weights the engine has."""
-        self._spread = False
         self._engine: VllmEngine | None = None
         self._opening = asyncio.Lock()
         self.reopened = 0
@@ -170,47 +174,50 @@ class VllmPolicy:
 
     @asynccontextmanager
     async def asking(self, model: Any, step: int) -> AsyncIterator[None]:
-        """See `Policy.asking`."""
+        """See `Policy.asking`. All processes of a run call this together."""
         if model is not self._model:
             self._pushed = None
-        self._model, self._step, self._spread = model, step, is_spread(model)
-        engine = await self._open()
-        old = self._pushed != step
-        if any(await asyncio.to_thread(gather, old)) if self._spread else old:
-            await self._push(engine)
+        self._model, self._step = model, step
+        if not all(await asyncio.to_thread(gather, self._runs)):
+            await self._start()
+        if not all(await asyncio.to_thread(gather, self._pushed == step)):
+            await self._push()
         yield
 
     async def engine(self) -> Engine:
         """See `Policy.engine`."""
         async with self._opening:
-            if self._spread and (self._engine is None or self._engine.ended):
-                raise EngineError(
-                    "vLLM broke down, and the weights to start it anew with are spread over processes that do other "
-                    "things now: it starts again with the next step"
-                )
-            engine = await self._open()
-            if self._pushed != self._step:
-                await self._push(engine)
-            return engine
+            if not self._runs:
+                if world_size() > 1:
+                    raise EngineError(
+                        "vLLM broke down, and the processes of a run can only start it together: they do so before the "
+                        "next step"
+                    )
+                await self._start()
+                await self._push()
+            assert self._engine is not None
+            return self._engine
 
-    async def _open(self) -> VllmEngine:
-        """The engine with whatever weights it has."""
-        if self._engine is not None and self._engine.ended:
+    @property
+    def _runs(self) -> bool:
+        return self._engine is not None and not self._engine.ended
+
+    async def _start(self) -> None:
+        if self._engine is not None:
             self.reopened += 1
-            await self._give_up()
-        if self._engine is None:
-            load = VllmEngine.load
-            self._engine = await asyncio.to_thread(load, self._folder, self._config, name=self._name or None)
-        return self._engine
+            await self._end()
+        load = VllmEngine.load
+        self._engine = await asyncio.to_thread(load, self._folder, self._config, name=self._name or None)
 
-    async def _push(self, engine: VllmEngine) -> None:
+    async def _push(self) -> None:
+        assert self._engine is not None
         self._pushed = None
         if torch.cuda.is_available():
             torch.cuda.synchronize()  # the step's own work, before another thread reads what it changed
-        await engine.update_weights(whole_weights(self._model))
+        await self._engine.update_weights(whole_weights(self._model))
         self._pushed = self._step
 
-    async def _give_up(self) -> None:
+    async def _end(self) -> None:
         engine, self._engine, self._pushed = self._engine, None, None
         if engine is not None:
             await engine.aclose()
@@ -218,4 +225,4 @@ class VllmPolicy:
     async def aclose(self) -> None:
         """Stop vLLM and free its memory."""
         self._model = None
-        await self._give_up()
+        await self._end()
