@@ -20,7 +20,6 @@ from thyme.config.sft_recipe import SFTRecipe, StageRecipe
 from thyme.config.training import DataSource
 from thyme.errors import MissingExtraError, ModelNotFoundError
 from thyme.families import Family, load_family
-from thyme.families.checkpoint import find_checkpoint, read_json
 from thyme.train.data.loader import Collator
 from thyme.train.data.rows import Reader
 from thyme.train.data.samples import is_stream
@@ -29,8 +28,8 @@ from thyme.train.distributed import world_size
 from thyme.train.encode import Encoded
 from thyme.train.evaluate import ProblemReader, check_evaluation, open_problems
 from thyme.train.memory.cost import UTILISATION, Load, cost
-from thyme.train.memory.estimate import GIB, MemoryEstimate, estimate
-from thyme.train.memory.layouts import LAYOUTS, layout
+from thyme.train.memory.estimate import estimate
+from thyme.train.memory.words import known_config, memory_words
 from thyme.train.records import SourceReport
 from thyme.train.report.preview import preview
 from thyme.train.sft.stages import check_stage
@@ -45,8 +44,6 @@ _CHARACTERS = 3000
 _DEVICES = ("rtx-4090", "a100", "h100")
 _A_MINUTE = 1 / 60
 """In hours."""
-_CARDS = (24, 80)
-"""GB of the GPUs that an estimate is held against."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ def dry_run(
     check_trackers(recipe.tracking.trackers)
     names = list(recipe.stages) if only is None else [check_stage(recipe, only)]
     family = _family(recipe, model, console)
-    config = _config(model)
+    config = known_config(model)
     if recipe.evaluation is not None:
         if family is not None:
             check_evaluation(recipe.evaluation, family)
@@ -135,23 +132,12 @@ def _family(recipe: SFTRecipe, model: str | Path, console: Console) -> Family | 
     try:
         return load_family(model, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
     except (ModelNotFoundError, MissingExtraError) as error:
-        if isinstance(model, Path) or Path(model).expanduser().exists() or _config(model) is None:
+        if isinstance(model, Path) or Path(model).expanduser().exists() or known_config(model) is None:
             raise
         console.print(
             f"not at hand: tokenizer and image settings of {model} ({error}). Samples cannot be encoded here; rows are "
             "counted, and memory is reckoned from the model's known layout"
         )
-        return None
-
-
-def _config(model: str | Path) -> dict[str, Any] | None:
-    """The model's configuration: its own, or the one that is known of a published model."""
-    name = str(model).rpartition("/")[2].lower().removesuffix("-instruct")
-    if not isinstance(model, Path) and name in LAYOUTS:
-        return layout(name)
-    try:
-        return read_json(find_checkpoint(model, weights=False) / "config.json")
-    except ModelNotFoundError:
         return None
 
 
@@ -316,7 +302,7 @@ def _say_memory(
         found = estimate(
             config, settings, tokens=row * settings.batch_size, patches=patches * settings.batch_size, device=device
         )
-        console.print(_memory(name, tokens, found, device))
+        console.print(memory_words(name, tokens, found, device))
 
 
 def _cost(config: dict[str, Any], settings: SFTSettings, outlook: Outlook) -> str:
@@ -327,18 +313,3 @@ def _cost(config: dict[str, Any], settings: SFTSettings, outlook: Outlook) -> st
         return f"{operations}, less than a minute on a GPU"
     each = ", ".join(f"{needed:.3g} h on one {device}" for device, needed in hours.items())
     return f"{operations}; at {UTILISATION:.0%} of the data sheet's bfloat16 peak {each}"
-
-
-def _memory(name: str, tokens: int, found: MemoryEstimate, device: str) -> str:
-    fits = ", ".join(f"{'fits' if found.fits(card * 10**9) else 'does not fit'} {card} GB" for card in _CARDS)
-    held = "" if device == "cpu" else f"; one process alone {fits}"
-    return (
-        f"memory, estimated, {name} ({tokens} tokens a sample): {_size(found.peak)} at the moment "
-        f"'{found.moment}' (weights {_size(found.weights)}, gradients {_size(found.gradients)}, optimiser "
-        f"{_size(found.optimizer)}, activations {_size(found.activations)}){held}"
-    )
-
-
-def _size(count: float) -> str:
-    """Bytes in words."""
-    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.0f} MiB"
