@@ -184,7 +184,7 @@ async def test_the_same_question_at_once_is_asked_once(server: JudgeServer) -> N
 
 
 async def test_who_goes_away_takes_nobody_along(server: JudgeServer) -> None:
-    server.delay_s = 0.05
+    server.delay_s = 0.5
     async with open_judge(server.settings()) as (judge, counts):
         first = asyncio.create_task(judge.ask("result", ASKED))
         second = asyncio.create_task(judge.ask("result", ASKED))

@@ -107,7 +107,7 @@ HANGING = (TOWER, "123456789!", "(" * 400)
 
 def test_an_expression_that_takes_for_ever_is_stopped() -> None:
     """Also where the interpreter is inside one long operation and sees no signal, and not in the main thread."""
-    made = MathVerifier(0.4, processes=1)
+    made = MathVerifier(1.0, processes=1)
     told: list[object] = []
 
     def ask() -> None:
@@ -121,7 +121,7 @@ def test_an_expression_that_takes_for_ever_is_stopped() -> None:
     thread.start()
     thread.join(60)
     made.close()
-    assert told == ["no result after 0.4 s"] * 3 + [True]  # the last by another process
+    assert told == ["no result after 1 s"] * 3 + [True]  # the last by another process
 
 
 async def test_one_that_hangs_holds_up_neither_the_loop_nor_the_others() -> None:
@@ -130,9 +130,8 @@ async def test_one_that_hangs_holds_up_neither_the_loop_nor_the_others() -> None
         await asyncio.gather(*(made.compare("4", "4") for _ in range(4)))
         hanging = asyncio.create_task(made.compare("4", TOWER))
         await asyncio.sleep(0.05)
-        assert [told.equal for told in await asyncio.gather(*(made.compare("4", "2+2") for _ in range(20)))] == [
-            True
-        ] * 20
+        told = await asyncio.gather(*(made.compare("4", "2+2") for _ in range(5)))
+        assert [one.equal for one in told] == [True] * 5
         assert not hanging.done()
         with pytest.raises(StoppedError, match="no result after 2 s"):
             await hanging

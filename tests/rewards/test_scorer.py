@@ -284,7 +284,7 @@ async def test_process_and_code_as_released(server: JudgeServer) -> None:
 
 
 async def test_judges_of_one_answer_are_asked_at_once(server: JudgeServer) -> None:
-    server.delay_s = 0.05
+    server.delay_s = 0.5
     ran = rollout("<think>Look. <code>", Ran("print(42)", "42\n"), "I count 42.</think>\n<answer>42</answer>")
     await score(ran, server.rewards(process=0.1, code=0.1, consistency_by="judge"))
     assert server.most == 3
