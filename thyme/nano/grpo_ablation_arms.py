@@ -146,13 +146,14 @@ class GRPOAblationSettings(Config):
     replayed: int = 400
     """Rows of perception among them."""
     sft_batch: int = 8
-    sft_rate: float = 1e-3
-    """Peak rate of AdamW; Muon's is eight times that."""
-    weak_steps: int = 150
+    weak_steps: int = 400
     """Of fine-tuning the shipped base on clean demonstrations."""
-    injected_steps: int = 100
+    weak_rate: float = 1e-3
+    """Peak rate of AdamW in that, linear to 0; Muon's is eight times that."""
+    injected_steps: int = 150
     """Of fine-tuning the shipped final weights on demonstrations whose code has errors injected."""
-    injected: float = Field(default=0.03, gt=0, lt=1)
+    injected_rate: float = 3e-4
+    injected: float = Field(default=0.015, gt=0, lt=1)
     """Chance that a token of code is replaced by another one."""
     max_round_tokens: int = 256
     max_tokens: int = 512

@@ -41,8 +41,9 @@ def page_plots(name: str, start: StartFindings) -> dict[str, list[Plot]]:
     for measure in CURVES:
         made = []
         for arm, shown in start.arms.items():
-            if not (points := shown.curves.get(measure, ())):
-                continue
+            points = shown.curves.get(measure, ())
+            if not middles(points):
+                continue  # the start itself, or a rate that never had a case
             share = measure != "reward"
             lines = [Line(middles(points), levels(points), bands(points, share=share))]
             keys = []

@@ -117,8 +117,8 @@ def build(start: StartName, folder: Path, cache: Path, how: GRPOAblationSettings
     injection = None
     if start == "injected":
         samples, injection = inject(samples, family, how.injected, ROWS_SEED)
-    steps = how.injected_steps if start == "injected" else how.weak_steps
-    tuned = settings(steps, how.sft_batch, learning_rate=how.sft_rate, seed=ROWS_SEED)
+    steps, rate = (how.injected_steps, how.injected_rate) if start == "injected" else (how.weak_steps, how.weak_rate)
+    tuned = settings(steps, how.sft_batch, learning_rate=rate, seed=ROWS_SEED)
     shutil.rmtree(folder, ignore_errors=True)  # what an interrupted job left
     report = train_sft(
         samples,
