@@ -37,6 +37,23 @@ def asked(count: int, first: int = 0, **problem: Any) -> list[Asked]:
     return [Asked(place, Problem(id=f"p{place}", **made)) for place in range(first, first + count)]
 
 
+class Questions:
+    """Problems by number, and which of them were loaded."""
+
+    fingerprint = "questions"
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.loaded: list[int] = []
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int, /) -> Problem:
+        self.loaded.append(index)
+        return Problem(id=f"q{index}", question=f"What is number {index}?", answer="7")
+
+
 class FixedPolicy:
     """The engine that it was given, whatever the model is."""
 

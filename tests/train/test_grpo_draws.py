@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import chain
 
 import pytest
-from grpo_made import MadeProblems
+from grpo_rollers import Questions
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,10 +83,10 @@ def test_sources_are_mixed_in_every_part_of_an_epoch() -> None:
 
 
 def test_problems_are_loaded_for_the_places_that_are_asked_for() -> None:
-    draws, problems = Draws(8, 4, seed=1), MadeProblems(8)
+    draws, problems = Draws(8, 4, seed=1), Questions(8)
     asked = draws.asked(problems, 5, [2, 3], attempt=1)
     assert [(one.place, one.attempt) for one in asked] == [(2, 1), (3, 1)]
-    assert [one.problem.id for one in asked] == [f"made-{draws.index(5, place, 1)}" for place in (2, 3)]
+    assert [one.problem.id for one in asked] == [f"q{draws.index(5, place, 1)}" for place in (2, 3)]
 
 
 def test_epochs_make_steps() -> None:
