@@ -16,11 +16,11 @@ class JudgeSettings(Config):
     """A judge: a model behind an OpenAI-compatible endpoint. Its key comes from the environment, as an engine's."""
 
     model: str
-    """``URL#NAME``."""
+    """``URL#NAME``; both are needed, since verdicts are kept by the name."""
     concurrency: int = Field(default=16, ge=1)
-    """Requests that are open at once; more wait."""
+    """Requests of one process that are open at once, or wait to be repeated; more wait."""
     timeout_s: Seconds = 60.0
-    """Of one request."""
+    """Of one request, from its start to its last byte."""
     retries: int = Field(default=4, ge=0)
     """How often a request is sent again that failed, or was not answered in JSON of the form asked for."""
     backoff_s: Seconds = 0.5
@@ -54,10 +54,11 @@ class RewardSettings(Config):
     result_by: Literal["rules", "rules_then_judge", "judge"] = "rules"
     """``rules_then_judge``: a judge is asked where the rules do not find the answer right (paper)."""
     consistency_by: Literal["judge", "rule", "off"] = "rule"
-    """``rule``: whether what the reasoning states last is what is answered; needs no judge."""
+    """``rule``: whether what the reasoning states last is what is answered; needs no judge. Where nothing is stated
+    the bonus is not paid, and a right answer keeps the rest. ``off``: the part is left out."""
     judge: JudgeSettings | None = None
     math_timeout_s: Seconds = 5.0
-    """Of math-verify, in a process of its own."""
+    """Of one comparison by math-verify, in a process of its own that is then ended; the answer stays wrong."""
 
     @model_validator(mode="after")
     def _judges_have_a_model(self) -> RewardSettings:
