@@ -146,7 +146,6 @@ def run_grpo(
     words = PromptSet.load(prompts or own_prompts(source))
     before = _done(out) if resume else []
     run = _Run(recipe, name, out, source, family, prompts, words, problems, console, before)
-    console.print(described(recipe, problems, steps), markup=False, soft_wrap=True)
     with full_disk_named(out), ExitStack() as closing:
         evaluator = _evaluator(run, problem_readers)
         if evaluator is not None:
@@ -155,6 +154,7 @@ def run_grpo(
             recipe, find_checkpoint(source), family, words, name=f"{name}/{STAGE}", cache=out / VERDICTS
         )
         closing.callback(roller.close)
+        console.print(described(recipe, problems, steps), markup=False, soft_wrap=True)
         run.trackers = _tracked(run)
         for tracker in run.trackers:
             closing.callback(tracker.close)
