@@ -82,22 +82,47 @@ def start(
         recipe: Launch recipe for two processes; None: one process.
         patience: Seconds after which a process that is still there says where it stands, and ends.
     """
-    out.mkdir(parents=True, exist_ok=True)
     processes = 1 if recipe is None else 2
+    placed_plans = [placed(one, out, place, processes) for place, one in enumerate(plans)]
+    return launch(WORKER, placed_plans, out, recipe, patience=patience)
+
+
+def launch(
+    worker: Path, plans: Sequence[Plan], out: Path, recipe: str | None, *, patience: int
+) -> subprocess.CompletedProcess[str]:
+    """Hand plans to a worker, in one process or in two, in folders that they name themselves.
+
+    Args:
+        worker: A program that is given the plans' file and its patience.
+        plans: What to do.
+        out: Folder of the plans' file, ``plans.json``; made if missing.
+        recipe: See `start`.
+        patience: See `start`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
     file = out / "plans.json"
-    file.write_text(json.dumps([placed(one, out, place, processes) for place, one in enumerate(plans)]))
-    command = [sys.executable]
-    if recipe is not None:
-        command += ["-m", "accelerate.commands.launch", "--config_file", str(launcher(recipe))]
-        command += ["--num_processes", "2", "--main_process_port", "0"]
+    file.write_text(json.dumps(plans))
     return subprocess.run(
-        [*command, str(WORKER), str(file), str(patience)],
+        [*launching(recipe), str(worker), str(file), str(patience)],
         env=os.environ | ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=patience + 60,
         check=False,
     )
+
+
+def launching(recipe: str | None, *more: str) -> list[str]:
+    """The command before the program: Python, or accelerate's launcher for two processes.
+
+    Args:
+        recipe: Launch recipe; None: one process.
+        more: Further words for the launcher.
+    """
+    if recipe is None:
+        return [sys.executable]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launcher(recipe))]
+    return [*launch, "--num_processes", "2", *(more or ("--main_process_port", "0"))]
 
 
 def reports(plans: Sequence[Plan], out: Path, recipe: str | None = None, *, patience: int = 300) -> list[list[Any]]:

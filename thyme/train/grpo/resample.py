@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from thyme.config.grpo import GRPOSettings
+from thyme.errors import TrainingError
 from thyme.train.distributed import gather
 from thyme.train.grpo.advantages import group_standings
 from thyme.train.grpo.draws import Draws
@@ -42,13 +44,40 @@ def roll_step(
     Returns:
         Groups in the order of the places; `Asked.attempt` says how often each was replaced.
     """
-    made = roller.roll(model, draws.asked(problems, step, places), step=step, group=settings.group)
+
+    def roll(filled: Sequence[int], attempt: int) -> list[Group]:
+        asked = draws.asked(problems, step, filled, attempt)
+        return roller.roll(model, asked, step=step, group=settings.group)
+
+    made = _all_or_none(lambda: roll(places, 0))
     rounds = settings.resample_rounds if settings.zero_variance == "resample" else 0
     for attempt in range(1, rounds + 1):
         flat = [index for index, group in enumerate(made) if group_standings(group, settings).verdict == "flat"]
         if not any(gather(bool(flat))):
             break
-        asked = draws.asked(problems, step, [made[index].asked.place for index in flat], attempt)
-        for index, group in zip(flat, roller.roll(model, asked, step=step, group=settings.group), strict=True):
+        filled = [made[index].asked.place for index in flat]
+        for index, group in zip(flat, _all_or_none(partial(roll, filled, attempt)), strict=True):
             made[index] = group
+    return made
+
+
+def _all_or_none(roll: Callable[[], list[Group]]) -> list[Group]:
+    """Roll out; what one process fails at ends all of them, which would wait for it else.
+
+    Raises:
+        Exception: What this process failed at.
+        TrainingError: What another one did.
+    """
+    made: list[Group] = []
+    failed: Exception | None = None
+    try:
+        made = roll()
+    except Exception as error:
+        failed = error
+    told = gather("" if failed is None else f"{type(failed).__name__}: {failed}")
+    if failed is not None:
+        raise failed
+    for number, trouble in enumerate(told):
+        if trouble:
+            raise TrainingError(f"process {number} could not roll out ({trouble})")
     return made

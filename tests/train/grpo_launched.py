@@ -1,0 +1,91 @@
+"""Plans of GRPO for `grpo_worker`, in one process and in two. Not a test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import launched
+import pytest
+
+from thyme.train.arguments import CHECKPOINTS
+
+WORKER = Path(__file__).parent / "grpo_worker.py"
+
+
+def plan(
+    base: Path,
+    *,
+    roller: dict[str, Any] | None = None,
+    resume: bool = False,
+    resume_from: tuple[int, int] | None = None,
+    die: bool = False,
+    real: bool = False,
+    copies: bool = False,
+    **settings: Any,
+) -> launched.Plan:
+    """A run of four problems a step, two rollouts each.
+
+    Args:
+        base: What it starts from.
+        roller: Fields of `grpo_made.MadeRoller`.
+        resume: Whether it goes on with what lies in its folder.
+        resume_from: A run before it and the step of one of its checkpoints: it goes on there, in its own folder.
+        die: Whether the second process is killed before the third step.
+        real: Whether rollouts are drawn from the model in training, code run in the sandbox, and scored by rules.
+        copies: Whether a copy of the weights is brought up to date in each step, and kept in the folder of the run.
+        settings: Those that differ.
+    """
+    common = {"max_steps": 2, "problems": 4, "group": 2, "batch_size": 2, "beta": 0.0, "learning_rate": 1e-3}
+    common |= {"device": "cpu", "bf16": False, "warmup": 0.0, "schedule": "constant"}
+    return {
+        "base": str(base),
+        "roller": roller or {},
+        "resume": resume,
+        "resume_from": resume_from,
+        "die": die,
+        "real": real,
+        "copies": copies,
+        "settings": common | settings,
+    }
+
+
+def start(
+    plans: Sequence[launched.Plan], out: Path, recipe: str | None = None, *, patience: int = 300
+) -> subprocess.CompletedProcess[str]:
+    """Run all plans in turn, in folders of `out` by their places; see `launched.start`."""
+    return launched.launch(WORKER, placed(plans, out), out, recipe, patience=patience)
+
+
+def placed(plans: Sequence[launched.Plan], out: Path) -> list[launched.Plan]:
+    """Plans in folders of `out` by their places."""
+    made = []
+    for place, one in enumerate(plans):
+        before = one["resume_from"]
+        checkpoint = str(out / str(before[0]) / CHECKPOINTS / f"checkpoint-{before[1]}") if before else None
+        made.append(one | {"out": str(out / str(place)), "resume_from": checkpoint})
+    return made
+
+
+def reports(
+    plans: Sequence[launched.Plan], out: Path, recipe: str | None = None, *, patience: int = 300
+) -> list[list[Any]]:
+    """What each process was told of each plan."""
+    done = start(plans, out, recipe, patience=patience)
+    assert done.returncode == 0, done.stderr[-6000:]
+    found: list[list[Any]] = json.loads((out / "plans.reports").read_text())
+    return found
+
+
+def assert_alike(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Figures of a step; those of a group of figures one by one."""
+    for name, value in expected.items():
+        if isinstance(value, dict):
+            assert found[name].keys() == value.keys()
+            for key in value:
+                assert_alike({"": found[name][key]}, {"": value[key]})
+        else:
+            assert found[name] == (value if value is None else pytest.approx(value, rel=1e-3, abs=2e-5)), name
