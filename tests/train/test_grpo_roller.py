@@ -414,7 +414,7 @@ def test_a_sandbox_that_cannot_be_had_is_an_error_of_the_run() -> None:
 
 
 def test_an_interrupt_ends_the_rollouts_and_leaves_nothing_behind() -> None:
-    threads, processes = threading.active_count(), set(psutil.Process().children(recursive=True))
+    threads, processes = set(threading.enumerate()), set(psutil.Process().children(recursive=True))
     engine = says(*coded("import time\ntime.sleep(60)"))
     with roller_over(engine, SandboxConfig(pool=1, timeout_s=100), concurrency=8) as roller:
         started = threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -428,7 +428,9 @@ def test_an_interrupt_ends_the_rollouts_and_leaves_nothing_behind() -> None:
         groups = roller.roll(None, asked(2), step=0, group=4)  # it still works, were anybody to catch that
         assert made.rewards(groups) == [(2.0,) * 4] * 2
     assert set(psutil.Process().children(recursive=True)) == processes
-    assert threading.active_count() == threads
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_pictures_are_let_go_with_the_groups() -> None:
