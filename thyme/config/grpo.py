@@ -93,6 +93,15 @@ class GRPOSettings(TrainingSettings):
     """Steps between points of the curves."""
 
     @model_validator(mode="after")
+    def _the_sampler_drops_nothing_out(self) -> GRPOSettings:
+        if self.lora is not None and self.lora.dropout:
+            raise ValueError(
+                f"lora.dropout = {self.lora.dropout}: what is dropped out in training was there when the rollouts were "
+                "drawn, so log-probabilities would not be theirs; leave it at 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_step_is_whole(self) -> GRPOSettings:
         if (self.problems * self.group) % self.batch_size:
             raise ValueError(
