@@ -380,3 +380,11 @@ def test_a_roller_from_a_recipe_rolls(family: Family) -> None:
         assert all(isinstance(segment, Generated | Observation) for segment in trajectory.segments)
     assert all(reward is not None for group in groups for reward in group.rewards)
     assert largest_gap(model, groups, family) < 2e-4
+
+
+def test_the_example_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "grpo_rollouts.md").read_text(encoding="utf-8")
+    exec(page.partition("```python\n")[2].partition("```")[0], {})
+    printed = capsys.readouterr().out
+    assert "nano-train-0-zoom-0 (" in printed
+    assert "'rollouts': 8" in printed
