@@ -18,7 +18,7 @@ from thyme.config.grpo import GRPOSettings
 from thyme.config.training import TrackingSettings
 from thyme.train.grpo.kept import FOLDER, Kept, keep, over_time
 from thyme.train.grpo.monitors import METRICS, tracked
-from thyme.train.grpo.report import REPORT_PAGE, render_grpo_report, write_grpo_report
+from thyme.train.grpo.report import REPORT_PAGE, LivePage, render_grpo_report, write_grpo_report
 from thyme.train.report.plots import smoothed
 from thyme.train.tracking import open_trackers
 from thyme.types import Score, StopReason
@@ -149,6 +149,22 @@ def test_a_page_is_put_in_place_whole(tmp_path: Path) -> None:
     assert path == again == tmp_path / "run" / REPORT_PAGE
     assert [file.name for file in (tmp_path / "run").iterdir()] == [REPORT_PAGE]
     assert again.read_text(encoding="utf-8") != first
+
+
+def test_a_page_of_a_run_that_goes_on_costs_little_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of a second and a page that takes two: the first after 1 / .1 seconds, then one in 2 / .1."""
+    clock, written = [0.0], list[float]()
+
+    def write() -> None:
+        written.append(clock[0])
+        clock[0] += 2.0
+
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    page = LivePage(write, share=0.1)
+    for _ in range(60):
+        clock[0] += 1.0
+        page.step()
+    assert written == [10.0, 32.0, 54.0]
 
 
 @cache

@@ -6,7 +6,8 @@ It may be written again and again while the run goes on; a page is put in place 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -103,6 +104,29 @@ def render_grpo_report(report: GRPORunReport, trajectories: Sequence[Kept] = ())
         recipe=json.dumps(report.recipe, indent=2, ensure_ascii=False),
         duration=duration,
     )
+
+
+class LivePage:
+    """Writes a page again and again while a run goes on, and spends little of the run's time on it."""
+
+    def __init__(self, write: Callable[[], object], *, share: float = 0.03) -> None:
+        """Nothing is written yet.
+
+        Args:
+            write: Writes the page.
+            share: Most of the run's time that is spent on it.
+        """
+        self._write, self._share = write, share
+        self._ended, self._cost = time.perf_counter(), 1.0  # until it is known: about what a small page takes
+
+    def step(self) -> None:
+        """A step was done: write the page if it is time to."""
+        now = time.perf_counter()
+        if now - self._ended < self._cost / self._share:
+            return
+        self._write()
+        self._ended = time.perf_counter()
+        self._cost = self._ended - now
 
 
 # --- headlines --------------------------------------------------------------------------------------------------------

@@ -39,15 +39,17 @@ from thyme.train.grpo.arguments import forwards
 from thyme.train.grpo.assembly import make_roller
 from thyme.train.grpo.card import write_card
 from thyme.train.grpo.draws import Draws
+from thyme.train.grpo.groups import Group
 from thyme.train.grpo.identity import REPORT_FILE, check_folder, write_identity
 from thyme.train.grpo.journal import EndAtAlarm, Journal, read_steps
 from thyme.train.grpo.kept import over_time
 from thyme.train.grpo.problems import MixedProblems, Reader
 from thyme.train.grpo.problems import open_problems as open_training
-from thyme.train.grpo.records import GRPORunReport, StepRecord
-from thyme.train.grpo.report import write_grpo_report
+from thyme.train.grpo.records import GRPORunReport, StepRecord, Trained
+from thyme.train.grpo.report import LivePage, write_grpo_report
 from thyme.train.grpo.roller import GroupRoller
 from thyme.train.grpo.train import MODEL, train_grpo
+from thyme.train.grpo.trainer import Tell
 from thyme.train.recipe_runs import (
     agreed,
     copy_prompts,
@@ -258,20 +260,31 @@ def _trained(run: _Run, roller: GroupRoller, evaluator: Evaluator | None, *, res
             settings,
             out,
             family=run.family,
-            tell=journal.tell,
+            tell=_telling(run, journal),
             resume=resume,
             console=run.console,
             note=journal.so_far,
             callbacks=(*asking, EndAtAlarm(journal)),
         )
     except TrainingStoppedError as error:
-        _write_page(run, _report(run, journal.records))
+        _write_page(run, _report(run, journal.records, finished=False))
         if (alarm := journal.ended_by) is not None:
             raise TrainingStoppedError(f"the alarm '{alarm.name}' ended the run ({alarm.message}): {error}") from error
         raise
     if evaluator is not None and sharding():
         _tell(run, journal, evaluator.saved(out / MODEL, Named(STAGE, len(journal.records)), device=settings.device))
     return _finished(run, journal)
+
+
+def _telling(run: _Run, journal: Journal) -> Tell:
+    """What takes each step: the journal, and the page while the run goes on."""
+    page = LivePage(lambda: _write_page(run, _report(run, journal.records, finished=False)))
+
+    def tell(step: int, trained: Trained, groups: Sequence[Group], seconds: Mapping[str, float]) -> None:
+        journal.tell(step, trained, groups, seconds)
+        page.step()
+
+    return tell
 
 
 def _asking(run: _Run, evaluator: Evaluator | None, journal: Journal) -> Sequence[TrainerCallback]:
@@ -309,13 +322,15 @@ def _finished(run: _Run, journal: Journal) -> GRPORunReport:
     return report
 
 
-def _report(run: _Run, records: Sequence[StepRecord]) -> GRPORunReport:
+def _report(run: _Run, records: Sequence[StepRecord], *, finished: bool = True) -> GRPORunReport:
     points = [point for point in stored_points(run.out) if point.step <= len(records)]
     seconds = sum(record.seconds.get("total", 0.0) for record in records) + sum(point.seconds for point in points)
     return GRPORunReport(
         name=run.name,
         model=public_name(run.recipe.model),
         steps=tuple(records),
+        planned=steps_of(run.recipe, run.problems),
+        finished=finished,
         evaluations=tuple(sorted(points, key=lambda point: point.step)),
         seconds=round(seconds, 3),
         processes=world_size(),
