@@ -8,22 +8,27 @@ import importlib.util
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from thyme.config import EngineConfig, SandboxConfig
+from thyme.config.grpo import GRPOSettings
 from thyme.engines.transformers import TransformersEngine
 from thyme.families import load_family
 from thyme.nano import checkpoint_path
 from thyme.nano.world import problem
 from thyme.sandbox import open_sandbox
 from thyme.train.checkpoint import load_model
-from thyme.types import Generated, Problem, Prompt, RolloutFailure, Sampling, StopReason, Trajectory
+from thyme.train.grpo.groups import Asked, Group, Member
+from thyme.train.grpo.trainer import GRPO, World
+from thyme.types import Generated, Problem, Prompt, RolloutFailure, Sampling, Score, StopReason, Trajectory
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "grpo_from_scratch.py"
 POLICIES = ("keep", "mask", "tempered")
@@ -209,6 +214,59 @@ def test_loss_and_gradient_are_those_of_the_formula(
     assert divergence == 0 if beta == 0 else divergence > 1e-3
     kinds = {"text"} if policy == "mask" else {"text", "code"}
     assert count == sum(len(s.token_ids) for t in drawn[policy] for s in t.generated if s.kind in kinds)
+
+
+@dataclass
+class Replayed:
+    """Problems and a roller that hands out trajectories that there are already, two to a group."""
+
+    trajectories: list[Trajectory]
+    rewards: list[float]
+    fingerprint: str = "replayed"
+
+    def __len__(self) -> int:
+        return len(self.trajectories) // 2
+
+    def __getitem__(self, index: int, /) -> Problem:
+        return self.trajectories[2 * index].problem
+
+    def roll(self, model: Any, asked: Sequence[Asked], *, step: int, group: int) -> list[Group]:
+        made = [Member(t, Score(value=r)) for t, r in zip(self.trajectories, self.rewards, strict=True)]
+        return [Group(one, tuple(made[2 * one.place : 2 * one.place + 2])) for one in asked]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class KeptGradients(TrainerCallback):
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        self.found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_loss_and_gradient_are_those_of_the_packages_trainer(
+    policy: str, beta: float, model: Any, start: Any, drawn: dict[str, list[Trajectory]], tmp_path: Path
+) -> None:
+    rewards = [2.0, 0.5, 0.5, 1.5, 1.5, 1.5]  # two groups that teach, one that does not
+    trajectories = [drawn[policy][at] for at in (0, 2, 4, 1, 3, 5)]  # of one problem they are often the same
+    replayed = Replayed(trajectories, rewards)
+    settings = GRPOSettings(
+        max_steps=1, problems=3, group=2, batch_size=3, beta=beta, code_policy=policy, max_grad_norm=0, device="cpu"
+    )
+    trainer = GRPO(copy.deepcopy(model), World(replayed, replayed, FAMILY), settings, tmp_path)
+    if beta:
+        trainer.ref_model.load_state_dict(start.state_dict())
+    trainer.add_callback(kept := KeptGradients())
+    trainer.train()
+    ((_, trained),) = trainer.trained
+    worth = [advantage for at in (0, 2, 4) for advantage in example.advantages(rewards[at : at + 2])]
+    rollouts = list(zip(trajectories, worth, strict=True))
+    loss, divergence, count = example.backward(model, start, rollouts, FAMILY, policy, beta)
+    assert apart(gradients(model), kept.found) < 1e-3  # rows are padded there, and summed in another order
+    assert trained.loss == pytest.approx(loss, rel=1e-4, abs=1e-6)
+    assert trained.tokens == count
+    assert (trained.kl or 0.0) == pytest.approx(divergence, rel=1e-4)
 
 
 def test_it_runs_and_says_what_it_earns() -> None:
