@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import grpo_runs as runs
 import pytest
 
 from thyme.config.grpo import AlarmSettings
 from thyme.train.grpo.alarms import ALARMS, Watch, spells
+from thyme.train.grpo.monitors import METRICS
 from thyme.train.grpo.records import StepRecord
 
 SETTINGS = AlarmSettings()
@@ -115,3 +118,13 @@ def test_messages_say_what_was_measured_and_what_to_do() -> None:
     assert alarm.message == "rollouts cut at a bound: 35.0 %, at most 30.0 % is fine"
     assert "rollout.max_tokens" in alarm.advice
     assert all(rule.advice and rule.title for rule in ALARMS.values())
+
+
+def test_the_documentation_names_every_figure_alarm_and_bound() -> None:
+    text = (Path(__file__).parents[2] / "docs/monitors.md").read_text(encoding="utf-8")
+    rows = {name for line in text.splitlines() if line.startswith("|") for name in re.findall(r"`([\w/.]+)`", line)}
+    settings = set(AlarmSettings.model_fields) - {"window", "hysteresis", "stop"}
+    assert set(METRICS) | set(ALARMS) | settings <= rows
+    bounds = {name: re.search(rf"`{name}` \(([\d.]+)\)", text) for name in settings}
+    written = {name: float(found[1]) for name, found in bounds.items() if found is not None}
+    assert written == {name: getattr(SETTINGS, name) for name in settings}
