@@ -20,7 +20,7 @@ except ImportError as error:
     raise MissingExtraError("training by GRPO", "train") from error
 
 _TILE = 32768
-"""Entries of the vocabulary whose logits are in memory at once, for a thousand tokens; both as in TRL."""
+"""Entries of the vocabulary whose logits are in memory at once, for four thousand tokens; both as in TRL."""
 
 
 class TokenScores(NamedTuple):
@@ -71,8 +71,10 @@ def _scores(
         wanted: (B, L - 1), True where token t + 1 is to be scored.
         taus: (B, L - 1).
     """
-    # logits / tau = head(hidden / tau): each token at its own tau in one pass, and no logits are kept.
-    chosen = (hidden[:, :-1][wanted].float() / taus[wanted][:, None]).to(hidden.dtype)
+    chosen, tau = hidden[:, :-1][wanted], taus[wanted][:, None]
+    if (tau != 1).any():
+        # logits / tau = head(hidden / tau): each token at its own tau in one pass, and no logits are kept.
+        chosen = (chosen.float() / tau).to(hidden.dtype)
     weight: Any = head.weight.full_tensor() if isinstance(head.weight, DTensor) else head.weight
     with maybe_gather_lm_head_ctx(weight):
         score: Any = ChunkedLogProbFunction.apply  # untyped there
