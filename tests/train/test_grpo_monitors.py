@@ -172,6 +172,17 @@ def test_observing_is_measuring_what_small_facts_say() -> None:
     assert made == runs.record(groups=groups(), counts={"judge_requests": 2})
 
 
+def test_several_processes_have_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of all groups, the slowest process's seconds, counts added up."""
+    mine, other = groups()
+    theirs = (outcomes([other], runs.SETTINGS), {"rollout": 1.0, "train": 2.0, "total": 5.0}, {"judge_requests": 3})
+    monkeypatch.setattr("thyme.train.grpo.monitors.gather", lambda own: [own, theirs])
+    made = observe(1, runs.trained(), [mine], runs.SECONDS, runs.SETTINGS, {"judge_requests": 4})
+    slowest = {**runs.SECONDS, "train": 2.0, "total": 5.0}
+    together = measure(1, outcomes([mine, other], runs.SETTINGS), runs.trained(), slowest, {"judge_requests": 7})
+    assert made == together
+
+
 def test_what_trackers_get() -> None:
     values = tracked(runs.record(groups=groups(), counts={"judge_requests": 2}))
     assert values["kind/zoom/right"] == 0.5
