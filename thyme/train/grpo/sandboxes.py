@@ -10,7 +10,7 @@ from thyme.errors import SandboxDiedError
 from thyme.sandbox.base import Sandbox, Session
 from thyme.types import Execution, ImageRecord
 
-_GRACE_S = 0.3
+_GRACE_S = 1.0
 """Seconds until the end of a zygote is noticed for certain, after that of its sessions."""
 _LOOK_S = 0.01
 
