@@ -107,12 +107,12 @@ def do(job: Job) -> None:
     started = time.monotonic()
     shown = held_out(job.work, job.how.held_out, prompts())
     nll = held_out_nll(job.folder, family, [(t.problem.kind, masked(t, family, MaskPolicy.ALL)) for t in shown])
-    outcomes = asyncio.run(ask(job.folder, drawn(TEST_SEED + job.seed, job.how.problems), prompts()))
+    (outcomes,) = asyncio.run(ask(job.folder, drawn(TEST_SEED + job.seed, job.how.problems), prompts()))
     result = ArmResult(
         arm=job.arm,
         seed=job.seed,
         nll=nll,
-        outcomes=tuple(outcomes),
+        outcomes=outcomes,
         ask_seconds=round(time.monotonic() - started, 1),
         **report,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from itertools import islice
 from pathlib import Path
 
@@ -26,6 +27,8 @@ GREEDY = RolloutConfig(max_round_tokens=256, max_tokens=768)
 """How experiments ask unless they say otherwise."""
 REPAIRING = SandboxConfig()
 """The sandbox with every repair on."""
+Way = tuple[RolloutConfig, SandboxConfig]
+"""Temperatures and bounds, and where code runs."""
 
 
 class Outcome(BaseModel):
@@ -55,36 +58,34 @@ def drawn(seed: int, per_kind: int) -> Iterator[Problem]:
 
 
 async def ask(
-    folder: Path,
-    asked: Iterable[Problem],
-    prompts: PromptSet,
-    *,
-    rollout: RolloutConfig = GREEDY,
-    sandbox: SandboxConfig = REPAIRING,
-) -> list[Outcome]:
+    folder: Path, asked: Iterable[Problem], prompts: PromptSet, ways: Sequence[Way] = ((GREEDY, REPAIRING),)
+) -> list[tuple[Outcome, ...]]:
     """Ask problems, with code in the sandbox.
 
     Args:
         folder: The checkpoint.
         asked: Problems; a few at a time are in memory.
         prompts: The words to ask with.
-        rollout: Temperatures and bounds.
-        sandbox: Where code runs.
+        ways: How each problem is asked.
+
+    Returns:
+        For each way what became of the problems.
 
     Raises:
         EngineError: The machinery failed on some of them, so that the figures would not compare.
     """
-    outcomes: list[Outcome] = []
+    outcomes: list[list[Outcome]] = [[] for _ in ways]
     rest = iter(asked)
-    engine = open_engine(str(folder), EngineConfig(max_batch=32))
-    try:
-        async with open_sandbox(sandbox) as opened:
-            while chunk := list(islice(rest, CHUNK)):
-                samples = await evaluate(chunk, engine, opened, rollout, prompts=prompts, concurrency=32)
-                outcomes += [_outcome(sample) for sample in samples]
-    finally:
-        await engine.aclose()
-    return outcomes
+    async with AsyncExitStack() as opened:
+        engine = open_engine(str(folder), EngineConfig(max_batch=32))
+        opened.push_async_callback(engine.aclose)
+        configs = dict.fromkeys(config for _, config in ways)
+        sandboxes = {config: await opened.enter_async_context(open_sandbox(config)) for config in configs}
+        while chunk := list(islice(rest, CHUNK)):
+            for found, (rollout, config) in zip(outcomes, ways, strict=True):
+                samples = await evaluate(chunk, engine, sandboxes[config], rollout, prompts=prompts, concurrency=32)
+                found.extend(map(_outcome, samples))
+    return [tuple(found) for found in outcomes]
 
 
 def _outcome(sample: Sample) -> Outcome:

@@ -18,7 +18,7 @@ from transformers.utils.logging import disable_progress_bar
 from thyme.config import EngineConfig
 from thyme.errors import ConfigError
 from thyme.families import load_family
-from thyme.nano.asked import Outcome, ask, drawn
+from thyme.nano.asked import GREEDY, ask, drawn
 from thyme.nano.grpo_ablation_arms import ARMS, GRPOAblationSettings, StartName, rewards, sandbox
 from thyme.nano.grpo_ablation_records import Count, GRPOArmResult, StartResult, count
 from thyme.nano.grpo_ablation_starts import build, prompts
@@ -105,7 +105,7 @@ def take_start(given: Path, work: Path) -> None:
     Raises:
         ConfigError: There is none.
     """
-    if not (is_done(given) and (given / "model.safetensors").is_file()):
+    if not (is_done(given) and (given / MODEL / "model.safetensors").is_file()):
         raise ConfigError(f"'{given}' holds no start; name a folder such as RUN/weak/build of a run that made one")
     folder = start_folder(work, read_start(given).start)
     if not is_done(folder):
@@ -116,14 +116,15 @@ def _arm(job: Job) -> GRPOArmResult:
     begun = time.monotonic(), _cpu_seconds()
     counts: list[Count] = []
     entropy: list[dict[str, float]] = []
-    start = start_folder(job.work, job.start)
-    folder = start
+    folder = start = start_folder(job.work, job.start) / MODEL
     if ARMS[job.arm].trained:
         shutil.rmtree(job.folder, ignore_errors=True)  # what an interrupted job left
         _train(job, start, counts, entropy)
         folder = job.folder / MODEL
     trained = time.monotonic(), _cpu_seconds()
-    asked, bare = (_ask(job, folder, repairs=repairs) for repairs in (True, False))
+    problems = drawn(TEST_SEED + job.seed, job.how.asked)
+    ways = [(GREEDY, sandbox(repairs)) for repairs in (True, False)]
+    asked, bare = asyncio.run(ask(folder, problems, prompts(), ways))
     return GRPOArmResult(
         start=job.start,
         arm=job.arm,
@@ -166,11 +167,6 @@ def _train(job: Job, start: Path, counts: list[Count], entropy: list[dict[str, f
             tell=tell,
             console=Console(file=io.StringIO()),
         )
-
-
-def _ask(job: Job, folder: Path, *, repairs: bool) -> tuple[Outcome, ...]:
-    asked = drawn(TEST_SEED + job.seed, job.how.asked)
-    return tuple(asyncio.run(ask(folder, asked, prompts(), sandbox=sandbox(repairs))))
 
 
 def _cpu_seconds() -> float:

@@ -30,6 +30,7 @@ from thyme.nano.tuning import load_for_training, settings
 from thyme.nano.undecided import UNDECIDED
 from thyme.prompts import PromptSet
 from thyme.train.encode import Dialogue, Encoded, MaskPolicy, encode, encode_turns
+from thyme.train.grpo.train import MODEL
 from thyme.train.sft import train_sft
 
 ROWS_SEED = 601
@@ -106,7 +107,7 @@ def build(start: StartName, folder: Path, cache: Path, how: GRPOAblationSettings
 
     Args:
         start: Which.
-        folder: For the checkpoint; what is there is removed.
+        folder: For the checkpoint, which comes into ``model``; what is there is removed.
         cache: Where the demonstrations lie.
         how: Sizes.
     """
@@ -124,12 +125,12 @@ def build(start: StartName, folder: Path, cache: Path, how: GRPOAblationSettings
         samples,
         load_for_training(base),
         tuned.model_copy(update={"save_dtype": None}),
-        folder,
+        folder / MODEL,
         base=base,
         family=family,
         console=Console(file=io.StringIO()),
     )
-    shutil.copytree(CHECKPOINTS / "final" / "prompts", folder / "prompts", dirs_exist_ok=True)
+    shutil.copytree(CHECKPOINTS / "final" / "prompts", folder / MODEL / "prompts", dirs_exist_ok=True)
     return StartResult(
         start=start,
         weights=weights,
@@ -139,21 +140,17 @@ def build(start: StartName, folder: Path, cache: Path, how: GRPOAblationSettings
         last_loss=report.curve[-1].loss,
         seconds=report.seconds,
         injection=injection,
-        measured=measure(folder, how),
+        measured=measure(folder / MODEL, how),
     )
 
 
 def measure(folder: Path, how: GRPOAblationSettings) -> tuple[Measured, ...]:
     """How often a start uses code, and how often it runs, at each temperature of code, with and without repairs."""
-    found = []
-    for arm in {arm.tau: arm for arm in ARMS.values()}.values():
-        for repairs in (True, False):
-            asked = ask(
-                folder,
-                drawn(MEASURE_SEED, how.measured),
-                prompts(),
-                rollout=how.rollout(arm),
-                sandbox=sandbox(repairs),
-            )
-            found.append(Measured(tau=arm.tau, repairs=repairs, outcomes=tuple(asyncio.run(asked))))
-    return tuple(found)
+    taus = {arm.tau: arm for arm in ARMS.values()}
+    cases = [(tau, repairs) for tau in taus for repairs in (True, False)]
+    ways = [(how.rollout(taus[tau]), sandbox(repairs)) for tau, repairs in cases]
+    asked = asyncio.run(ask(folder, drawn(MEASURE_SEED, how.measured), prompts(), ways))
+    return tuple(
+        Measured(tau=tau, repairs=repairs, outcomes=outcomes)
+        for (tau, repairs), outcomes in zip(cases, asked, strict=True)
+    )
