@@ -99,6 +99,7 @@ class GRPO(TrainerMixin, GRPOTrainer):
         # TRL was told 0, for it would load a reference by the model's name.
         self.beta, self.ref_model = settings.beta, None if reference is None else self._prepared(reference)
         self._scores: TokenScores | None = None
+        self._keep_images(())
         self._start_step()
 
     def _inner(self) -> Any:
@@ -133,7 +134,7 @@ class GRPO(TrainerMixin, GRPOTrainer):
         return _Nothing()
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
-        """Roll out, and make the micro-batches of one step; empty ones where nothing is in the loss anywhere."""
+        """Roll out, and cut what is in the loss into the micro-batches of one step; empty ones where nothing is."""
         self.clock.start()
         self._start_step()
         with self._timed("rollout"):
@@ -146,16 +147,11 @@ class GRPO(TrainerMixin, GRPOTrainer):
         else:
             self.starved.append(sum((t[4] for t in told), Counter()))
         if not self._tokens:
-            return [{} for _ in range(num_batches)], None
-        self.model.eval()
+            return [[] for _ in range(num_batches)], None
+        self._keep_images(own.rows)
         # As many rows in every process: TRL compares theirs.
         rows = max(num_batches, *(t[2] for t in told))
-        batches = self._batches([*own.rows, *repeat(self._filler(), rows - len(own.rows))], num_batches)
-        if self.beta:
-            with self._timed("reference"):
-                for batch in batches:
-                    batch["ref_per_token_logps"] = self._reference_logprobs(batch)
-        return batches, None
+        return micro_batches([*own.rows, *repeat(self._filler(), rows - len(own.rows))], num_batches), None
 
     def _rolled(self) -> list[Group]:
         """This process's groups; those that teach nothing replaced by others, where that is wanted."""
@@ -167,37 +163,39 @@ class GRPO(TrainerMixin, GRPOTrainer):
     def _filler(self) -> Row:
         return Row(filler(self.world.family), 0.0, "")
 
-    def _batches(self, rows: Sequence[Row], count: int) -> list[dict[str, Any]]:
-        images = image_source(self._inner(), self.world.family, self.settings)
+    def _keep_images(self, rows: Sequence[Row]) -> None:
+        """For one step only: most of them are never seen again. Those of a group are processed once."""
+        self._images = images = image_source(self._inner(), self.world.family, self.settings)
+        self._look = images.key == PIXELS and (is_spread(self.accelerator) or not self.settings.freeze_vision)
+        self.model.eval()
         with self.accelerator.autocast():
             images.add(image for row in rows for image in row.rollout.images)
-        look = images.key == PIXELS and (is_spread(self.accelerator) or not self.settings.freeze_vision)
-        if look:
+        if self._look:
             images.add([unseen_image()])
-        made = (
-            collate_rows(
-                part,
-                images,
-                self.world.family,
-                tokens=self._tokens,
-                pad_to_multiple=self.settings.pad_to_multiple,
-                always_an_image=look,
-            )
-            for part in micro_batches(rows, count)
-        )
-        return [self._prepare_inputs(batch) for batch in made]
 
     def _prepare_inputs(self, inputs: Any) -> Any:
-        """Tensors to the device; TRL would generate here."""
-        return Trainer._prepare_inputs(self, inputs)
+        """A micro-batch's tensors, made when its turn comes; TRL would generate here."""
+        batch = collate_rows(
+            inputs,
+            self._images,
+            self.world.family,
+            tokens=self._tokens,
+            pad_to_multiple=self.settings.pad_to_multiple,
+            always_an_image=self._look,
+        )
+        return Trainer._prepare_inputs(self, batch)
 
     @torch.no_grad()
     def _reference_logprobs(self, batch: dict[str, Any]) -> torch.Tensor:
         """Under the start of the run, at the same taus; with adapters, the model without them."""
         if self.ref_model is not None:
             return self._score(self.ref_model, batch).logprobs
-        with self.accelerator.unwrap_model(self.model).disable_adapter():
-            return self._score(self.model, batch).logprobs
+        self.model.eval()  # nothing is recomputed here
+        try:
+            with self.accelerator.unwrap_model(self.model).disable_adapter():
+                return self._score(self.model, batch).logprobs
+        finally:
+            self.model.train()
 
     def _score(self, model: nn.Module, batch: dict[str, Any]) -> TokenScores:
         family = self.world.family
@@ -211,8 +209,10 @@ class GRPO(TrainerMixin, GRPOTrainer):
         """Forward and backward; without anything in the loss neither, so that no weight moves."""
         if not inputs:
             return torch.zeros((), device=self.args.device)
+        before = self._seconds["reference"]
         with self._timed("train"):
             loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[no-untyped-call]  # as TRL has it
+        self._seconds["train"] -= self._seconds["reference"] - before
         return loss
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -221,6 +221,9 @@ class GRPO(TrainerMixin, GRPOTrainer):
         Raises:
             TrainingError: It is not a number.
         """
+        if self.beta:
+            with self._timed("reference"):
+                inputs["ref_per_token_logps"] = self._reference_logprobs(inputs)
         self._scores = self._score(model, inputs)
         weighed = inputs | {"advantages": self._advantages(inputs, self._scores)}
         loss: torch.Tensor = super().compute_loss(model, weighed)
