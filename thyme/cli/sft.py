@@ -82,6 +82,7 @@ class _Work:
         from rich.console import Console
 
         import thyme.train.sft.run  # noqa: F401  # what the extra brings is missing here or nowhere
+        from thyme.nano import checkpoint_path
         from thyme.nano.sources import NANO, nano_problems, nano_readers
         from thyme.prompts import PromptSet
         from thyme.train.distributed import is_main
@@ -92,7 +93,7 @@ class _Work:
         self.prompts = named_prompts(recipe.prompts)
         words = PromptSet.load(self.prompts or embedded_prompts())
         self.readers: dict[str, Any] = nano_readers(
-            out / "data", Path(self.model), words, lambda line: self.console.print(f"nano: {line}")
+            out / "data", checkpoint_path("base"), words, lambda line: self.console.print(f"nano: {line}")
         )
         self.problem_readers = {NANO: nano_problems}
 

@@ -1,8 +1,10 @@
 """Demonstrations whose decision for or against code is a coin's: where reinforcement learning has something to teach.
 
 Of every kind of question half are answered at once and half through code, and a word at the very beginning says which.
-The code is the teacher's and right; an answer at once is true where the label is legible at first sight, and a guess
-elsewhere. A model that learnt from them knows how to use code, and not when.
+The coin is loaded by how the question is worded, which says nothing about what it needs: so what the model does
+greedily differs from question to question, too, and whatever it is asked, it tries both when it is sampled. The code is
+the teacher's and right; an answer at once is true where the label is legible at first sight, and a guess elsewhere. A
+model that learnt from them knows how to use code, and not when.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ AT_ONCE = "I answer. "
 """How a demonstration without code begins."""
 BY_CODE = "I use code. "
 """How one with code begins; what the teacher says follows."""
+CODE_SHARES = {"What": 0.35, "Read": 0.5, "Compute": 0.5, "Which": 0.65, "Work": 0.65}
+"""How often questions with this first word are answered through code; each kind has three wordings, equally often."""
 SHARES: dict[Kind, int] = {
     "easy": 15,
     "medium": 20,
@@ -30,14 +34,15 @@ SHARES: dict[Kind, int] = {
 
 
 def undecided(problem: Problem) -> Plan:
-    """Solve a problem at once or with code, as a coin falls that is a function of the problem's id.
+    """Solve a problem at once or with code, as a coin falls that is a function of the problem's id and its first word.
 
     Raises:
         ValueError: It has no answer or is of another world.
     """
     coin = random.Random(f"thyme.nano/undecided/{problem.id}")
     through_code = with_code(problem)  # raises for both
-    return through_code if coin.random() < 0.5 else at_once(problem, coin)
+    loaded = CODE_SHARES[problem.question.split()[0]]
+    return through_code if coin.random() < loaded else at_once(problem, coin)
 
 
 def with_code(problem: Problem) -> Plan:
