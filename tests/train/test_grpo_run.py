@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -124,7 +125,8 @@ def test_a_run_leaves_model_report_steps_and_rollouts(done: Path) -> None:
     ]
     kept = list(read_trajectories(done / "trajectories/step-000002.jsonl"))
     assert len(kept) == 4
-    assert {trajectory.problem.kind for trajectory in kept} == {"arithmetic"}
+    assert "One group of rollouts" in (done / "group.html").read_text(encoding="utf-8")
+    assert "τ 1 in text, 0 in code; code policy: mask" in (done / "group.html").read_text(encoding="utf-8")
     assert list((done / "tracking/tensorboard").iterdir())
     assert "<html" in (done / "report.html").read_text()
 
@@ -180,6 +182,21 @@ def test_a_run_that_was_asked_to_end_goes_on_to_the_same_end(
     assert [point.kinds for point in report.evaluations] == [point.kinds for point in whole.evaluations]
     assert len((out / "steps.jsonl").read_text().splitlines()) == 3
     assert not (out / "trajectories/step-000004.jsonl").exists()
+    ours, theirs = (load_file(folder / "model/model.safetensors") for folder in (out, done))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_run_that_was_killed_after_its_last_step_is_only_finished(
+    recipe: GRPORecipe, done: Path, tmp_path: Path
+) -> None:
+    """Its last checkpoint is there, its model and its report are not."""
+    out = tmp_path / "run"
+    shutil.copytree(done, out)
+    shutil.rmtree(out / "model")
+    (out / "grpo_report.json").unlink()
+    report = run(recipe, out, resume=True)
+    whole = GRPORunReport.model_validate_json((done / "grpo_report.json").read_text())
+    assert report.steps == whole.steps
     ours, theirs = (load_file(folder / "model/model.safetensors") for folder in (out, done))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 

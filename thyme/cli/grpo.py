@@ -107,7 +107,8 @@ class _Work:
             console=self.console,
         )
         if is_main():
-            self.console.print(f"the model lies in {self.out / 'model'}, the report in {self.out / 'report.html'}")
+            told = f"the model lies in {self.out / 'model'}, the report in {self.out / 'report.html'}"
+            self.console.print(told, markup=False, soft_wrap=True)
 
     def check(self) -> None:
         """Show what a run would do."""

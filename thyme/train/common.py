@@ -36,6 +36,7 @@ class TrainerMixin:
     model: Any
     args: Any
     state: Any
+    control: Any
     optimizer: Any
     accelerator: Any
 
@@ -63,6 +64,8 @@ class TrainerMixin:
         """Nothing is left of an epoch in which a resumed run was done already; the library would take one step more."""
         if self.state.global_step < self.state.max_steps:
             super()._run_epoch(*args, **kwargs)  # type: ignore[misc]  # of the trainer behind this class
+        else:
+            self.control.should_training_stop = True  # without a loader's length there would be no last epoch
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Weights only: the arguments that the base class would pickle beside them hold paths of this machine."""
