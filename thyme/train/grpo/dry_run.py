@@ -26,7 +26,7 @@ from thyme.train.grpo.assembly import make_roller
 from thyme.train.grpo.batch import encode_rollout
 from thyme.train.grpo.draws import Draws
 from thyme.train.grpo.groups import Group
-from thyme.train.grpo.preview import preview
+from thyme.train.grpo.preview import preview, write_group_page
 from thyme.train.grpo.problems import MixedProblems, Reader
 from thyme.train.grpo.problems import open_problems as open_training
 from thyme.train.grpo.run import check_judge, described, steps_of
@@ -49,6 +49,7 @@ def dry_run(
     readers: Mapping[str, Reader] | None = None,
     problem_readers: Mapping[str, ProblemReader] | None = None,
     console: Console,
+    page: Path | None = None,
 ) -> Group | None:
     """Check a recipe, say what it would do, and roll the first group of its first step out with the starting weights.
 
@@ -60,6 +61,7 @@ def dry_run(
         readers: Likewise.
         problem_readers: Likewise.
         console: Where it is said.
+        page: Folder that the group is written into as a page too, made if missing; None writes none.
 
     Returns:
         The group; None where the model's files are not at hand.
@@ -89,6 +91,9 @@ def dry_run(
     words = PromptSet.load(prompts or own_prompts(model))
     group = _rolled(recipe, name, model, family, words, problems)
     console.print(preview(group, family, recipe.train))
+    if page is not None:
+        written = write_group_page(group, family, recipe.train, page)
+        console.print(f"the group as a page: {written}", markup=False, soft_wrap=True)
     _say_seen(recipe, model, group, family, console)
     return group
 

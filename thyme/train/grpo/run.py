@@ -43,6 +43,7 @@ from thyme.train.grpo.groups import Group
 from thyme.train.grpo.identity import REPORT_FILE, check_folder, write_identity
 from thyme.train.grpo.journal import EndAtAlarm, Journal, read_steps
 from thyme.train.grpo.kept import over_time
+from thyme.train.grpo.preview import write_group_page
 from thyme.train.grpo.problems import MixedProblems, Reader
 from thyme.train.grpo.problems import open_problems as open_training
 from thyme.train.grpo.records import GRPORunReport, StepRecord, Trained
@@ -277,11 +278,13 @@ def _trained(run: _Run, roller: GroupRoller, evaluator: Evaluator | None, *, res
 
 
 def _telling(run: _Run, journal: Journal) -> Tell:
-    """What takes each step: the journal, and the page while the run goes on."""
+    """What takes each step: the journal, the page of the first group, and that of the run while it goes on."""
     page = LivePage(lambda: _write_page(run, _report(run, journal.records, finished=False)))
 
     def tell(step: int, trained: Trained, groups: Sequence[Group], seconds: Mapping[str, float]) -> None:
         journal.tell(step, trained, groups, seconds)
+        if step == 1 and groups and is_main():
+            write_group_page(groups[0], run.family, run.recipe.train, run.out)
         page.step()
 
     return tell
