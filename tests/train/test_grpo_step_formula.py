@@ -220,7 +220,7 @@ CASES: dict[str, dict[str, Any]] = {
     "tempered": {"code_policy": "tempered", "code": 0.3},
     "kl": {"code_policy": "keep", "code": 0.0, "beta": 0.1, "scale": "none"},
     "kl-tempered-in-threes": {"code_policy": "tempered", "beta": 0.04, "overlong": "drop", "group": 3, "batch_size": 3},
-    "lora-kl": {"beta": 0.1, "lora": LoraSettings(rank=4), "overturn": "mask"},
+    "lora-kl": {"beta": 0.1, "lora": LoraSettings(rank=4), "overturn": "mask", "code": 0.0},
     "lora-checkpointing": {"lora": LoraSettings(rank=4), "gradient_checkpointing": True, "beta": 0.1},
     "tower": {"freeze_vision": False, "overlong": "keep", "beta": 0.1},
     "weighed": {"code_policy": "keep", "code": 0.0, "sampler_correction": "truncated", "sampler_cap": 1.5},
@@ -230,7 +230,12 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", list(CASES))
+SLOW = {"mask", "kl", "lora-checkpointing", "features", "padded", "kl-tempered-in-threes"}
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in CASES]
+)
 def test_the_step_is_the_papers_formula(tiny_qwen2_5_vl: Path, tmp_path: Path, case: str) -> None:
     """At the start and after a step, where the policy is no longer the reference; however the step is cut."""
     trained, probe = train(tiny_qwen2_5_vl, tmp_path, **CASES[case])

@@ -95,7 +95,7 @@ class Largest(TorchDispatchMode):
 
 def test_logits_are_never_all_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forward and backward; tiles are made small here, by what TRL calls their sizes."""
-    monkeypatch.setattr(logprobs, "_TILE", 100)
+    monkeypatch.setitem(logprobs._TILES, "cpu", 100)
     monkeypatch.setattr(chunked_logprob, "TOKEN_CHUNK_SIZE", 64)
     vocabulary, tokens = 1000, 300
     model = Model(vocabulary)

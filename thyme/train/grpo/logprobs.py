@@ -19,8 +19,9 @@ try:
 except ImportError as error:
     raise MissingExtraError("training by GRPO", "train") from error
 
-_TILE = 32768
-"""Entries of the vocabulary whose logits are in memory at once, for four thousand tokens; both as in TRL."""
+_TILES = {"cpu": 2048, "cuda": 32768}
+"""Entries of the vocabulary whose logits are in memory at once, for four thousand tokens, by the kind of device. TRL's
+kernel for GPUs holds one such tile, and its operations for CPUs hold about eight."""
 
 
 class TokenScores(NamedTuple):
@@ -76,9 +77,10 @@ def _scores(
         # logits / tau = head(hidden / tau): each token at its own tau in one pass, and no logits are kept.
         chosen = (chosen.float() / tau).to(hidden.dtype)
     weight: Any = head.weight.full_tensor() if isinstance(head.weight, DTensor) else head.weight
+    tile = _TILES.get(hidden.device.type, _TILES["cuda"])
     with maybe_gather_lm_head_ctx(weight):
         score: Any = ChunkedLogProbFunction.apply  # untyped there
-        found = score(chosen, weight, None, ids[:, 1:][wanted], 1.0, _TILE, None, 1.0, ("entropy",))
+        found = score(chosen, weight, None, ids[:, 1:][wanted], 1.0, tile, None, 1.0, ("entropy",))
     blank = torch.zeros(wanted.shape, dtype=torch.float32, device=hidden.device)
     # Connected to the model also where nothing is wanted, so that every process has a gradient to share.
     return TokenScores(blank.masked_scatter(wanted, found[0]), blank.masked_scatter(wanted, found[1].detach()))
