@@ -14,7 +14,7 @@ import pytest
 import sample_records
 from chromium import contrasts, is_dark, needs_browser, open_browser, open_tab
 
-from thyme.config.grpo import GRPOSettings
+from thyme.config.grpo import AlarmSettings, GRPOSettings
 from thyme.config.training import TrackingSettings
 from thyme.train.grpo.kept import FOLDER, Kept, keep, over_time
 from thyme.train.grpo.monitors import METRICS, tracked
@@ -74,6 +74,21 @@ def test_alarms_with_advice_those_that_last_first() -> None:
     assert lasting < over
     assert re.search(r"Rollouts are cut step 26 to \d+, over", text)
     assert "What to do. Stop: the gradient is not that of what was rolled out." in text
+
+
+def test_an_alarm_that_comes_again_is_one_notice() -> None:
+    """Six windows of two steps, broken and mended in turn."""
+    settings = runs.SETTINGS.model_copy(update={"alarms": AlarmSettings(window=2)})
+    steps = [runs.healthy(step, stop__truncated=0.6 if (step - 1) // 4 % 2 else 0.0) for step in range(1, 25)]
+    steps = [
+        step.model_copy(
+            update={"metrics": {**dict.fromkeys(METRICS), "stop/truncated": step.metrics["stop/truncated"]}}
+        )
+        for step in steps
+    ]
+    text = text_of(render_grpo_report(runs.report(steps, settings=settings, evaluations=())))
+    assert text.count("Rollouts are cut") == 1
+    assert "Rollouts are cut since step 22; before that 14 to 18, 6 to 10" in text
 
 
 def test_start_and_end_by_kind_with_intervals() -> None:

@@ -32,6 +32,8 @@ REPORT_PAGE = "report.html"
 """In the folder of a run."""
 _SIDE = 512
 """Longest side of a picture on the page, pixels: there may be dozens."""
+_EARLIER = 3
+"""Earlier spells of an alarm that are named."""
 POLICIES: dict[CodePolicy, str] = {
     "keep": "code tokens are in the loss, and count in the normaliser",
     "mask": "code tokens have no gradient, and do not count in the normaliser",
@@ -93,7 +95,7 @@ def render_grpo_report(report: GRPORunReport, trajectories: Sequence[Kept] = ())
         cards=list(_cards(report)),
         policy=POLICIES[report.settings.code_policy],
         text_temperature=_text_temperature(report),
-        alarms=[_notice(spell) for spell in sorted(found, key=_urgency)],
+        alarms=_notices(found),
         columns=[_when(point.step) for point in ends],
         evaluation={kind: row(ends, kind) for kind in kinds(ends)},
         window=_window(report),
@@ -199,15 +201,25 @@ def _text_temperature(report: GRPORunReport) -> str:
     return f"{known['text_temperature']:g}" if "text_temperature" in known else "see the recipe"
 
 
-def _urgency(spell: Spell) -> tuple[bool, int]:
-    """What lasts comes first, and then what is recent."""
-    return spell.until is not None, -spell.alarm.step
+def _notices(found: Sequence[Spell]) -> list[Notice]:
+    """One for each alarm, with what was measured last; those that last come first, and then the latest."""
+    names: dict[str, list[Spell]] = {}
+    for spell in found:
+        names.setdefault(spell.alarm.name, []).append(spell)
+    ordered = sorted(names.values(), key=lambda spells: (spells[-1].until is not None, -spells[-1].alarm.step))
+    return [_notice(spells) for spells in ordered]
 
 
-def _notice(spell: Spell) -> Notice:
-    alarm, until = spell.alarm, spell.until
-    when = f"since step {alarm.step}" if until is None else f"step {alarm.step} to {until}"
-    return Notice(ALARMS[alarm.name].title, when, until is None, alarm.message, alarm.advice)
+def _notice(spells: Sequence[Spell]) -> Notice:
+    """All spells of one alarm, in order."""
+    *before, last = spells
+    alarm, lasts = last.alarm, last.until is None
+    when = f"since step {alarm.step}" if lasts else f"step {alarm.step} to {last.until}, over"
+    if before:
+        earlier = [f"{spell.alarm.step} to {spell.until}" for spell in before[-_EARLIER:]]
+        more = f" and {len(before) - _EARLIER} times earlier" if len(before) > _EARLIER else ""
+        when += f"; before that {', '.join(reversed(earlier))}{more}"
+    return Notice(ALARMS[alarm.name].title, when, lasts, alarm.message, alarm.advice)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
