@@ -16,7 +16,7 @@ from rich.console import Console
 
 from thyme.config.grpo_recipe import GRPORecipe
 from thyme.config.rewards import RewardSettings
-from thyme.errors import ConfigError, TrainingStoppedError
+from thyme.errors import ConfigError, StoreError, TrainingStoppedError
 from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
 from thyme.prompts import PromptSet
@@ -41,7 +41,7 @@ from thyme.train.grpo.card import write_card
 from thyme.train.grpo.draws import Draws
 from thyme.train.grpo.groups import Group
 from thyme.train.grpo.identity import REPORT_FILE, check_folder, write_identity
-from thyme.train.grpo.journal import EndAtAlarm, Journal, read_steps
+from thyme.train.grpo.journal import STEPS_FILE, EndAtAlarm, Journal, read_steps
 from thyme.train.grpo.kept import over_time
 from thyme.train.grpo.preview import write_group_page
 from thyme.train.grpo.problems import MixedProblems, Reader
@@ -147,7 +147,7 @@ def run_grpo(
     agreed(lambda: check_judge(recipe.rewards))
     agreed(lambda: make_folder(out))
     words = PromptSet.load(prompts or own_prompts(source))
-    before = _done(out) if resume else []
+    before = agreed(lambda: _done(out)) if resume else []
     run = _Run(recipe, name, out, source, family, prompts, words, problems, console, before)
     with full_disk_named(out), ExitStack() as closing:
         evaluator = _evaluator(run, problem_readers)
@@ -218,9 +218,22 @@ def described(recipe: GRPORecipe, problems: MixedProblems, steps: int) -> str:
 
 
 def _done(out: Path) -> list[StepRecord]:
-    """Records of the steps before the checkpoint that a resumed run goes on with."""
+    """Records of the steps before the checkpoint that a resumed run goes on with.
+
+    Raises:
+        StoreError: Some are missing.
+    """
     checkpoint = last_checkpoint(out / CHECKPOINTS)
-    return [] if checkpoint is None else read_steps(out, until=int(checkpoint.name.rpartition("-")[2]))
+    if checkpoint is None:
+        return []
+    step = int(checkpoint.name.rpartition("-")[2])
+    records = read_steps(out, until=step)
+    if len(records) < step:
+        raise StoreError(
+            f"'{out.name}/{STEPS_FILE}' holds {len(records)} of the {step} steps before {checkpoint.name}; put the "
+            "file back, or begin anew in another folder (--out)"
+        )
+    return records
 
 
 def _evaluator(run: _Run, readers: Mapping[str, ProblemReader] | None) -> Evaluator | None:
