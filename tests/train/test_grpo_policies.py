@@ -71,9 +71,9 @@ def nano(*, lora: bool = False) -> Any:
     return model
 
 
-def rolling(family: Family, **policy: Any) -> GroupRoller:
+def rolling(family: Family, *, batch: int = 8, **policy: Any) -> GroupRoller:
     return GroupRoller(
-        TransformersPolicy(family, EngineConfig(max_batch=8), name="nano", **policy),
+        TransformersPolicy(family, EngineConfig(max_batch=batch), name="nano", **policy),
         made.nano_prompts(FINAL),
         config=ATS,
         sandbox=SandboxConfig(pool=1),
@@ -171,11 +171,11 @@ def test_under_mixed_precision_as_the_trainer_computes(family: Family) -> None:
 
 
 def test_one_seed_gives_one_step_whoever_rolls_it(roller: GroupRoller, family: Family) -> None:
-    """Another roller, places in two shares and in another order, as other processes would have them."""
+    """Another roller with other batches, places in two shares and in another order, as other processes have them."""
     model = nano()
     questions = asked(("two_round", "arithmetic"))
     whole = roller.roll(model, questions, step=4, group=3)
-    with rolling(family) as other:
+    with rolling(family, batch=3) as other:
         parts = [*other.roll(model, questions[1:], step=4, group=3), *other.roll(model, questions[:1], step=4, group=3)]
     parts.sort(key=lambda group: group.asked.place)
     assert made.written(whole) == made.written(parts)
