@@ -51,12 +51,12 @@ def one_thread() -> Iterator[None]:
 
 
 def plan(**changes: Any) -> GRPOSettings:
-    """Five steps of two forwards; a checkpoint after steps 2 and 4."""
+    """Four steps of two forwards; a checkpoint after steps 2 and 4."""
     usual = {
         "problems": 2,
         "group": 3,
         "batch_size": 3,
-        "max_steps": 5,
+        "max_steps": 4,
         "learning_rate": 1e-3,
         "device": "cpu",
         "save_steps": 2,
@@ -127,17 +127,31 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+_STRAIGHT: dict[str, tuple[Steps, Path]] = {}
+
+
+def straight_through(folder: Path, settings: GRPOSettings, made: pytest.TempPathFactory) -> tuple[Steps, Path]:
+    """An uninterrupted run and its folder; one for all tests that need it."""
+    name = settings.model_dump_json()
+    if name not in _STRAIGHT:
+        out = made.mktemp("straight")
+        _STRAIGHT[name] = by_hand(folder, settings, out), out
+    return _STRAIGHT[name]
+
+
 @pytest.mark.parametrize("case", ["full-kl", "lora-kl", pytest.param("muon-features", marks=pytest.mark.slow)])
-def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tiny_qwen2_5_vl: Path, tmp_path: Path, case: str) -> None:
-    """Killed in step 4, resumed from step 2. The reference stays the start of the run: with one of the resumed weights
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(
+    tiny_qwen2_5_vl: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, case: str
+) -> None:
+    """Killed in step 3, resumed from step 2. The reference stays the start of the run: with one of the resumed weights
     the divergence would begin at 0 again."""
     settings = plan(**CASES[case])
-    straight = by_hand(tiny_qwen2_5_vl, settings, tmp_path / "straight")
-    assert [step for step, _ in straight] == [1, 2, 3, 4, 5]
-    assert killed(lambda: by_hand(tiny_qwen2_5_vl, settings, tmp_path / "resumed"), at=8) == -signal.SIGKILL
+    straight, whole = straight_through(tiny_qwen2_5_vl, settings, tmp_path_factory)
+    assert [step for step, _ in straight] == [1, 2, 3, 4]
+    assert killed(lambda: by_hand(tiny_qwen2_5_vl, settings, tmp_path / "resumed"), at=6) == -signal.SIGKILL
     assert [path.name for path in (tmp_path / "resumed" / "checkpoints").iterdir()] == ["checkpoint-2"]
     resumed = by_hand(tiny_qwen2_5_vl, settings, tmp_path / "resumed", resume=True)
-    assert_equal(tmp_path / "straight", straight, tmp_path / "resumed", resumed)
+    assert_equal(whole, straight, tmp_path / "resumed", resumed)
 
 
 @pytest.mark.slow
@@ -159,15 +173,17 @@ class Asking(TrainerCallback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_a_run_that_is_asked_to_end_leaves_a_checkpoint_to_go_on_from(tiny_qwen2_5_vl: Path, tmp_path: Path) -> None:
-    settings = plan(lora=LoraSettings(rank=2))
-    straight = by_hand(tiny_qwen2_5_vl, settings, tmp_path / "straight")
-    with pytest.raises(TrainingStoppedError, match="after step 3 of 5"):
+def test_a_run_that_is_asked_to_end_leaves_a_checkpoint_to_go_on_from(
+    tiny_qwen2_5_vl: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    settings = plan(**CASES["lora-kl"])
+    straight, whole = straight_through(tiny_qwen2_5_vl, settings, tmp_path_factory)
+    with pytest.raises(TrainingStoppedError, match="after step 3 of 4"):
         by_hand(tiny_qwen2_5_vl, settings, tmp_path / "asked", callbacks=[Asking()])
     resumed = by_hand(tiny_qwen2_5_vl, settings, tmp_path / "asked", resume=True)
-    assert_equal(tmp_path / "straight", straight, tmp_path / "asked", resumed)
+    assert_equal(whole, straight, tmp_path / "asked", resumed)
     with pytest.raises(ConfigError, match="has checkpoints of an earlier run"):
         by_hand(tiny_qwen2_5_vl, settings, tmp_path / "asked")
     with pytest.raises(ConfigError, match=r"other settings \(beta\)"):
-        by_hand(tiny_qwen2_5_vl, plan(lora=LoraSettings(rank=2), beta=0.2), tmp_path / "asked", resume=True)
+        by_hand(tiny_qwen2_5_vl, plan(**CASES["lora-kl"], beta=0.2), tmp_path / "asked", resume=True)
     assert str(tmp_path) not in (tmp_path / "asked" / "checkpoints" / "checkpoint-4" / RUN_FILE).read_text()

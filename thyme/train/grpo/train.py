@@ -48,9 +48,8 @@ def train_grpo(
 ) -> list[tuple[int, Trained]]:
     """Train a model by reinforcement and save it.
 
-    In `out`, ``model`` becomes a checkpoint folder: weights, configuration and the base's tokenizer, processor and
-    prompt files; with adapters the merged weights, and the adapters in ``model/adapter``. Resumable checkpoints lie in
-    ``checkpoints``.
+    In `out`, ``model`` becomes a checkpoint folder, complete with the base's tokenizer, processor and prompt files; of
+    adapters the merged weights, and they themselves in ``model/adapter``. ``checkpoints`` has those to resume from.
 
     Args:
         problems: What is asked; `thyme.train.grpo.draws` says which of them at which step.
@@ -60,7 +59,7 @@ def train_grpo(
         out: Folder of the run.
         base: Checkpoint of tokenizer, processor and prompts; needed where `model` is in memory.
         family: That of `base`, if it is at hand already, with the pixel limits of the rollouts.
-        tell: See `Tell`; called in every process, before a checkpoint of the step is written.
+        tell: Called in every process, before a checkpoint of the step is written.
         resume: Go on with the last checkpoint in `out`; start anew where there is none.
         console: Where progress is shown; None is standard error.
         note: What progress says of the last step, in place of its loss.
