@@ -98,11 +98,15 @@ class DrawnRewards:
 
     def roll(self, model: Any, asked: Sequence[Asked], *, step: int, group: int) -> list[Group]:
         made = self.inner.roll(model, asked, step=step, group=group)
-        return [replace(one, members=tuple(self._paid(member) for member in one.members)) for one in made]
+        return [
+            replace(one, members=tuple(self._paid(member, place) for place, member in enumerate(one.members)))
+            for one in made
+        ]
 
-    def _paid(self, member: Any) -> Any:
+    def _paid(self, member: Any, place: int) -> Any:
+        """No two members of a group alike, so that every row has something to teach."""
         drawn = hashlib.blake2b(member.trajectory.id.encode(), digest_size=1).digest()[0] % 5 / 2
-        return replace(member, score=Score(value=drawn))
+        return replace(member, score=Score(value=drawn + place / 100))
 
     def close(self) -> None:
         self.inner.close()

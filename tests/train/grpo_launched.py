@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +25,7 @@ def plan(
     resume: bool = False,
     resume_from: tuple[int, int] | None = None,
     die: bool = False,
-    real: bool = False,
+    real: bool | str = False,
     copies: bool = False,
     **settings: Any,
 ) -> launched.Plan:
@@ -35,7 +37,8 @@ def plan(
         resume: Whether it goes on with what lies in its folder.
         resume_from: A run before it and the step of one of its checkpoints: it goes on there, in its own folder.
         die: Whether the second process is killed before the third step.
-        real: Whether rollouts are drawn from the model in training, code run in the sandbox, and scored by rules.
+        real: Whether rollouts are drawn from the model in training, code run in the sandbox, and scored by rules;
+            ``vllm``: drawn by a vLLM in each process.
         copies: Whether a copy of the weights is brought up to date in each step, and kept in the folder of the run.
         settings: Those that differ.
     """
@@ -76,6 +79,36 @@ def reports(
     """What each process was told of each plan."""
     done = start(plans, out, recipe, patience=patience)
     assert done.returncode == 0, done.stderr[-6000:]
+    found: list[list[Any]] = json.loads((out / "plans.reports").read_text())
+    return found
+
+
+def nodes(plans: Sequence[launched.Plan], out: Path, recipe: str, *, patience: int = 300) -> list[list[Any]]:
+    """What each process was told, where two launchers, both on this machine, start one process each."""
+    out.mkdir(parents=True)
+    file = out / "plans.json"
+    file.write_text(json.dumps(placed(plans, out)))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    together = ["--num_machines", "2", "--main_process_ip", "127.0.0.1", "--main_process_port", port]
+    started = [
+        subprocess.Popen(
+            [
+                *launched.launching(recipe, *together, "--machine_rank", str(rank)),
+                str(WORKER),
+                str(file),
+                str(patience),
+            ],
+            env=os.environ | launched.ENVIRONMENT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    for node in started:
+        _, said = node.communicate(timeout=patience + 60)
+        assert node.returncode == 0, said[-6000:]
     found: list[list[Any]] = json.loads((out / "plans.reports").read_text())
     return found
 

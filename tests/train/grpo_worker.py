@@ -18,11 +18,11 @@ from distributed_worker import Watcher, call_the_cpu_a_gpu
 from grpo_made import MadeProblems, MadeRoller
 from rich.console import Console
 from safetensors.torch import save_file
-from thyme.train.grpo.train import train_grpo
 
 from thyme.config import EngineConfig, RolloutConfig, SandboxConfig
 from thyme.config.grpo import GRPOSettings
 from thyme.config.rewards import RewardSettings
+from thyme.config.vllm import VllmConfig
 from thyme.engines.vllm import VllmEngine
 from thyme.families import Family, load_family
 from thyme.nano.world import KINDS, problem
@@ -30,9 +30,10 @@ from thyme.prompts import PromptSet
 from thyme.train import distributed
 from thyme.train.arguments import CHECKPOINTS
 from thyme.train.grpo.groups import Asked, Group, Problems, Roller
-from thyme.train.grpo.policies import TransformersPolicy, VllmPolicy
+from thyme.train.grpo.policies import Policy, TransformersPolicy, VllmPolicy
 from thyme.train.grpo.records import Trained
 from thyme.train.grpo.roller import GroupRoller
+from thyme.train.grpo.train import train_grpo
 from thyme.types import Problem
 
 
@@ -91,7 +92,12 @@ class CopyingRoller:
 def works(plan: dict[str, Any], base: Path, family: Family, out: Path) -> tuple[Problems, Roller]:
     """What a run asks, and who answers."""
     if plan["real"]:
-        policy = TransformersPolicy(family, EngineConfig(max_batch=8), name="nano")
+        engine = EngineConfig(max_batch=8)
+        if plan["real"] == "vllm":
+            own = VllmConfig(kv_cache_gib=0.25, max_images=8)
+            policy: Policy = VllmPolicy(base, engine.model_copy(update={"vllm": own, "max_context": 1024}), name="nano")
+        else:
+            policy = TransformersPolicy(family, engine, name="nano")
         config = RolloutConfig(text_temperature=1.0, max_tokens=300)
         rewards = RewardSettings()
         return NanoProblems(), GroupRoller(
@@ -118,18 +124,21 @@ def run(plan: dict[str, Any]) -> dict[str, Any]:
 
     watcher = Watcher(die=plan["die"])
     problems, roller = works(plan, base, family, out)
-    train_grpo(
-        problems,
-        roller,
-        base,
-        GRPOSettings(**plan["settings"]),
-        out,
-        family=family,
-        tell=tell,
-        resume=plan["resume_from"] is not None or plan["resume"],
-        console=Console(file=io.StringIO()),
-        callbacks=[watcher],
-    )
+    try:
+        train_grpo(
+            problems,
+            roller,
+            base,
+            GRPOSettings(**plan["settings"]),
+            out,
+            family=family,
+            tell=tell,
+            resume=plan["resume_from"] is not None or plan["resume"],
+            console=Console(file=io.StringIO()),
+            callbacks=[watcher],
+        )
+    finally:
+        roller.close()
     return {"told": told, "held": watcher.held}
 
 
