@@ -17,6 +17,7 @@ from thyme.markup import CODE_CLOSE, format_code, observation_text
 from thyme.nano import checkpoint_path
 from thyme.nano.grpo_ablation import run
 from thyme.nano.grpo_ablation_arms import ARMS, COMPARISONS, GROUPS, SMOKE, STARTS, arms_of, rewards, sandbox
+from thyme.nano.grpo_ablation_jobs import read_start, take_start
 from thyme.nano.grpo_ablation_records import Count, count
 from thyme.nano.grpo_ablation_starts import inject
 from thyme.nano.jobs import RESULT
@@ -203,14 +204,15 @@ def test_a_run_goes_on_with_the_jobs_that_have_no_result(done):
 
 
 def test_a_start_of_another_run_is_used_as_it_is(done, tmp_path):
-    work, findings = done
-    given_start = work / "injected" / "build"
-    again = run(tmp_path / "other", SMOKE, seeds=[1], starts=["injected"], arms=["start"], given=[given_start])
-    weights = [start / "model" / "model.safetensors" for start in (tmp_path / "other/injected/build", given_start)]
+    work, _ = done
+    given_start, taken = work / "injected" / "build", tmp_path / "injected" / "build"
+    take_start(given_start, tmp_path)
+    assert read_start(taken) == read_start(given_start)
+    weights = [start / "model" / "model.safetensors" for start in (taken, given_start)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
-    assert again.starts["injected"].measured == findings.starts["injected"].measured
-    asked = (f.starts["injected"].arms["start"].measures["accuracy"] for f in (again, findings))
-    assert next(asked) == next(asked)
+    weights[0].write_bytes(b"its own")
+    take_start(given_start, tmp_path)
+    assert weights[0].read_bytes() == b"its own"  # what a run has it keeps
     with pytest.raises(ConfigError, match="holds no start"):
         run(tmp_path / "third", SMOKE, seeds=[1], given=[work])
 

@@ -152,7 +152,7 @@ class GRPOAblationSettings(Config):
     """Peak rate of AdamW in that, linear to 0; Muon's is eight times that."""
     injected_steps: int = 150
     """Of fine-tuning the shipped final weights on demonstrations whose code has errors injected."""
-    injected_rate: float = 3e-4
+    injected_rate: float = 5e-4
     injected: float = Field(default=0.015, gt=0, lt=1)
     """Chance that a token of code is replaced by another one."""
     max_round_tokens: int = 256

@@ -124,7 +124,8 @@ def build(start: StartName, folder: Path, cache: Path, how: GRPOAblationSettings
     report = train_sft(
         samples,
         load_for_training(base),
-        tuned.model_copy(update={"save_dtype": None}),
+        # Of batches of one length, those of short answers would decide whether the model uses code at all.
+        tuned.model_copy(update={"save_dtype": None, "group_by_length": False}),
         folder / MODEL,
         base=base,
         family=family,
