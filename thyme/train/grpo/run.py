@@ -87,6 +87,7 @@ class _Run:
     """The recipe's."""
     words: PromptSet
     problems: MixedProblems
+    steps: int
     console: Console
     before: list[StepRecord]
     """Records of the steps that a resumed run goes on behind."""
@@ -140,28 +141,45 @@ def run_grpo(
     if agreed(lambda: check_folder(recipe, out, resume=resume)):
         console.print(f"'{out.name}' is finished: nothing is left to do", markup=False)
         return GRPORunReport.model_validate_json((out / REPORT_FILE).read_text(encoding="utf-8"))
-    source = model or recipe.model
-    family = load_family(source, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
-    problems = open_training(recipe.data, readers)
-    steps = steps_of(recipe, problems)
-    agreed(lambda: check_judge(recipe.rewards))
-    agreed(lambda: make_folder(out))
-    words = PromptSet.load(prompts or own_prompts(source))
-    before = agreed(lambda: _done(out)) if resume else []
-    run = _Run(recipe, name, out, source, family, prompts, words, problems, console, before)
+    run = _prepared(recipe, name, out, model or recipe.model, prompts, readers, console, resume=resume)
     with full_disk_named(out), ExitStack() as closing:
         evaluator = _evaluator(run, problem_readers)
         if evaluator is not None:
             closing.callback(evaluator.close)
-        roller = make_roller(
-            recipe, find_checkpoint(source), family, words, name=f"{name}/{STAGE}", cache=out / VERDICTS
-        )
+        roller = _roller(run)
         closing.callback(roller.close)
-        console.print(described(recipe, problems, steps), markup=False, soft_wrap=True)
+        console.print(described(recipe, run.problems, run.steps), markup=False, soft_wrap=True)
         run.trackers = _tracked(run)
         for tracker in run.trackers:
             closing.callback(tracker.close)
         return _trained(run, roller, evaluator, resume=resume)
+
+
+def _prepared(
+    recipe: GRPORecipe,
+    name: str,
+    out: Path,
+    model: str | Path,
+    prompts: Path | None,
+    readers: Mapping[str, Reader] | None,
+    console: Console,
+    *,
+    resume: bool,
+) -> _Run:
+    """Look at everything that needs no weights."""
+    family = load_family(model, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
+    problems = open_training(recipe.data, readers)
+    steps = steps_of(recipe, problems)
+    agreed(lambda: check_judge(recipe.rewards))
+    agreed(lambda: make_folder(out))
+    words = PromptSet.load(prompts or own_prompts(model))
+    before = agreed(lambda: _done(out)) if resume else []
+    return _Run(recipe, name, out, model, family, prompts, words, problems, steps, console, before)
+
+
+def _roller(run: _Run) -> GroupRoller:
+    folder, name = find_checkpoint(run.model), f"{run.name}/{STAGE}"
+    return make_roller(run.recipe, folder, run.family, run.words, name=name, cache=run.out / VERDICTS)
 
 
 def steps_of(recipe: GRPORecipe, problems: MixedProblems) -> int:

@@ -53,7 +53,7 @@ def train_grpo(
 
     Args:
         problems: What is asked; `thyme.train.grpo.draws` says which of them at which step.
-        roller: Rolls out and has scored; asked for this process's places only. It is not closed here.
+        roller: Rolls out and has scored this process's places; it is not closed here.
         model: Checkpoint folder or hub id; or a model in memory, which is trained in place.
         settings: How.
         out: Folder of the run.
@@ -63,7 +63,7 @@ def train_grpo(
         resume: Go on with the last checkpoint in `out`; start anew where there is none.
         console: Where progress is shown; None is standard error.
         note: What progress says of the last step, in place of its loss.
-        callbacks: More of transformers' callbacks; they get the model in training, the step and what is logged.
+        callbacks: More of transformers' callbacks.
 
     Returns:
         Every step and what it was, those before a resumed checkpoint included.
