@@ -18,6 +18,7 @@ from thyme.config.grpo import AlarmSettings, GRPOSettings
 from thyme.config.training import TrackingSettings
 from thyme.train.grpo.kept import FOLDER, Kept, keep, over_time
 from thyme.train.grpo.monitors import METRICS, tracked
+from thyme.train.grpo.records import StepRecord
 from thyme.train.grpo.report import REPORT_PAGE, LivePage, render_grpo_report, write_grpo_report
 from thyme.train.report.plots import smoothed
 from thyme.train.tracking import open_trackers
@@ -35,6 +36,12 @@ def kept(step: int, *, kind: str = "zoom", right: bool = True, **options: object
     trajectory = runs.rollout(executions=CROP if right else (), answer="KX 47" if right else "B7", kind=kind, **options)  # type: ignore[arg-type]  # options of the helper
     score = Score(value=1.5 if right else 0.5, parts={"result": float(right), "format": 1.0, "tool_cost": 1.0})
     return Kept(step, trajectory, score, 0.75 if right else -1.25, (score.value, 0.0, None, 2.0), 0)
+
+
+def bare(record: StepRecord, *metrics: str) -> StepRecord:
+    """A record with these figures alone: there is less to draw."""
+    kept = {name: record.metrics[name] for name in metrics}
+    return record.model_copy(update={"metrics": {**dict.fromkeys(METRICS), **kept}})
 
 
 @cache
@@ -80,12 +87,7 @@ def test_an_alarm_that_comes_again_is_one_notice() -> None:
     """Six windows of two steps, broken and mended in turn."""
     settings = runs.SETTINGS.model_copy(update={"alarms": AlarmSettings(window=2)})
     steps = [runs.healthy(step, stop__truncated=0.6 if (step - 1) // 4 % 2 else 0.0) for step in range(1, 25)]
-    steps = [
-        step.model_copy(
-            update={"metrics": {**dict.fromkeys(METRICS), "stop/truncated": step.metrics["stop/truncated"]}}
-        )
-        for step in steps
-    ]
+    steps = [bare(step, "stop/truncated") for step in steps]
     text = text_of(render_grpo_report(runs.report(steps, settings=settings, evaluations=())))
     assert text.count("Rollouts are cut") == 1
     assert "Rollouts are cut since step 22; before that 14 to 18, 6 to 10" in text
@@ -102,6 +104,7 @@ def test_start_and_end_by_kind_with_intervals() -> None:
 def test_rollouts_of_the_first_and_last_steps_by_kind() -> None:
     """Ten constant steps, then ten others."""
     steps = [runs.healthy(step, code__tool_rate=0.2 if step <= 10 else 0.6 + 0.1 * (step % 2)) for step in range(1, 21)]
+    steps = [bare(step) for step in steps]
     page = render_grpo_report(runs.report(steps, evaluations=()))
     first, last = cells(page, "Rollouts by kind", "zoom")[4:6]
     assert first == "20 % ± 0"
@@ -144,7 +147,7 @@ def test_rollouts_over_time_with_what_they_earned() -> None:
 
 
 def test_a_run_that_goes_on_and_one_that_did_nothing() -> None:
-    running = render_grpo_report(runs.report([runs.healthy(1)], planned=60, finished=False, evaluations=()))
+    running = render_grpo_report(runs.report([bare(runs.healthy(1))], planned=60, finished=False, evaluations=()))
     assert "1 of 60 steps so far; reload the page" in text_of(running)
     assert "Alarms None." in text_of(running)
     nothing = text_of(render_grpo_report(runs.report([], planned=60, finished=False, evaluations=())))
@@ -184,7 +187,7 @@ def test_a_page_of_a_run_that_goes_on_costs_little_of_it(monkeypatch: pytest.Mon
 
 @cache
 def hostile() -> str:
-    record = runs.healthy(1)
+    record = bare(runs.healthy(1), "reward/mean", "code/tool_rate")
     record = record.model_copy(
         update={"kinds": {NAME: record.kinds["zoom"]}, "counts": {NAME: 3}, "seconds": {NAME: 1.0}}
     )
