@@ -9,8 +9,17 @@ from ablation_results import arm_result, start_result
 from PIL import Image
 
 from thyme.nano.grpo_ablation_arms import ARMS, COMPARISONS, GRPOAblationSettings, arms_of
-from thyme.nano.grpo_ablation_findings import Compared, Findings, Found, Number
-from thyme.nano.grpo_ablation_report import asked_beforehand, by_chance, markdown, page, sentence, sentences, write
+from thyme.nano.grpo_ablation_findings import Compared, Findings, Found, Number, Share
+from thyme.nano.grpo_ablation_report import (
+    asked_beforehand,
+    by_chance,
+    markdown,
+    page,
+    sentence,
+    sentences,
+    weakness,
+    write,
+)
 
 HOW = GRPOAblationSettings(steps=6, window=2)
 
@@ -75,6 +84,21 @@ def test_a_sentence_follows_from_the_numbers_by_rule(mean, interval, expected, w
 def test_a_sentence_says_how_many_seeds_could_be_compared():
     assert "2 of 3 seeds" in sentence(compared(0.5, (0.3, 0.7), 1, missing=1))
     assert "; 3 seeds)" in sentence(compared(0.5, (0.3, 0.7), 1))
+
+
+@pytest.mark.parametrize(
+    ("greedy", "drawn", "words"),
+    [
+        ((38, 40), (10, 40), "95 (83 to 99), n 40 at τ 0, 25 (14 to 40), n 40 at τ 1; the intervals do not meet"),
+        ((38, 40), (36, 40), "can hardly show"),
+        ((38, 40), (0, 0), "it shows nothing"),
+    ],
+)
+def test_a_start_says_whether_it_can_show_anything(findings, greedy, drawn, words):
+    start = findings.starts["weak"]
+    ran = {0.0: Share.of(*greedy), 0.3: Share.of(*greedy), 1.0: Share.of(*drawn)}
+    measured = tuple(m.model_copy(update={"executable": ran[m.tau]}) for m in start.measured)
+    assert words in weakness(start.model_copy(update={"measured": measured}))
 
 
 def test_what_was_asked_beforehand_is_answered_from_each_start_that_has_the_arms(findings):

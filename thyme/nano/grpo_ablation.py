@@ -15,6 +15,7 @@ from thyme.errors import UsageError
 from thyme.nano.grpo_ablation_arms import ARMS, STARTS, GRPOAblationSettings, StartName, arms_of
 from thyme.nano.grpo_ablation_findings import Findings
 from thyme.nano.grpo_ablation_jobs import BUILD, Job, do, read_arm, read_start, take_start
+from thyme.nano.grpo_ablation_report import weakness
 from thyme.nano.grpo_ablation_stats import MEASURES, value_of
 from thyme.nano.jobs import check_seeds, do_all, is_done, keep_settings
 
@@ -99,8 +100,7 @@ def _jobs(
 def _told(job: Job) -> str:
     """How a job came out, in a few words."""
     if job.arm == BUILD:
-        result = read_start(job.folder)
-        return f"{result.steps} steps, loss {result.last_loss:.3f}"
+        return weakness(Findings.of([read_start(job.folder)], [], job.how).starts[job.start])
     arm = read_arm(job.folder)
     shown = ("tool rate", "executable rate", "accuracy")
     values = {name: value_of(MEASURES[name](arm, job.how.window)) for name in shown}

@@ -124,7 +124,18 @@ def start_told(start: StartFindings) -> str:
             f"{done.probability:g} by another one of the {done.alternatives} that occur in code; that came to "
             f"{done.replaced} of {done.tokens} tokens, and {done.touched} of {done.blocks} code blocks."
         )
-    return text
+    return f"{text} {weakness(start)}"
+
+
+def weakness(start: StartFindings) -> str:
+    """Whether temperature makes a difference to the code of a start before anything is trained."""
+    shown = {m.tau: m.executable for m in start.measured if m.repairs}
+    greedy, drawn = shown[0.0], shown[1.0]
+    if greedy.interval is None or drawn.interval is None:
+        return "It wrote no code that could be run, at one temperature at least: it shows nothing."
+    apart = greedy.interval[0] > drawn.interval[1]
+    meaning = "the intervals do not meet" if apart else "the intervals meet: it can hardly show what a temperature does"
+    return f"Its code ran, in %: {_share(greedy)} at τ 0, {_share(drawn)} at τ 1; {meaning}."
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
