@@ -122,7 +122,7 @@ def test_a_dry_run_of_a_model_that_is_not_here_checks_the_rest(tmp_path: Path) -
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:
-    done = grpo(*arguments, "--out", str(tmp_path / "run"), small=())
+    done = grpo(*arguments, "--out", str(tmp_path / "run"), small=("model=nano",))
     assert done.exit_code == 2, done.output
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
