@@ -118,9 +118,9 @@ def _is_part(parameter: torch.Tensor) -> bool:
 def _whole(parameter: torch.Tensor) -> torch.Tensor:
     """A weight put together from its parts; itself where it is whole."""
     if hasattr(parameter, "ds_id"):
-        from deepspeed.zero import GatheredParameters
+        import deepspeed  # its ``zero`` is an attribute, not a module
 
-        with GatheredParameters([parameter]):
+        with deepspeed.zero.GatheredParameters([parameter]):
             return parameter.detach().clone()
     if hasattr(parameter, "full_tensor"):
         if parameter.is_cpu and torch.cuda.is_available():  # parts that wait on the CPU cannot talk over NCCL
