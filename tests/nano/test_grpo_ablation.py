@@ -19,7 +19,7 @@ from thyme.nano.grpo_ablation import run
 from thyme.nano.grpo_ablation_arms import ARMS, COMPARISONS, GROUPS, SMOKE, STARTS, arms_of, rewards, sandbox
 from thyme.nano.grpo_ablation_jobs import read_start, take_start
 from thyme.nano.grpo_ablation_records import Count, count
-from thyme.nano.grpo_ablation_starts import inject
+from thyme.nano.grpo_ablation_starts import inject, without_imports
 from thyme.nano.jobs import RESULT
 from thyme.nano.world import KINDS
 from thyme.train.encode import MaskPolicy, encode
@@ -132,6 +132,15 @@ def test_so_many_tokens_are_replaced_as_is_stated():
     code = next(span for span in clean[0].spans if span.kind == "code")
     occurring = set(clean[0].ids[code.start : code.end].tolist())
     assert {int(i) for sample in wrong for i in sample.ids[code.start : code.end]} <= occurring
+
+
+def test_a_careless_block_loses_its_imports_and_nothing_else():
+    whole = trajectory(good_execution(), GOOD)
+    bare = without_imports(whole)
+    texts = [(a.text, b.text) for a, b in zip(whole.segments, bare.segments, strict=True)]
+    assert texts[1][1] == texts[1][0].replace("from PIL import Image\n", "", 1) != texts[1][0]
+    assert all(a == b for place, (a, b) in enumerate(texts) if place != 1)
+    assert without_imports(bare) == bare
 
 
 # --- what is counted

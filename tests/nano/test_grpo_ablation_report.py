@@ -37,7 +37,7 @@ def made(starts, arms=()):
 @pytest.fixture(scope="module")
 def findings():
     """All that is run unless arms are named; in one of them no code is ever written."""
-    return made(("weak", "injected"))
+    return made(("weak", "injected", "careless"))
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_what_was_asked_beforehand_is_answered_from_each_start_that_has_the_arms
     asked = {(c.start, c.one, c.other, c.measure) for c in findings.compared}
     expected = {
         (start, c.one, c.other, c.measure)
-        for start in ("weak", "injected")
+        for start in ("weak", "injected", "careless")
         for c in COMPARISONS
         if {c.one, c.other} <= set(arms_of(start))
     }

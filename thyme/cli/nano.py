@@ -128,7 +128,10 @@ def ablate_sft(
 @app.command("ablate-grpo")
 def ablate_grpo(
     out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted one goes on there.", metavar="DIR")],
-    start: Annotated[Literal["weak", "injected", "both"], typer.Option(help="What the arms start from.")] = "both",
+    start: Annotated[
+        Literal["weak", "injected", "careless", "both", "all"],
+        typer.Option(help="What the arms start from; both: the first two."),
+    ] = "all",
     arms: Annotated[str, typer.Option(help="Comma-separated; unless named, those that each start is for.")] = "",
     seeds: Annotated[str, typer.Option(help="Comma-separated whole numbers from 1 on.")] = "1,2,3",
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps of each arm.")] = None,
@@ -158,7 +161,7 @@ def ablate_grpo(
         out,
         how,
         seeds=_whole_numbers(seeds),
-        starts=[name for name in STARTS if start in {name, "both"}],
+        starts=[name for name in STARTS if start in {name, "all"} or (start == "both" and name != "careless")],
         arms=[name.strip() for name in arms.split(",")] if arms else (),
         given=given or (),
         workers=workers,

@@ -15,7 +15,7 @@ from thyme.config.rewards import RewardSettings
 from thyme.config.sandbox import ALL_REPAIRS
 
 Gating = Literal["multiplicative", "additive", "none"]
-StartName = Literal["weak", "injected"]
+StartName = Literal["weak", "injected", "careless"]
 
 START = "start"
 """The arm that is not trained: the start itself, asked what the others are asked."""
@@ -59,11 +59,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "repairs": ("tau1_keep", "tau1_keep_bare"),
 }
 """Arms that are compared; an arm of two groups runs once. Whether repairs breed dependence is asked where code tokens
-are in the loss and code fails often: greedy masked code is neither paid for directly nor in need of much repair."""
+are in the loss, from a start whose code is often in need of one: greedy masked code is not paid for directly."""
 
 STARTS: dict[StartName, tuple[str, tuple[str, ...]]] = {
     "weak": ("naturally weak: fine-tuned on clean demonstrations, too few steps", ("temperature", "gating")),
-    "injected": ("injected errors: code tokens of its demonstrations replaced at random", ("temperature", "repairs")),
+    "injected": ("injected errors: code tokens of its demonstrations replaced at random", ("temperature",)),
+    "careless": ("careless: lines that import were left out of its demonstrations at random", ("repairs",)),
 }
 """What each start is, and the groups that are run from it unless arms are named."""
 
@@ -155,6 +156,9 @@ class GRPOAblationSettings(Config):
     injected_rate: float = 5e-4
     injected: float = Field(default=0.015, gt=0, lt=1)
     """Chance that a token of code is replaced by another one."""
+    careless: float = Field(default=0.5, gt=0, le=1)
+    """Chance that a code block loses its line of imports, which a repair makes up for; steps and rate as for
+    `injected_steps`."""
     max_round_tokens: int = 256
     max_tokens: int = 512
 

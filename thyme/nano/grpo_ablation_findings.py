@@ -18,7 +18,7 @@ from thyme.nano.grpo_ablation_arms import (
     Comparison,
     GRPOAblationSettings,
 )
-from thyme.nano.grpo_ablation_records import Count, GRPOArmResult, Injection, Measured, StartResult
+from thyme.nano.grpo_ablation_records import Count, GRPOArmResult, Injection, Measured, Omission, StartResult
 from thyme.nano.grpo_ablation_stats import ABOUT, MEASURES, TRAINED, Estimate, Verdict, difference, estimate
 from thyme.nano.world import KINDS
 
@@ -119,6 +119,7 @@ class StartFindings(_Record):
     steps: int
     samples: int
     injection: Injection | None
+    omission: Omission | None
     measured: tuple[StartMeasured, ...]
     arms: dict[str, ArmFindings]
     lifts: dict[str, dict[str, Found]]
@@ -200,6 +201,7 @@ def _start(start: StartResult, arms: Mapping[str, Seeds], how: GRPOAblationSetti
         steps=start.steps,
         samples=start.samples,
         injection=start.injection,
+        omission=start.omission,
         measured=tuple(map(_measured, start.measured)),
         arms={name: _arm(name, seeds, how) for name, seeds in arms.items()},
         lifts={arm: {m: _apart(arms[arm], untrained, m, how.window) for m in LIFTS} for arm in trained},

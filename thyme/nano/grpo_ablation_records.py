@@ -80,6 +80,17 @@ class Injection(_Record):
     """Those of them that were."""
 
 
+class Omission(_Record):
+    """What was left out of the code of the demonstrations."""
+
+    probability: float
+    """Chance of each code block with a line of imports to lose it."""
+    blocks: int
+    """Code blocks with such a line."""
+    touched: int
+    """Those of them that lost it."""
+
+
 class Measured(_Record):
     """A start, asked at one temperature of code, with or without repairs; temperature of text 1."""
 
@@ -101,6 +112,7 @@ class StartResult(_Record):
     """Of fine-tuning, nats a target."""
     seconds: float
     injection: Injection | None = None
+    omission: Omission | None = None
     measured: tuple[Measured, ...]
 
 

@@ -124,6 +124,11 @@ def start_told(start: StartFindings) -> str:
             f"{done.probability:g} by another one of the {done.alternatives} that occur in code; that came to "
             f"{done.replaced} of {done.tokens} tokens, and {done.touched} of {done.blocks} code blocks."
         )
+    if (left := start.omission) is not None:
+        text += (
+            f" Left out: of each code block its line of imports, with probability {left.probability:g}; that came to "
+            f"{left.touched} of {left.blocks} blocks that had one."
+        )
     return f"{text} {weakness(start)}"
 
 

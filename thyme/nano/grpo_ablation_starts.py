@@ -1,9 +1,11 @@
 """Weak starts for the ablation of GRPO-ATS, and how weak each of them is.
 
-Both learn from demonstrations whose decision for or against code is a coin's (`thyme.nano.undecided`). The weak one is
+All learn from demonstrations whose decision for or against code is a coin's (`thyme.nano.undecided`). The weak one is
 fine-tuned from the shipped base on clean demonstrations, for too few steps. The injected one is fine-tuned from the
 shipped final weights, and of the code in its demonstrations every token is replaced by another one with a stated
 chance: both as what is to be learnt and as what stands before it. The observations stay those of the code as it was.
+The careless one is fine-tuned from the final weights, too, on demonstrations whose blocks of code lost their line of
+imports with a stated chance: the sandbox makes up for that, and nothing fails where it repairs.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import io
 import random
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +27,7 @@ from thyme.markup import CODE_CLOSE
 from thyme.nano import CHECKPOINTS, Checkpoint, checkpoint_path
 from thyme.nano.asked import ask, drawn
 from thyme.nano.grpo_ablation_arms import ARMS, GRPOAblationSettings, StartName, sandbox
-from thyme.nano.grpo_ablation_records import Injection, Measured, StartResult
+from thyme.nano.grpo_ablation_records import Injection, Measured, Omission, StartResult
 from thyme.nano.sources import NANO, PERCEPTION, open_rows
 from thyme.nano.tuning import load_for_training, settings
 from thyme.nano.undecided import UNDECIDED
@@ -32,12 +35,14 @@ from thyme.prompts import PromptSet
 from thyme.train.encode import Dialogue, Encoded, MaskPolicy, encode, encode_turns
 from thyme.train.grpo.train import MODEL
 from thyme.train.sft import train_sft
+from thyme.types import Generated, Trajectory
 
+_IMPORTS = re.compile(r"^(?:from|import) .*\n", re.MULTILINE)
 ROWS_SEED = 601
 """Of the demonstrations and of their order."""
 MEASURE_SEED = 970
 """Of the test problems that a start is measured on; the arms are asked others."""
-WEIGHTS: dict[StartName, Checkpoint] = {"weak": "base", "injected": "final"}
+WEIGHTS: dict[StartName, Checkpoint] = {"weak": "base", "injected": "final", "careless": "final"}
 """Shipped weights that each start is made of."""
 
 
@@ -46,21 +51,50 @@ def prompts() -> PromptSet:
     return PromptSet.load(CHECKPOINTS / "final" / "prompts")
 
 
-def rows(cache: Path, how: GRPOAblationSettings, family: Family) -> list[Encoded]:
-    """Demonstrations of the undecided teacher, and perception replayed between them, encoded; drawn once a folder."""
+def rows(
+    cache: Path, how: GRPOAblationSettings, family: Family, *, careless: float = 0.0
+) -> tuple[list[Encoded], Omission]:
+    """Demonstrations of the undecided teacher, and perception replayed between them, encoded; drawn once a folder.
+
+    Args:
+        cache: Where they lie.
+        how: How many.
+        family: Of the model that is taught.
+        careless: Chance of a code block to lose its line of imports.
+
+    Returns:
+        The samples, and how many lines were left out.
+    """
     base = checkpoint_path("base")
 
     def source(subset: str, limit: int) -> DataSource:
         return DataSource(format=NANO, subset=subset, limit=limit, seed=ROWS_SEED)
 
     found = []
+    rng = random.Random(f"thyme.nano/careless/{ROWS_SEED}")
+    blocks = touched = 0
     for wanted in (source(UNDECIDED.name, how.rows), source(PERCEPTION, how.replayed)):
         for row in open_rows(wanted, cache=cache, base=base, prompts=prompts(), tell=lambda _: None):
             if isinstance(row, Dialogue):
                 found.append(encode_turns(row.turns, row.images, family, system=row.system))
             else:
-                found.append(encode(row, family, MaskPolicy.ALL))
-    return found
+                bare = without_imports(row)
+                taken = bare if rng.random() < careless else row
+                blocks += bare != row
+                touched += taken != row
+                found.append(encode(taken, family, MaskPolicy.ALL))
+    return found, Omission(probability=careless, blocks=blocks, touched=touched)
+
+
+def without_imports(trajectory: Trajectory) -> Trajectory:
+    """The same without the line of imports that the first code block begins with; others have none."""
+    segments = tuple(
+        segment.model_copy(update={"text": _IMPORTS.sub("", segment.text)})
+        if isinstance(segment, Generated) and segment.kind == "code"
+        else segment
+        for segment in trajectory.segments
+    )
+    return trajectory.model_copy(update={"segments": segments})
 
 
 def inject(
@@ -114,11 +148,12 @@ def build(start: StartName, folder: Path, cache: Path, how: GRPOAblationSettings
     weights = WEIGHTS[start]
     base = checkpoint_path(weights)
     family = load_family(base)
-    samples = rows(cache, how, family)
+    samples, omission = rows(cache, how, family, careless=how.careless if start == "careless" else 0.0)
     injection = None
     if start == "injected":
         samples, injection = inject(samples, family, how.injected, ROWS_SEED)
-    steps, rate = (how.injected_steps, how.injected_rate) if start == "injected" else (how.weak_steps, how.weak_rate)
+    weak = how.weak_steps, how.weak_rate
+    steps, rate = weak if start == "weak" else (how.injected_steps, how.injected_rate)
     tuned = settings(steps, how.sft_batch, learning_rate=rate, seed=ROWS_SEED)
     shutil.rmtree(folder, ignore_errors=True)  # what an interrupted job left
     report = train_sft(
@@ -141,6 +176,7 @@ def build(start: StartName, folder: Path, cache: Path, how: GRPOAblationSettings
         last_loss=report.curve[-1].loss,
         seconds=report.seconds,
         injection=injection,
+        omission=omission if start == "careless" else None,
         measured=measure(folder / MODEL, how),
     )
 
