@@ -112,6 +112,10 @@ def killed(work: Callable[[], Any], at: int) -> int:
     return child.exitcode
 
 
+def without_gaps(steps: Steps) -> Steps:
+    return [(step, trained.model_copy(update={"gaps": {}})) for step, trained in steps]
+
+
 def assert_equal(out: Path, steps: Steps, other: Path, others: Steps) -> None:
     assert steps == others
     mine, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (out, other))
@@ -155,14 +159,20 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", list(CASES))
 def test_so_does_one_whose_rollouts_come_from_the_weights(tmp_path: Path, case: str) -> None:
+    """Its gaps only nearly: the engine's rows meet as time has it, which shows in the last digits that it records."""
     start = checkpoint_path("final")
     settings = plan(**(CASES[case] | {"group": 4, "batch_size": 4, "learning_rate": 1e-4}))
     straight = drawing(start, settings, tmp_path / "straight")
-    assert killed(lambda: drawing(start, settings, tmp_path / "resumed"), at=8) == -signal.SIGKILL
+    assert killed(lambda: drawing(start, settings, tmp_path / "resumed"), at=6) == -signal.SIGKILL
     resumed = drawing(start, settings, tmp_path / "resumed", resume=True)
-    assert_equal(tmp_path / "straight", straight, tmp_path / "resumed", resumed)
+    for (_, mine), (_, theirs) in zip(resumed, straight, strict=True):
+        for name, gap in mine.gaps.items():
+            assert gap.tokens == theirs.gaps[name].tokens
+            assert gap.largest == pytest.approx(theirs.gaps[name].largest, abs=1e-4)
+    assert_equal(tmp_path / "straight", without_gaps(straight), tmp_path / "resumed", without_gaps(resumed))
 
 
 class Asking(TrainerCallback):
