@@ -139,6 +139,7 @@ def settings_of(given: argparse.Namespace) -> GRPOSettings:
         beta=given.beta,
         device=given.device,
         weights_dtype=given.dtype,
+        overlong="keep",  # random models write up to the bound
         gradient_checkpointing=given.checkpointing,
         lora={"rank": given.lora} if given.lora else None,
     )

@@ -17,6 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from thyme.nano import checkpoint_path
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
@@ -98,8 +100,8 @@ def test_a_killed_run_ends_and_goes_on_where_it_was(
     assert launched.distance(tmp_path / "whole" / "0" / "model", tmp_path / "killed" / "0" / "model") < 1e-6
 
 
-def test_rollouts_by_the_spread_model_itself_are_refused(tiny_qwen2_5_vl: Path, tmp_path: Path) -> None:
-    done = grpo_launched.start([grpo_launched.plan(tiny_qwen2_5_vl, real=True)], tmp_path, "fsdp2")
+def test_rollouts_by_the_spread_model_itself_are_refused(tmp_path: Path) -> None:
+    done = grpo_launched.start([grpo_launched.plan(checkpoint_path(), real=True)], tmp_path, "fsdp2")
     assert done.returncode != 0
     assert "engine.backend = 'vllm'" in done.stderr
 
