@@ -70,8 +70,8 @@ def test_nano_without_torch_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_training_finds_the_folder_of_every_model_that_has_weights(tiny_qwen2_5_vl: Path) -> None:
     assert checkpoint_folder(tiny_qwen2_5_vl) == tiny_qwen2_5_vl
-    found = [checkpoint_folder(name) for name in ("nano", "nano:base", "nano:direct")]
-    assert [folder.name for folder in found] == ["final", "base", "direct"]
+    found = [checkpoint_folder(name) for name in ("nano", "nano:base", "nano:undecided", "nano:direct")]
+    assert [folder.name for folder in found] == ["final", "base", "undecided", "direct"]
     assert all((folder / "model.safetensors").is_file() for folder in found)
     with pytest.raises(ModelNotFoundError, match="nano:bse"):
         checkpoint_folder("nano:bse")

@@ -1,7 +1,7 @@
 """The one grammar of models: what a user calls a model, everywhere in the package.
 
 ==================  ================================================================================================
-``nano``            the embedded model; where training starts, also ``nano:base`` and ``nano:direct``
+``nano``            the embedded model; where training starts, also ``nano:base``, ``nano:undecided``, ``nano:direct``
 ``FOLDER``          a checkpoint on this machine
 ``HUB_ID``          one of a hub, such as ``Qwen/Qwen2.5-VL-7B-Instruct``
 ``URL#NAME``        one that an OpenAI-compatible server offers: ``http://localhost:8000/v1#NAME``; without ``#NAME``
@@ -22,7 +22,12 @@ from thyme.families.checkpoint import find_checkpoint
 from thyme.nano import Checkpoint, checkpoint_path
 
 NANO = "nano"
-NANO_CHECKPOINTS: dict[str, Checkpoint] = {NANO: "final", "nano:base": "base", "nano:direct": "direct"}
+NANO_CHECKPOINTS: dict[str, Checkpoint] = {
+    NANO: "final",
+    "nano:base": "base",
+    "nano:undecided": "undecided",
+    "nano:direct": "direct",
+}
 """What the embedded checkpoints are called."""
 SCRIPTED = "scripted:"
 
@@ -56,7 +61,7 @@ def checkpoint_folder(model: str | Path, *, weights: bool = True) -> Path:
     """Folder of the checkpoint that training starts from.
 
     Args:
-        model: ``nano``, ``nano:base``, ``nano:direct``, a folder, or a hub id.
+        model: ``nano``, another checkpoint of it, a folder, or a hub id.
         weights: Whether the weights are needed too; else a hub id brings the small files only.
 
     Raises:

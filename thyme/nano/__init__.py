@@ -7,7 +7,7 @@ from typing import Literal
 
 from thyme.errors import ModelNotFoundError
 
-Checkpoint = Literal["final", "base", "direct"]
+Checkpoint = Literal["final", "base", "undecided", "direct"]
 
 CHECKPOINTS = Path(__file__).parent / "checkpoint"
 """Folder of the shipped weights."""
@@ -17,8 +17,9 @@ def checkpoint_path(which: Checkpoint = "final") -> Path:
     """Folder of a shipped checkpoint.
 
     Args:
-        which: ``final`` thinks with code; ``base`` only sees, and is where its training started; ``direct`` is the
-            baseline that was trained to answer at once.
+        which: ``final`` thinks with code; ``base`` only sees, and is where its training started; ``undecided`` can
+            use code and does so by the toss of a coin, a start for reinforcement; ``direct`` is the baseline that was
+            trained to answer at once.
 
     Raises:
         ModelNotFoundError: The weights are not in this installation.
