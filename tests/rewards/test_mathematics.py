@@ -99,6 +99,11 @@ def test_an_expression_is_not_run_as_code(verifier: MathVerifier, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("answer", [r"$\frac{1}{2}$ or 3", r"\boxed{\frac{1}{2}} or 1/3", r"0.7, no: $\frac{1}{2}$"])
+def test_an_expression_with_numbers_beside_it_is_no_single_answer(answer: str) -> None:
+    assert asked(r"\frac{1}{2}", answer) is None
+
+
 # --- time -------------------------------------------------------------------------------------------------------------
 
 TOWER = "9^{9^{9^{9}}}"
@@ -137,6 +142,20 @@ async def test_one_that_hangs_holds_up_neither_the_loop_nor_the_others() -> None
             await hanging
     finally:
         await asyncio.to_thread(made.close)
+
+
+def test_a_busy_machine_is_not_the_answers_fault() -> None:
+    """A process that is given no time says nothing about the answer: an outage, not a 0."""
+    made = MathVerifier(1.0, processes=1)
+    try:
+        assert made.compare_now("4", "2+2").equal
+        os.kill(_pid(made), signal.SIGSTOP)
+        with pytest.raises(ThymeError, match="the machine is busy") as caught:
+            made.compare_now("4", "2+2")
+        assert not isinstance(caught.value, StoppedError)
+        assert made.compare_now("4", "2+2").equal
+    finally:
+        made.close()
 
 
 # --- processes --------------------------------------------------------------------------------------------------------

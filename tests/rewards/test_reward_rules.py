@@ -63,6 +63,60 @@ def test_letters_behind_a_number_are_a_unit_or_a_code(reference: str, answer: st
     assert score_answer(Problem(id="p", question="?", answer=reference), answer).value == value
 
 
+@pytest.mark.parametrize(
+    ("reference", "answer", "value"),
+    [
+        ("12.5%", "0.125", 1), ("12.5%", "12.5", 1), ("12.5%", "0.17", 0), ("12.5%", "0.1", 0),
+        ("45%", "45 %", 1), ("45%", "0.45%", 0), ("45%", "4500%", 0), ("0.45", "45%", 1),
+        ("2", r"\sqrt{2}", 0), ("2", "√2", 0), ("2", "2π", 0), ("2", r"2\pi", 0), ("2", "x^2", 0), ("3", "3²", 0),
+        ("3", "x > 3", 0), ("3", r"x \le 3", 0), ("3", "±3", 0), ("90", r"90^\circ", 1), ("90", r"90^{\circ}", 1),
+        ("3", "3x", 1), ("3", "x = 3", 1), ("3", "≈ 3", 1), ("5", "5!", 1), ("2", r"\log 2", 0),
+        ("2x", "2", 0), ("2x", "2x", 1), ("3π", "3", 0), ("10²", "10", 0), ("10²", "10^2", 1), ("10²", "102", 0),
+    ],
+)  # fmt: skip
+def test_a_number_is_that_number_and_not_a_part_of_another(reference: str, answer: str, value: float) -> None:
+    assert score_answer(Problem(id="p", question="?", answer=reference), answer).value == value
+
+
+@pytest.mark.parametrize(
+    ("reference", "same", "another"),
+    [
+        ("2(x+1)", "2 (x + 1).", "2x+1"), ("x-1", "$x - 1$", "x1"), ("1/x", "1 / x", "1x"), ("-x", "-X", "x"),
+        ("(1, 2)", r"\left(1,2\right)", "12"), ("[0, 1)", "[0,1)", "(0,1]"), ("-3, 5", "-3 and 5", "35"),
+        (r"\frac{1}{23}", r" \frac{1}{23} ", r"\frac{12}{3}"), ("version 1.5", "Version 1.5!", "version 15"),
+        ("gate -3", "the gate -3", "gate 3"), ("KX-47", "KX 47", "KX 4.7"), ("12/25/2020", "12-25-2020", "12/25/2021"),
+    ],
+)  # fmt: skip
+def test_signs_count_where_they_mean_something(reference: str, same: str, another: str) -> None:
+    problem = Problem(id="p", question="?", answer=reference)
+    assert score_answer(problem, same).value == 1
+    assert score_answer(problem, another).value == 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["A, B, C, D", "A. B.", "(A) (B)", "(A), (B)", "A/B", "A\nB", "a, b", "The answer is A or B", "Answer: A (or B)",
+     "A) red, B) green", "A: red or B: green"],
+)  # fmt: skip
+def test_several_options_are_no_answer(answer: str) -> None:
+    problem = Problem(id="p", question="?", answer="A", choices=COLOURS)
+    assert score_answer(problem, answer).value == 0
+
+
+@pytest.mark.parametrize(
+    ("choices", "answer", "place"),
+    [
+        (("3", "-3"), "-3", 1), (("1.5", "15"), "15", 1), (("2(x+1)", "2x+1"), "2x+1", 1), (("1/2", "12"), "12", 1),
+        (("x", "Both A and B", "A and C"), "A and C", 2), (("x", "Vitamin C", "z"), "B. Vitamin C", 1),
+        (("x", "y", "z"), "A. I see it, so C is wrong", 0), (("red", "a dog"), "B. A dog", 1),
+    ],
+)  # fmt: skip
+def test_one_option_is_told_from_the_others(choices: tuple[str, ...], answer: str, place: int) -> None:
+    for right in range(len(choices)):
+        problem = Problem(id="p", question="?", answer="ABC"[right], choices=choices)
+        assert score_answer(problem, answer).value == (right == place)
+
+
 # --- consistency ------------------------------------------------------------------------------------------------------
 
 COLOURS = ("red", "green", "dark green", "none of these")

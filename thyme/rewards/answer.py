@@ -13,6 +13,7 @@ import string
 import unicodedata
 from collections.abc import Callable, Mapping
 
+from thyme.rewards.formula import is_formula, tight
 from thyme.types import Problem, Score
 
 Rule = Callable[[Problem, str], float | None]
@@ -44,6 +45,12 @@ def score_answer(problem: Problem, answer: str | None) -> Score:
 
 _LETTER = re.compile(r"\(\s*([A-Z])\s*\)|([A-Z])(?:\s*$|\s*[).:,\n])", re.IGNORECASE)
 _STATED = re.compile(r"\b(?:answer|option|choice)\s*(?:is|:)?\s*\(?([A-Z])\)?(?=\s*$|[).:,\s])", re.IGNORECASE)
+_LIST = re.compile(r"[\s(]*[A-Z]\b(?:(?:[\s,;/&+.:()]|\b(?:and|or)\b)+[A-Z]\b)+[\s.)]*", re.IGNORECASE)
+_SINGLE = re.compile(r"\b[A-Z]\b")
+_SECOND = re.compile(
+    r"\s*(?:[,;/&]|\(?\s*\b(?:and|or)\b)\s*(?:option|choice)?\s*\(?([A-Z])(?=\s*$|\s*[).:,;/&]|\s(?:and|or)\b)"
+)
+_LETTERED = re.compile(r"\b([A-Z])\s*[).:]\s*(?=\S)")
 
 
 def choice(problem: Problem, answer: str) -> float | None:
@@ -59,16 +66,41 @@ def choice(problem: Problem, answer: str) -> float | None:
 def option(problem: Problem, text: str) -> int | None:
     """Place among the options of the one that a text names; None where it names none, or no single one."""
     plain = text.strip().strip("*`\"' ")
-    options = [normalise(option) for option in problem.choices]
-    if normalise(plain) in options and not (len(plain) == 1 and plain.upper() in string.ascii_uppercase):
-        return options.index(normalise(plain))
+    named = _by_text(problem, plain)
+    if named is not None and not (len(plain) == 1 and plain.upper() in string.ascii_uppercase):
+        return named
+    if _LIST.fullmatch(plain) and len(set(_SINGLE.findall(plain.upper()))) > 1:
+        return None
     stated = _LETTER.match(plain) or _lettered_text(problem, plain)
     stated = stated or (found if (found := _STATED.search(plain)) and len(_STATED.findall(plain)) == 1 else None)
     if stated is not None:
         index = string.ascii_uppercase.index(next(group for group in stated.groups() if group).upper())
-        if index < len(options):
-            return index
-    return options.index(normalise(plain)) if normalise(plain) in options else None
+        if index < len(problem.choices):
+            return None if _names_another(problem, index, plain[stated.end() :]) else index
+    return named
+
+
+def _by_text(problem: Problem, text: str) -> int | None:
+    """The option of this text; signs decide where several are the same without them: ``2(x+1)`` and ``2x+1``."""
+    alike = [place for place, option in enumerate(problem.choices) if normalise(option) == normalise(text)]
+    exact = [place for place in alike if tight(problem.choices[place]) == tight(text)]
+    return next(iter(exact or alike), None)
+
+
+def _names_another(problem: Problem, index: int, rest: str) -> bool:
+    """Whether what follows a letter names a second one: ``A or B``, ``A) red, B) green``."""
+    if normalise(rest) == normalise(problem.choices[index]):
+        return False
+    second = _SECOND.match(rest)
+    places = {second.group(1): ""} if second else {}
+    places |= {found.group(1): rest[found.end() :] for found in _LETTERED.finditer(rest)}
+    options = {letter: place for place, letter in enumerate(string.ascii_uppercase[: len(problem.choices)])}
+    return any(
+        letter in options
+        and options[letter] != index
+        and normalise(text).startswith(normalise(problem.choices[options[letter]]) if text else "")
+        for letter, text in places.items()
+    )
 
 
 def _lettered_text(problem: Problem, text: str) -> re.Match[str] | None:
@@ -96,6 +128,13 @@ _CODE = re.compile(
 )
 _UNITS = re.compile(r"[nmcdk]?m|in|ft|mi|m?g|kg|t|lb|oz|[mcd]?l|ms|s|min|h|mph|v|k?w")
 """Units that are told apart when both sides name one, in lower case."""
+_VARIABLE = re.compile(r"[xyzni]|\s*[πθ²³]")
+_BEFORE = re.compile(
+    r"(?:[√±<>≤≥≠]|\\sqrt(?:\[[^\]]*\])?|\\(?:pm|mp|l[et]q?|g[et]q?|neq?)\b|\^|\*\*"
+    r"|\\?\b(?:sin|cos|tan|log|ln|exp|sqrt))\s*[{(]?\s*[-+−]?\s*$"
+)
+_AFTER = re.compile(r"\s*(?:[²³⁴√π]|\\(?:pi|sqrt)\b|\*\*|\^(?!\s*\{?\s*(?:\\circ|°)))|[yzni](?!\w)")
+"""What makes another quantity of a number; a power of ``\\circ`` is a degree."""
 
 
 def number(problem: Problem, answer: str) -> float | None:
@@ -104,19 +143,25 @@ def number(problem: Problem, answer: str) -> float | None:
     It may differ by half a unit in the reference's last decimal place (whole numbers: not at all), or by
     ``meta["tolerance"]``. ``45 %`` is 45 as well as 0.45. Another unit than the reference's is wrong (``12 mm`` for
     ``12 cm``), none is not. A reference with a leading zero (``0471``), a capital right behind its digits (``9C``), or
-    capitals that are no common unit (``39 FL``) is a code, not a number.
+    capitals that are no common unit (``39 FL``) is a code, not a number; one with a variable (``2x``, ``3π``) is a
+    formula. An answer that does something to its number (``√2``, ``2π``, ``2²``, ``≤ 2``) is not that number.
     """
     reference = (problem.answer or "").strip()
     match = NUMBER.match(reference)
-    if match is None or not re.fullmatch(_UNIT, reference[match.end() :]) or _CODE.match(reference):
+    rest = reference[match.end() :] if match is not None else ""
+    if match is None or not re.fullmatch(_UNIT, rest) or _CODE.match(reference) or _VARIABLE.fullmatch(rest):
         return None
     found = list(NUMBER.finditer(answer))
     if len(found) != 1 or _other_unit(reference[match.end() :], answer[found[0].end() :]):
         return 0.0
+    if _BEFORE.search(answer, 0, found[0].start()) or _AFTER.match(answer, found[0].end()):
+        return 0.0
     tolerance = float(problem.meta.get("tolerance", 0.0))
-    for expected in _values(match):
-        room = max(_half_unit(match), abs(expected) * tolerance, abs(expected) * 1e-12)
-        if any(abs(value - expected) <= room for value in _values(found[0])):
+    alike = bool(match.group(4) and found[0].group(4))  # two percentages are compared as they are written
+    given = _values(found[0])[: 1 if alike else 2]
+    for scale, expected in zip((1, 100), _values(match)[: 1 if alike else 2], strict=False):
+        room = max(_half_unit(match) / scale, abs(expected) * tolerance, abs(expected) * 1e-12)
+        if any(abs(value - expected) <= room for value in given):
             return 1.0
     return 0.0
 
@@ -157,15 +202,27 @@ def words(text: str) -> list[str]:
 
 
 def normalise(text: str) -> str:
-    """A text without what does not change its meaning: case, spaces, punctuation, articles, Unicode variants."""
+    """A text without what does not change its meaning: case, spaces, punctuation, articles, Unicode variants.
+
+    What belongs to a number stays: ``-3`` is not ``3``, nor ``1.5`` ``15``, nor ``1/2`` ``12``.
+    """
     plain = _ARTICLE.sub("", unicodedata.normalize("NFKC", text)).casefold()
+    plain = _FRACTION.sub("\\1\N{DIVISION SLASH}\\2", _DECIMAL.sub("\\1\N{DOT OPERATOR}\\2", _MINUS.sub("−", plain)))
     kept = "".join(c for c in plain if not c.isspace() and unicodedata.category(c)[0] not in "PC")
     return kept or "".join(plain.split())  # an answer that is all punctuation, such as "+" or "?"
 
 
+_MINUS = re.compile(r"(?<!\w)-(?=\.?\d)")
+_DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?!\.?\d)")  # not in dates and versions
+_FRACTION = re.compile(r"(?<![\d/])(\d+)/(\d+)(?![\d/])")
+
+
 def text(problem: Problem, answer: str) -> float:
-    """Whether both texts are the same once normalised."""
-    return float(normalise(answer) == normalise(problem.answer or ""))
+    """Whether both texts are the same once normalised; where the reference is a formula, in its signs too."""
+    reference = problem.answer or ""
+    if is_formula(reference):
+        return float(tight(answer) == tight(reference))
+    return float(normalise(answer) == normalise(reference))
 
 
 RULES: Mapping[str, Rule] = {"choice": choice, "number": number, "text": text}

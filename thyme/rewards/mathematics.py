@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import math
 import os
 import queue
 import re
@@ -35,6 +36,10 @@ MAX_TEXT = 2000
 """Longest text in which one is looked for."""
 
 
+_WORKED = 0.1
+"""Share of the time-out that a process must have worked for the expression to be to blame; most take milliseconds."""
+
+
 class StoppedError(ThymeError):
     """An expression took too long, or ended the process that looked at it."""
 
@@ -53,6 +58,8 @@ _UNWORDED = re.compile(
     r"|\s*[^\W\d_]{1,12}\.?$"  # a unit at the end
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")
+_NUMBERED = re.compile(r"(?<![\w^{])\.?\d")
+"""Beside a delimited expression: another answer."""
 _APART = re.compile(r"\d\s+\d")
 _PLAIN = (
     ("−", "-"),
@@ -71,9 +78,9 @@ _FUNCTION = re.compile(r"(?<![\\A-Za-z])(sin|cos|tan|log|ln|exp|pi)\b")
 def expressions(problem: Problem, answer: str) -> tuple[str, str] | None:
     r"""Reference and answer as LaTeX, where mathematics may find them equal; None where it has no say.
 
-    Both must be expressions, or hold a single one between ``$`` signs; running text, several numbers side by side and
-    multiple choice are left to the other rules. The reference must look like mathematics (``\frac{1}{2}``, ``x^2``,
-    ``x = 3``), or be a number that the answer writes as something to be computed.
+    Both must be expressions, or hold a single one between ``$`` signs and no number beside it; running text, several
+    numbers side by side and multiple choice are left to the other rules. The reference must look like mathematics
+    (``\frac{1}{2}``, ``x^2``, ``x = 3``), or be a number that the answer writes as something to be computed.
     """
     reference = _expression(problem.answer or "")
     given = _expression(answer)
@@ -88,7 +95,7 @@ def _expression(text: str) -> str | None:
     if len(text) > MAX_TEXT:
         return None
     found = list(_DELIMITED.finditer(text))
-    if len(found) > 1:
+    if len(found) > 1 or (found and _NUMBERED.search(text[: found[0].start()] + " " + text[found[0].end() :])):
         return None
     inner = next(group for group in found[0].groups() if group) if found else text
     plain = inner.strip().removesuffix(".")
@@ -151,7 +158,7 @@ class MathVerifier:
         Raises:
             StoppedError: It took too long, or ended two processes one after the other.
             MissingExtraError: math-verify is not installed.
-            ThymeError: No process could be started.
+            ThymeError: No process could be started, or the machine left it no time to work.
         """
         process = self._idle.get()
         try:
@@ -236,13 +243,31 @@ class _Process:
 
     def compare(self, reference: str, answer: str, timeout_s: float) -> Comparison:
         request = {"reference": reference, "answer": answer, "cpu_s": timeout_s}
+        before = self._cpu_s()
         try:
             assert self._popen.stdin is not None
             self._popen.stdin.write(json.dumps(request).encode() + b"\n")
         except (OSError, ValueError) as error:  # ValueError: closed by `end`
             raise _DiedError from error
-        reply = self._read(timeout_s)
+        try:
+            reply = self._read(timeout_s)
+        except StoppedError:
+            spent = self._cpu_s() - before
+            if spent < _WORKED * timeout_s:  # the machine was slow, not the expression hard
+                raise ThymeError(
+                    f"no result after {timeout_s:g} s, of which the process could work {spent:.1f} s: the machine is "
+                    "busy; raise rewards.math_timeout_s"
+                ) from None
+            raise
         return Comparison(reply["equal"], reply["value"])
+
+    def _cpu_s(self) -> float:
+        """Processor time of the process so far; without limit once it is gone."""
+        try:
+            fields = Path(f"/proc/{self._popen.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        except (OSError, ValueError):
+            return math.inf
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def end(self) -> None:
         """Kill it and wait for it."""
