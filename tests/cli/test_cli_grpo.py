@@ -84,6 +84,18 @@ def test_a_dry_run_rolls_a_group_out_and_writes_nothing(tmp_path: Path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
+def test_a_dry_run_leaves_the_group_as_a_page_where_a_folder_is_named(tmp_path: Path) -> None:
+    out = tmp_path / "looked" / "at"
+    looked = grpo("@nano_grpo", "--dry-run", "--out", str(out))
+    assert looked.exit_code == 0, looked.output
+    assert "group.html" in looked.stdout
+    assert [file.name for file in out.iterdir()] == ["group.html"]
+    assert (out / "group.html").read_text().count("advantage") >= 2
+    (out / "grpo_run.json").write_text("{}")
+    of_a_run = grpo("@nano_grpo", "--dry-run", "--out", str(out))
+    assert (of_a_run.exit_code, "'at' holds a run" in of_a_run.stderr) == (2, True)
+
+
 def test_a_dry_run_of_a_model_that_is_not_here_checks_the_rest(tmp_path: Path) -> None:
     rows = tmp_path / "problems.jsonl"
     rows.write_text("".join(json.dumps({"question": f"{i} + 1?", "answer": str(i + 1)}) + "\n" for i in range(130)))

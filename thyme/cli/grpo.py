@@ -47,7 +47,7 @@ def grpo(
         typer.Option(
             "--dry-run",
             help="Check recipe, data and judge, show steps and memory, roll one group out with its rewards, "
-            "advantages and what is trained on; train nothing.",
+            "advantages and what is trained on; train nothing. With --out the group is written there as a page too.",
         ),
     ] = False,
     tracker: Trackers = None,
@@ -66,7 +66,7 @@ def grpo(
     except ImportError as error:
         raise missing_extra(error, "training by GRPO") from error
     if dry_run:
-        work.check()
+        work.check(page=folder if out is not None else None)
     else:
         work.run(resume=resume)
 
@@ -110,8 +110,8 @@ class _Work:
             told = f"the model lies in {self.out / 'model'}, the report in {self.out / 'report.html'}"
             self.console.print(told, markup=False, soft_wrap=True)
 
-    def check(self) -> None:
-        """Show what a run would do."""
+    def check(self, *, page: Path | None) -> None:
+        """Show what a run would do; the folder, where there is one, gets the group as a page."""
         from rich.console import Console
 
         from thyme.train.grpo.dry_run import dry_run
@@ -126,4 +126,5 @@ class _Work:
             readers=self.readers,
             problem_readers=self.problem_readers,
             console=told,
+            page=page,
         )

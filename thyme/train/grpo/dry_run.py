@@ -16,16 +16,18 @@ from thyme.config.grpo import GRPOSettings
 from thyme.config.grpo_recipe import GRPORecipe
 from thyme.config.sft import SFTSettings
 from thyme.config.training import TrainingSettings
-from thyme.errors import MissingExtraError, ModelNotFoundError
+from thyme.errors import MissingExtraError, ModelNotFoundError, UsageError
 from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
 from thyme.prompts import PromptSet
+from thyme.train.disk import make_folder
 from thyme.train.evaluate import ProblemReader, check_evaluation, open_problems
 from thyme.train.grpo.arguments import forwards
 from thyme.train.grpo.assembly import make_roller
 from thyme.train.grpo.batch import encode_rollout
 from thyme.train.grpo.draws import Draws
 from thyme.train.grpo.groups import Group
+from thyme.train.grpo.identity import RUN_FILE
 from thyme.train.grpo.preview import preview, write_group_page
 from thyme.train.grpo.problems import MixedProblems, Reader
 from thyme.train.grpo.problems import open_problems as open_training
@@ -67,12 +69,14 @@ def dry_run(
         The group; None where the model's files are not at hand.
 
     Raises:
-        UsageError: The recipe cannot be followed.
+        UsageError: The recipe cannot be followed, or the folder of the page holds a run or cannot be written.
         StoreError: Problems cannot be read.
         MissingExtraError: A tracker is not installed.
         NoVerdictError: A judge is not there.
     """
     check_trackers(recipe.tracking.trackers)
+    if page is not None:
+        _check_page(page)
     _say_memory(recipe, model, console)
     problems = open_training(recipe.data, readers)
     steps = steps_of(recipe, problems)
@@ -96,6 +100,12 @@ def dry_run(
         console.print(f"the group as a page: {written}", markup=False, soft_wrap=True)
     _say_seen(recipe, model, group, family, console)
     return group
+
+
+def _check_page(folder: Path) -> None:
+    if (folder / RUN_FILE).is_file():
+        raise UsageError(f"'{folder.name}' holds a run, whose page is not to be replaced: name another folder (--out)")
+    make_folder(folder)
 
 
 def _family(recipe: GRPORecipe, model: str | Path, console: Console) -> Family | None:
