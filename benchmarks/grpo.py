@@ -76,6 +76,11 @@ class TimedPolicy:
     def __init__(self, inner: Policy) -> None:
         self.inner, self.seconds = inner, 0.0
 
+    @property
+    def fingerprint(self) -> str:
+        """See `thyme.train.grpo.policies.Policy`."""
+        return self.inner.fingerprint
+
     @asynccontextmanager
     async def asking(self, model: Any, step: int) -> AsyncIterator[None]:
         started = time.perf_counter()

@@ -57,6 +57,8 @@ class Questions:
 class FixedPolicy:
     """The engine that it was given, whatever the model is."""
 
+    fingerprint = "fixed"
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.asked: list[tuple[Any, int]] = []

@@ -136,6 +136,22 @@ def step_of_training(model: Any, size: float) -> None:
 # --- the weights of now -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("backend", ["transformers", "vllm"])
+def test_its_fingerprint_is_that_of_what_decides_about_what_is_generated(backend: str, family: Family) -> None:
+    """A resumed run must not see other pictures, nor be cut elsewhere; how much memory it takes is its own affair."""
+
+    def fingerprint(**engine: Any) -> str:
+        config = EngineConfig(backend=backend, **engine)
+        policy = VllmPolicy(FINAL, config) if backend == "vllm" else TransformersPolicy(family, config)
+        options: dict[str, Any] = {"config": ATS, "sandbox": SandboxConfig(), "rewards": RewardSettings()}
+        return GroupRoller(policy, made.WORDS, **options).fingerprint
+
+    same = fingerprint()
+    assert fingerprint(max_batch=3, threads=2, vllm=VllmConfig(gpu_memory_utilization=0.3)) == same
+    assert len({same, *(fingerprint(**{name: 999}) for name in ("max_context", "min_pixels", "max_pixels"))}) == 4
+    assert (fingerprint(dtype="bfloat16") == same) is (backend == "transformers")  # there it is the trainer's
+
+
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
 def test_what_is_rolled_out_has_the_weights_of_now(lora: bool, roller: GroupRoller, family: Family) -> None:
     """Log-probabilities are those of a plain forward, before and after the weights were changed, with one engine."""

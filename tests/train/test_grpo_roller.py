@@ -20,7 +20,7 @@ from grpo_rollers import RIGHT, WRONG, FixedPolicy, ToldSandbox, asked, coded, r
 from PIL import Image
 
 from thyme.config import RolloutConfig
-from thyme.config.rewards import RewardSettings
+from thyme.config.rewards import JudgeSettings, RewardSettings
 from thyme.config.sandbox import SandboxConfig
 from thyme.engines.base import Request
 from thyme.errors import EngineError, SandboxDiedError, SandboxError, TrainingError
@@ -462,6 +462,14 @@ def test_its_fingerprint_is_that_of_what_decides_about_rollouts() -> None:
         {"seed": 4},
     )
     assert len({same, *(fingerprint(**other) for other in others)}) == 5
+    assert fingerprint(sandbox=SandboxConfig(pool=0, max_sessions=3)) == same
+    judged = [judge_at(*where) for where in (("a", "m"), ("b", "m"), ("a", "n"))]
+    first, moved, another = (fingerprint(rewards=rewards) for rewards in judged)
+    assert first == moved != another
+
+
+def judge_at(host: str, name: str) -> RewardSettings:
+    return RewardSettings(judge=JudgeSettings(model=f"http://{host}/v1#{name}"), result_by="judge")
 
 
 async def test_it_works_where_an_event_loop_runs_already() -> None:

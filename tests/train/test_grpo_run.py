@@ -221,11 +221,14 @@ def test_records_that_are_missing_are_said(recipe: GRPORecipe, done: Path, tmp_p
 
 
 def test_what_no_weight_depends_on_may_change(recipe: GRPORecipe) -> None:
-    """Alarms, the judge's patience, evaluation and trackers do not make another run; a reward does."""
+    """Alarms, where and how patiently a judge is asked, memory, evaluation and trackers make no other run; a reward
+    does."""
     judged = overridden(recipe, ["rewards.judge.model='http://a/v1#m'"])
     same = ["train.alarms.window=3", "evaluation.data.limit=9", "rewards.judge.concurrency=2", "engine.threads=1"]
-    assert identity(judged) == identity(overridden(judged, same))
-    assert identity(judged) != identity(overridden(judged, ["rewards.tool_cost=0.1"]))
+    moved = ["rewards.judge.model='http://b/v1#m'", "sandbox.pool=0", "engine.vllm.gpu_memory_utilization=0.3"]
+    assert identity(judged) == identity(overridden(judged, [*same, *moved, "engine.max_batch=3"]))
+    for other in ("rewards.tool_cost=0.1", "rewards.judge.model='http://a/v1#n'", "engine.max_context=999"):
+        assert identity(judged) != identity(overridden(judged, [other])), other
 
 
 def test_an_alarm_can_end_a_run(recipe: GRPORecipe, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,22 @@ from thyme.config.rewards import RewardSettings
 from thyme.config.rollout import RolloutConfig
 from thyme.config.sandbox import SandboxConfig
 from thyme.config.training import DataSource, EvaluationSettings, TrackingSettings
+
+NOT_OF_ENGINE: dict[str, Any] = {
+    "model": True,
+    "device": True,
+    "threads": True,
+    "max_batch": True,
+    "prefill_tokens": True,
+    "max_cached_tokens": True,
+    "openai": True,
+    "vllm": {"gpu_memory_utilization", "kv_cache_gib", "enforce_eager", "block_size"},
+}
+"""Fields of `EngineConfig` that may change between parts of a run: how fast it is, and how much memory it takes."""
+NOT_OF_SANDBOX = {"pool", "max_sessions", "inputs_mb", "start_timeout_s"}
+"""Likewise of `SandboxConfig`."""
+NOT_OF_JUDGE = {"concurrency", "timeout_s", "retries", "backoff_s", "cache"}
+"""Likewise of `JudgeSettings`. The server too may be another one, as long as its model has the same name."""
 
 
 class GRPORecipe(Config):

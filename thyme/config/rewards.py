@@ -32,6 +32,11 @@ class JudgeSettings(Config):
     cache: str = ""
     """Folder of verdicts, kept from run to run; empty: that of the run."""
 
+    @property
+    def name(self) -> str:
+        """Of the model, wherever it is served."""
+        return self.model.rpartition("#")[2]
+
 
 class RewardSettings(Config):
     """Parts of the reward, and how they are put together; paper section 3.3, see docs/rewards.md."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thyme.config.grpo import NOT_OF_THE_RUN
-from thyme.config.grpo_recipe import GRPORecipe
+from thyme.config.grpo_recipe import NOT_OF_ENGINE, NOT_OF_JUDGE, NOT_OF_SANDBOX, GRPORecipe
 from thyme.errors import ConfigError, StoreError, UsageError
 from thyme.train.evaluate import write_atomically
 from thyme.train.recipe_runs import public_name
@@ -22,15 +22,19 @@ _LEFT_OUT: dict[str, Any] = {
     "evaluation": True,
     "tracking": True,
     "train": NOT_OF_THE_RUN,
-    "engine": {"model", "device", "threads"},
-    "rewards": {"judge": {"concurrency", "timeout_s", "retries", "backoff_s", "cache"}},
+    "engine": NOT_OF_ENGINE,
+    "sandbox": NOT_OF_SANDBOX,
+    "rewards": {"judge": NOT_OF_JUDGE},
 }
 _PATHS = ("model", "prompts", "path")
 
 
 def identity(recipe: GRPORecipe) -> dict[str, Any]:
     """What decides about the weights, one entry a setting (``train.learning_rate``), paths reduced to names."""
-    return dict(_flat(recipe.model_dump(mode="json", exclude=_LEFT_OUT), ""))
+    found = dict(_flat(recipe.model_dump(mode="json", exclude=_LEFT_OUT), ""))
+    if recipe.rewards.judge is not None:
+        found["rewards.judge.model"] = recipe.rewards.judge.name
+    return found
 
 
 def _flat(values: Mapping[str, Any], before: str) -> Iterator[tuple[str, Any]]:

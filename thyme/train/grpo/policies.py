@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from thyme.config.engine import EngineConfig
+from thyme.config.grpo_recipe import NOT_OF_ENGINE
 from thyme.engines.base import Engine
 from thyme.engines.transformers import TransformersEngine
 from thyme.engines.vllm import VllmEngine
@@ -27,6 +28,11 @@ from thyme.train.grpo.weights import inner_model, is_spread, whole_weights
 
 class Policy(Protocol):
     """Gives engines with the weights of the model in training; lives in one event loop."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What decides about what is generated, weights apart."""
+        ...
 
     def asking(self, model: Any, step: int) -> AbstractAsyncContextManager[None]:
         """Ask this model, as it is now, while the context lives; afterwards it is what it was.
@@ -52,6 +58,12 @@ class Policy(Protocol):
     async def aclose(self) -> None:
         """Free what generates."""
         ...
+
+
+def _decides(config: EngineConfig) -> str:
+    """Settings of an engine that what it generates depends on; its type is the trainer's in the trainer's own model."""
+    left_out = NOT_OF_ENGINE | ({"dtype": True, "vllm": True} if config.backend == "transformers" else {})
+    return config.model_dump_json(exclude=left_out)
 
 
 class TransformersPolicy:
@@ -85,6 +97,11 @@ class TransformersPolicy:
         self._engine: TransformersEngine | None = None
         self.reopened = 0
         """Engines that took the place of one that broke down."""
+
+    @property
+    def fingerprint(self) -> str:
+        """See `Policy.fingerprint`."""
+        return f"{self._family.name} {self._autocast} {_decides(self._config)}"
 
     @asynccontextmanager
     async def asking(self, model: Any, step: int) -> AsyncIterator[None]:
@@ -171,6 +188,11 @@ class VllmPolicy:
         self._opening = asyncio.Lock()
         self.reopened = 0
         """Engines that took the place of one that broke down."""
+
+    @property
+    def fingerprint(self) -> str:
+        """See `Policy.fingerprint`."""
+        return _decides(self._config)
 
     @asynccontextmanager
     async def asking(self, model: Any, step: int) -> AsyncIterator[None]:

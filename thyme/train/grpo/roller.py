@@ -23,6 +23,7 @@ from thyme.agent.draft import Draft
 from thyme.agent.rollout import rollout
 from thyme.background import Background
 from thyme.config import RolloutConfig
+from thyme.config.grpo_recipe import NOT_OF_JUDGE, NOT_OF_SANDBOX
 from thyme.config.rewards import RewardSettings
 from thyme.config.sandbox import SandboxConfig
 from thyme.engines.base import Engine, EngineInfo
@@ -52,7 +53,6 @@ COUNTERS: Mapping[str, str] = {
 }
 """What `GroupRoller.counters` counts; those of the scorer come with ``scorer_`` before their names."""
 
-_NOT_OF_A_VERDICT = {"concurrency", "timeout_s", "retries", "backoff_s", "cache"}
 _PATIENCE_S = 60.0
 """Seconds that an interrupted roll is given to let go of the model; rollouts end within a token or a block of code."""
 
@@ -136,9 +136,18 @@ class GroupRoller:
     @property
     def fingerprint(self) -> str:
         """Hash of what decides about rollouts and their rewards, weights and problems apart."""
-        sandbox = getattr(self._sandbox, "model_dump_json", lambda: "")()
-        judged = self._rewards.model_dump_json(exclude={"judge": _NOT_OF_A_VERDICT})
-        parts = (self._config.model_dump_json(), sandbox, judged, self._prompts.fingerprint, str(self._seed))
+        sandbox, judge = self._sandbox, self._rewards.judge
+        code = sandbox.model_dump_json(exclude=NOT_OF_SANDBOX) if isinstance(sandbox, SandboxConfig) else ""
+        judged = self._rewards.model_dump_json(exclude={"judge": NOT_OF_JUDGE | {"model"}})
+        parts = (
+            self._policy.fingerprint,
+            self._config.model_dump_json(),
+            code,
+            judged,
+            "" if judge is None else judge.name,
+            self._prompts.fingerprint,
+            str(self._seed),
+        )
         return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 
     def close(self) -> None:
