@@ -130,6 +130,8 @@ def test_a_dry_run_of_a_model_that_is_not_here_checks_the_rest(tmp_path: Path) -
         (["@nano_grpo", "--set", "train.code_policy=tempered"], "rollout.code_temperature above 0"),
         (["@nano_grpo", "--set", "rewards.result_by=judge"], "judge.model = 'URL#NAME'"),
         (["@nano_grpo", "--set", "train.batch_size=7"], "batch_size"),
+        (["@nano_grpo", "--set", "engine.max_pixels=4096"], "engine.max_pixels is that of the run: set max_pixels"),
+        (["@nano_grpo", "--set", "engine.device=cpu"], "set train.device"),
         (["@nano_grpo", "--dry-run", "--set", "data.world.format=problems"], "needs a path"),
     ],
 )

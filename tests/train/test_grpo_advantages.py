@@ -16,6 +16,7 @@ from trl.trainer.utils import nanstd
 from thyme.config.grpo import GRPOSettings
 from thyme.train.grpo.advantages import EPSILON, Standings, group_standings, standings, treatment
 from thyme.train.grpo.groups import OVERLONG, Asked, Group, Member
+from thyme.train.grpo.step import why_left_out
 from thyme.types import Score, StopReason
 
 REWARDS = st.one_of(st.none(), st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0]), st.floats(-3, 3, width=32))
@@ -120,3 +121,20 @@ def test_a_masked_rollout_counts_in_the_mean_and_a_dropped_one_does_not() -> Non
     assert [(m.advantage, m.in_loss) for m in dropped.members] == [(0.5, True), (-0.5, True), (0.0, False)]
     kept = group_standings(group, GRPOSettings(overlong="keep", scale="none"))
     assert [(m.advantage, m.in_loss) for m in kept.members] == [(0.0, True), (-1.0, True), (1.0, True)]
+
+
+def test_why_rollouts_cannot_be_compared_is_said() -> None:
+    """A reward does not help a rollout that is dropped for its length."""
+    stops = [(StopReason.MAX_TOKENS, 0.0, ""), (StopReason.MAX_ROUNDS, 0.0, ""), (StopReason.ANSWER, None, "judge out")]
+    members = tuple(
+        Member(samples.trajectory([], stop=stop), Score(value=value, note=note))
+        for stop, value, note in [*stops, (StopReason.ANSWER, 1.0, "")]
+    )
+    group = Group(Asked(0, members[0].trajectory.problem), members)
+    dropping = GRPOSettings(overlong="drop", overturn="drop")
+    assert why_left_out([group], dropping) == {
+        "stopped by max_tokens, and train.overlong = 'drop'": 1,
+        "stopped by max_rounds, and train.overturn = 'drop'": 1,
+        "judge out": 1,
+    }
+    assert why_left_out([group], GRPOSettings()) == {"judge out": 1}

@@ -85,7 +85,7 @@ class GRPOSettings(TrainingSettings):
     retries: int = Field(default=2, ge=0)
     """How often a rollout is begun again whose sandbox, engine or judge failed; afterwards it is unscored."""
     patience: int = Field(default=3, ge=1)
-    """Steps without a single group to learn from because nothing could be scored, after which the run ends."""
+    """Steps without a single group of two rollouts to compare (not scored, or dropped), after which the run ends."""
     keep_trajectories: int = Field(default=10, ge=1)
     """Steps between those whose trajectories are kept for the report."""
     alarms: AlarmSettings = AlarmSettings()

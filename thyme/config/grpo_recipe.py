@@ -31,6 +31,15 @@ NOT_OF_JUDGE = {"concurrency", "timeout_s", "retries", "backoff_s", "cache"}
 """Likewise of `JudgeSettings`. The server too may be another one, as long as its model has the same name."""
 
 
+_OF_THE_RUN = {
+    "model": "model",
+    "device": "train.device",
+    "min_pixels": "min_pixels",
+    "max_pixels": "max_pixels",
+}
+"""Fields of `EngineConfig` that a recipe says elsewhere, for trainer and engine alike."""
+
+
 class GRPORecipe(Config):
     """What ``thyme grpo`` reads: the root of a recipe."""
 
@@ -59,6 +68,13 @@ class GRPORecipe(Config):
     train: GRPOSettings = GRPOSettings()
     evaluation: EvaluationSettings | None = None
     tracking: TrackingSettings = TrackingSettings(project="thyme-grpo")
+
+    @model_validator(mode="after")
+    def _the_engine_runs_what_is_trained(self) -> GRPORecipe:
+        for name, instead in _OF_THE_RUN.items():
+            if name in self.engine.model_fields_set:
+                raise ValueError(f"engine.{name} is that of the run: set {instead}")
+        return self
 
     @model_validator(mode="after")
     def _temperatures_fit_the_policy(self) -> GRPORecipe:

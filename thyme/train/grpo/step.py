@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from thyme.config.grpo import GRPOSettings
 from thyme.errors import EncodeError, TrainingError
 from thyme.families import Family
-from thyme.train.grpo.advantages import Standings, group_standings
+from thyme.train.grpo.advantages import Standings, group_standings, treatment
 from thyme.train.grpo.batch import Rollout, Row, encode_rollout
-from thyme.train.grpo.groups import Group, Member
+from thyme.train.grpo.groups import OVERLONG, Group, Member
 
 _NOTES = 3
 """Reasons that a message names."""
@@ -65,15 +65,21 @@ def _read(member: Member, family: Family, settings: GRPOSettings) -> Rollout | N
         ) from (error)
 
 
-def why_unscored(groups: Sequence[Group]) -> Counter[str]:
-    """Reasons why rollouts were not scored, counted."""
-    members = (member for group in groups for member in group.members if member.score.value is None)
-    return Counter(_reason(member) for member in members)
+def why_left_out(groups: Sequence[Group], settings: GRPOSettings) -> Counter[str]:
+    """Reasons why rollouts could not be compared, counted."""
+    reasons = (_reason(member, settings) for group in groups for member in group.members)
+    return Counter(reason for reason in reasons if reason is not None)
 
 
-def _reason(member: Member) -> str:
-    error = member.trajectory.error
-    return member.score.note or (f"{error.where}: {error.message}" if error else "no reason is recorded")
+def _reason(member: Member, settings: GRPOSettings) -> str | None:
+    """None where it could be."""
+    trajectory, error = member.trajectory, member.trajectory.error
+    if member.score.value is None:
+        return member.score.note or (f"{error.where}: {error.message}" if error else "no reason is recorded")
+    if treatment(trajectory.stop, settings) == "drop":
+        which = "overlong" if trajectory.stop in OVERLONG else "overturn"
+        return f"stopped by {trajectory.stop}, and train.{which} = 'drop'"
+    return None
 
 
 def in_words(reasons: Counter[str]) -> str:

@@ -100,8 +100,8 @@ def _check_whole(trainer: GRPO, out: Path) -> None:
     if len(trainer.starved) >= trainer.settings.patience:
         reasons = in_words(sum(trainer.starved, Counter()))
         raise TrainingError(
-            f"in the last {len(trainer.starved)} steps, up to step {step}, not one group had two rollouts with a "
-            f"reward, and no weight was changed: {reasons}. Put that right; {left}"
+            f"in the last {len(trainer.starved)} steps, up to step {step}, not one group had two rollouts to "
+            f"compare, and no weight was changed: {reasons}. Put that right; {left}"
         )
     if step < steps:
         raise TrainingStoppedError(f"training was ended after step {step} of {steps}; {left}")

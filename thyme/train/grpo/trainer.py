@@ -33,7 +33,7 @@ from thyme.train.grpo.groups import Group, Problems, Roller
 from thyme.train.grpo.logprobs import TokenScores, add_token_scores
 from thyme.train.grpo.records import Trained
 from thyme.train.grpo.resample import roll_step
-from thyme.train.grpo.step import Share, share_of, why_unscored
+from thyme.train.grpo.step import Share, share_of, why_left_out
 from thyme.train.grpo.tally import Tally, together
 from thyme.train.grpo.trl_trainer import GRPOTrainer
 from thyme.train.runs import image_source
@@ -79,7 +79,7 @@ class GRPO(TrainerMixin, GRPOTrainer):
         self.groups: list[Group] = []
         """This process's, of the step at hand."""
         self.starved: list[Counter[str]] = []
-        """Why nothing was scored, of the last steps in a row in which nothing was."""
+        """Why nothing could be compared, of the last steps in a row in which nothing could."""
         reference = _reference(model) if settings.beta and settings.lora is None else None
         with kept_use_cache(model):
             super().__init__(
@@ -140,7 +140,7 @@ class GRPO(TrainerMixin, GRPOTrainer):
         with self._timed("rollout"):
             self.groups = self._rolled()
         own = share_of(self.groups, self.world.family, self.settings)
-        told = gather((own.tokens, own.members, len(own.rows), own.compared, why_unscored(self.groups)))
+        told = gather((own.tokens, own.members, len(own.rows), own.compared, why_left_out(self.groups, self.settings)))
         self._share, self._tokens, self._members = own, sum(t[0] for t in told), sum(t[1] for t in told)
         if any(t[3] for t in told):
             self.starved.clear()
