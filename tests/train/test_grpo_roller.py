@@ -385,10 +385,39 @@ def test_a_sandbox_that_fails_is_opened_anew_while_others_use_the_old_one() -> N
     with roller_over(says(*coded("x")), lambda: next(sandboxes).opened(), concurrency=1) as roller:
         groups = roller.roll(None, asked(1), step=0, group=3)
         counts = roller.counters
-        assert (first.closed, second.closed) == (0, 0)
+        assert (first.closed, second.closed) == (1, 0)
     assert (first.closed, second.closed) == (1, 1)
     assert made.rewards(groups) == [(2.0,) * 3]
     assert (counts["sandbox_failures"], counts["reopened_sandboxes"], counts["unscored"]) == (1, 1, 0)
+
+
+def test_a_sandbox_that_was_given_up_is_closed_with_its_last_rollout_and_not_kept_for_the_run() -> None:
+    """One rollout loses the first sandbox while another is at work in it, and must not lose it, too."""
+    opened: list[ToldSandbox] = []
+    closed_at_work: list[int] = []
+
+    async def run(source: str) -> Execution:
+        if source == "fails":
+            raise SandboxError("no room on the disk")
+        await made.until(lambda: len(opened) >= 2)
+        closed_at_work.append(opened[0].closed)
+        return Execution(code=source, stdout="7")
+
+    def script(request: Request) -> Sequence[str]:
+        fails = member_of(request).endswith("-0") and "+" not in request.trajectory_id
+        return coded("fails" if fails else "works")
+
+    def opening() -> Any:
+        opened.append(ToldSandbox(run))
+        return opened[-1].opened()
+
+    with roller_over(scripted(script), opening) as roller:
+        (group,) = roller.roll(None, asked(1), step=0, group=2)
+        assert (closed_at_work[0], [sandbox.closed for sandbox in opened]) == (0, [1, 0])
+        roller.roll(None, asked(1), step=1, group=2)
+        assert [sandbox.closed for sandbox in opened] == [1, 1, 0]
+    assert [sandbox.closed for sandbox in opened] == [1, 1, 1]
+    assert [member.attempts for member in group.members] == [2, 1]
 
 
 def test_a_sandbox_that_keeps_dying_leaves_the_rollout_unscored() -> None:

@@ -204,8 +204,8 @@ class GroupRoller:
         try:
             async with open_scorer(self._rewards, cache=self._cache) as scorer:
                 # What does not work at all is said before anything is rolled out.
-                await sandboxes.sandbox()
-                await scorer.check()
+                async with sandboxes.using():
+                    await scorer.check()
                 yield _Works(sandboxes, scorer)
         finally:
             await asyncio.shield(sandboxes.aclose())
@@ -265,11 +265,11 @@ class GroupRoller:
         try:
             engine = await self._policy.engine()
             where = "sandbox"
-            sandbox = await works.sandboxes.sandbox()
-            where = "engine"
-            trajectory = await rollout(
-                asked.problem, engine, sandbox, self._config, prompts=self._prompts, seed=seed, trajectory_id=name
-            )
+            async with works.sandboxes.using() as sandbox:
+                where = "engine"
+                trajectory = await rollout(
+                    asked.problem, engine, sandbox, self._config, prompts=self._prompts, seed=seed, trajectory_id=name
+                )
         except Exception as error:  # of opening what is needed, or a mistake: it costs this rollout, not the step
             if not isinstance(error, SandboxError):
                 logger.exception("rollout %s failed", name)

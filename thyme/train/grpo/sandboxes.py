@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from thyme.errors import SandboxDiedError
 from thyme.sandbox.base import Sandbox, Session
 from thyme.types import Execution, ImageRecord
+
+logger = logging.getLogger(__name__)
 
 _GRACE_S = 1.0
 """Seconds until the end of a zygote is noticed for certain, after that of its sessions."""
@@ -28,32 +32,61 @@ class Sandboxes:
         """
         self._open_one = open_one
         self._current: WatchedSandbox | None = None
-        self._held = AsyncExitStack()
+        self._held: dict[WatchedSandbox, AsyncExitStack] = {}
+        self._users = Counter[WatchedSandbox]()
+        self._closing: set[asyncio.Task[None]] = set()
         self._opening = asyncio.Lock()
         self.reopened = 0
         """Sandboxes that took the place of one that was given up."""
 
-    async def sandbox(self) -> WatchedSandbox:
-        """The one in use.
+    @asynccontextmanager
+    async def using(self) -> AsyncIterator[WatchedSandbox]:
+        """The one in use, which stays open as long as the context.
 
         Raises:
             SandboxError: There can be none.
         """
         async with self._opening:
             if self._current is None:
-                self._current = WatchedSandbox(await self._held.enter_async_context(self._open_one()))
-            return self._current
+                held = AsyncExitStack()
+                self._current = WatchedSandbox(await held.enter_async_context(self._open_one()))
+                self._held[self._current] = held
+            sandbox = self._current
+            self._users[sandbox] += 1
+        try:
+            yield sandbox
+        finally:
+            self._users[sandbox] -= 1
+            self._close_unused(sandbox)
 
     def give_up(self, sandbox: Sandbox | None) -> None:
         """Take another one from now on. Rollouts that still use this one go on; it is closed with the last."""
         if self._current is not None and sandbox is self._current:
-            self._current = None
+            given_up, self._current = self._current, None
             self.reopened += 1
+            self._close_unused(given_up)
+
+    def _close_unused(self, sandbox: WatchedSandbox) -> None:
+        """Close one that was given up, once nobody uses it: a run of days may give up many."""
+        if sandbox is not self._current and not self._users[sandbox] and (held := self._held.pop(sandbox, None)):
+            del self._users[sandbox]
+            task = asyncio.create_task(_closed(held))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     async def aclose(self) -> None:
         """Close all of them."""
         self._current = None
-        await self._held.aclose()
+        await asyncio.gather(*self._closing)
+        while self._held:
+            await self._held.popitem()[1].aclose()
+
+
+async def _closed(held: AsyncExitStack) -> None:
+    try:
+        await held.aclose()
+    except Exception:  # it was given up because it failed
+        logger.warning("a sandbox that failed could not be closed cleanly", exc_info=True)
 
 
 class WatchedSandbox:
