@@ -213,7 +213,7 @@ def normalise(text: str) -> str:
 
 
 _MINUS = re.compile(r"(?<!\w)-(?=\.?\d)")
-_DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?!\.?\d)")  # not in dates and versions
+_DECIMAL = re.compile(r"(?<![\d.])(?:(\d+)|(?<!\w))\.(\d+)(?!\.?\d)")  # not in dates and versions
 _FRACTION = re.compile(r"(?<![\d/])(\d+)/(\d+)(?![\d/])")
 
 
