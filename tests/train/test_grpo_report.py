@@ -16,6 +16,7 @@ from chromium import contrasts, is_dark, needs_browser, open_browser, open_tab
 
 from thyme.config.grpo import AlarmSettings, GRPOSettings
 from thyme.config.training import TrackingSettings
+from thyme.errors import StoreError
 from thyme.train.grpo.kept import FOLDER, Kept, keep, over_time
 from thyme.train.grpo.monitors import METRICS, tracked
 from thyme.train.grpo.records import StepRecord
@@ -183,6 +184,24 @@ def test_a_page_of_a_run_that_goes_on_costs_little_of_it(monkeypatch: pytest.Mon
         clock[0] += 1.0
         page.step()
     assert written == [10.0, 32.0, 54.0]
+
+
+def test_a_page_that_cannot_be_written_ends_no_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, tried = [0.0], list[float]()
+
+    def write() -> None:
+        tried.append(clock[0])
+        raise StoreError("a picture is gone")
+
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    page = LivePage(write, share=0.1)
+    for _ in range(25):
+        clock[0] += 1.0
+        page.step()
+    assert len(tried) > 1
+    assert "a page could not be written; the run goes on" in caplog.text
 
 
 @cache

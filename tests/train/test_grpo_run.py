@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from thyme.config.grpo_recipe import GRPORecipe
 from thyme.config.load import load, overridden
-from thyme.errors import ConfigError, StoreError, ThymeError, TrainingStoppedError, UsageError
+from thyme.errors import ConfigError, StoreError, ThymeError, TrainingError, TrainingStoppedError, UsageError
 from thyme.families import load_family
 from thyme.nano import checkpoint_path
 from thyme.nano.rl_problems import training_problems
@@ -243,6 +243,18 @@ def test_an_alarm_can_end_a_run(recipe: GRPORecipe, tmp_path: Path) -> None:
     (record,) = read_steps(tmp_path / "run")
     assert "truncated" in {alarm.name for alarm in record.alarms}
     assert (tmp_path / "run/checkpoints/checkpoint-1").is_dir()
+
+
+def test_a_run_in_which_nothing_can_be_compared_says_why_and_leaves_its_page(
+    recipe: GRPORecipe, tmp_path: Path
+) -> None:
+    settings = ("rollout.max_tokens=4", "train.overlong=drop", "train.patience=1", BARE)
+    with pytest.raises(TrainingError, match=r"not one group had two rollouts to compare.*train\.overlong = 'drop'"):
+        run(recipe, tmp_path / "run", *settings)
+    (record,) = read_steps(tmp_path / "run")
+    assert (record.metrics["group/dropped"], record.metrics["train/tokens"]) == (1.0, 0.0)
+    assert "1 of 3 steps so far" in (tmp_path / "run/report.html").read_text()
+    assert not (tmp_path / "run/grpo_report.json").exists()
 
 
 def test_adapters_are_merged_and_kept(recipe: GRPORecipe, tmp_path: Path) -> None:

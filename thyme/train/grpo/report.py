@@ -6,6 +6,7 @@ It may be written again and again while the run goes on; a page is put in place 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from thyme.train.report.pages import count, template
 from thyme.train.report.plots import kinds
 from thyme.view.parts import Attempt, make_attempt, make_scene, seen_sizes
 from thyme.view.pictures import Inlined, Picture
+
+logger = logging.getLogger(__name__)
 
 REPORT_PAGE = "report.html"
 """In the folder of a run."""
@@ -126,9 +129,17 @@ class LivePage:
         now = time.perf_counter()
         if now - self._ended < self._cost / self._share:
             return
-        self._write()
+        go_on_without(self._write)
         self._ended = time.perf_counter()
         self._cost = self._ended - now
+
+
+def go_on_without(write: Callable[[], object]) -> None:
+    """Write a page that a run can do without: what fails is said, and ends nothing."""
+    try:
+        write()
+    except Exception:  # of whatever it shows: a picture that is gone, say
+        logger.warning("a page could not be written; the run goes on", exc_info=True)
 
 
 # --- headlines --------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from thyme.config.grpo_recipe import GRPORecipe
 from thyme.config.rewards import RewardSettings
-from thyme.errors import ConfigError, StoreError, TrainingStoppedError
+from thyme.errors import ConfigError, StoreError, ThymeError, TrainingStoppedError
 from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
 from thyme.prompts import PromptSet
@@ -47,7 +47,7 @@ from thyme.train.grpo.preview import write_group_page
 from thyme.train.grpo.problems import MixedProblems, Reader
 from thyme.train.grpo.problems import open_problems as open_training
 from thyme.train.grpo.records import GRPORunReport, StepRecord, Trained
-from thyme.train.grpo.report import LivePage, write_grpo_report
+from thyme.train.grpo.report import LivePage, go_on_without, write_grpo_report
 from thyme.train.grpo.roller import GroupRoller
 from thyme.train.grpo.train import MODEL, train_grpo
 from thyme.train.grpo.trainer import Tell
@@ -298,9 +298,9 @@ def _trained(run: _Run, roller: GroupRoller, evaluator: Evaluator | None, *, res
             note=journal.so_far,
             callbacks=(*asking, EndAtAlarm(journal)),
         )
-    except TrainingStoppedError as error:
-        _write_page(run, _report(run, journal.records, finished=False))
-        if (alarm := journal.ended_by) is not None:
+    except ThymeError as error:
+        go_on_without(lambda: _write_page(run, _report(run, journal.records, finished=False)))
+        if isinstance(error, TrainingStoppedError) and (alarm := journal.ended_by) is not None:
             raise TrainingStoppedError(f"the alarm '{alarm.name}' ended the run ({alarm.message}): {error}") from error
         raise
     if evaluator is not None and sharding():
@@ -315,7 +315,7 @@ def _telling(run: _Run, journal: Journal) -> Tell:
     def tell(step: int, trained: Trained, groups: Sequence[Group], seconds: Mapping[str, float]) -> None:
         journal.tell(step, trained, groups, seconds)
         if step == 1 and groups and is_main():
-            write_group_page(groups[0], run.family, run.recipe.train, run.out)
+            go_on_without(lambda: write_group_page(groups[0], run.family, run.recipe.train, run.out))
         page.step()
 
     return tell
