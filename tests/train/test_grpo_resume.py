@@ -102,6 +102,7 @@ def killed(work: Callable[[], Any], at: int) -> int:
     """The exit code of a fork that does the work and is killed on the way."""
 
     def dies() -> None:
+        torch.set_num_threads(1)  # makes torch's pool anew, once: threads that load weights would race for it in a fork
         killing(at)
         work()
 
