@@ -286,6 +286,8 @@ def test_the_final_model_is_saved_in_the_type_asked_for(tiny_qwen2_5_vl: Path, f
     train_sft(mixture(family), tiny_qwen2_5_vl, settings(max_steps=1, save_dtype="bfloat16"), tmp_path)
     model = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype="auto")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    config = model.config
+    assert {part.dtype for part in (config, config.text_config, config.vision_config)} == {torch.bfloat16}
 
 
 def test_nothing_to_train_on_and_missing_devices_are_said(tiny_qwen2_5_vl: Path, tmp_path: Path) -> None:

@@ -119,6 +119,8 @@ def save_final(model: Any, base: Path, out: Path, *, dtype: torch.dtype | None) 
         model = model.merge_and_unload()
     if dtype is not None:
         model = model.to(dtype)
+        for part in (model.config, *(getattr(model.config, name) for name in model.config.sub_configs)):
+            part.dtype = dtype  # of its parts the library would write the type that was loaded
     save_weights(model, out)
     copy_companions(base, out)
 
