@@ -23,11 +23,11 @@ CODE_SHARES = {"What": 0.35, "Read": 0.5, "Compute": 0.5, "Which": 0.65, "Work":
 """How often questions with this first word are answered through code; each kind has three wordings, equally often."""
 SHARES: dict[Kind, int] = {
     "easy": 15,
-    "medium": 20,
-    "zoom": 20,
+    "medium": 15,
+    "zoom": 15,
     "rotation": 15,
     "contrast": 10,
-    "arithmetic": 10,
+    "arithmetic": 20,
     "two_round": 10,
 }
 """Parts of the demonstrations that each kind makes up."""
