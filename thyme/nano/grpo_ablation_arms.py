@@ -134,7 +134,7 @@ class GRPOAblationSettings(Config):
     group: int = 8
     batch: int = 8
     """Rollouts in one forward pass."""
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-4
     """Of AdamW, constant after the warm-up; no KL, and advantages are not divided by a standard deviation."""
     window: int = Field(default=10, ge=1)
     """Steps at the end, and at the beginning, that rates of training are counted over."""
@@ -151,10 +151,10 @@ class GRPOAblationSettings(Config):
     """Of fine-tuning the shipped base on clean demonstrations."""
     weak_rate: float = 1e-3
     """Peak rate of AdamW in that, linear to 0; Muon's is eight times that."""
-    injected_steps: int = 150
-    """Of fine-tuning the shipped final weights on demonstrations whose code has errors injected."""
-    injected_rate: float = 5e-4
-    injected: float = Field(default=0.015, gt=0, lt=1)
+    injected_steps: int = 100
+    """Of fine-tuning the shipped undecided weights on demonstrations whose code has errors injected."""
+    injected_rate: float = 2e-4
+    injected: float = Field(default=0.03, gt=0, lt=1)
     """Chance that a token of code is replaced by another one."""
     careless: float = Field(default=0.5, gt=0, le=1)
     """Chance that a code block loses its line of imports, which a repair makes up for; steps and rate as for

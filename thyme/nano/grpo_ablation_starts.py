@@ -2,10 +2,10 @@
 
 All learn from demonstrations whose decision for or against code is a coin's (`thyme.nano.undecided`). The weak one is
 fine-tuned from the shipped base on clean demonstrations, for too few steps. The injected one is fine-tuned from the
-shipped final weights, and of the code in its demonstrations every token is replaced by another one with a stated
+shipped undecided weights, and of the code in its demonstrations every token is replaced by another one with a stated
 chance: both as what is to be learnt and as what stands before it. The observations stay those of the code as it was.
-The careless one is fine-tuned from the final weights, too, on demonstrations whose blocks of code lost their line of
-imports with a stated chance: the sandbox makes up for that, and nothing fails where it repairs.
+The careless one is fine-tuned from the undecided weights, too, on demonstrations whose blocks of code lost their line
+of imports with a stated chance: the sandbox makes up for that, and nothing fails where it repairs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ROWS_SEED = 601
 """Of the demonstrations and of their order."""
 MEASURE_SEED = 970
 """Of the test problems that a start is measured on; the arms are asked others."""
-WEIGHTS: dict[StartName, Checkpoint] = {"weak": "base", "injected": "final", "careless": "final"}
+WEIGHTS: dict[StartName, Checkpoint] = {"weak": "base", "injected": "undecided", "careless": "undecided"}
 """Shipped weights that each start is made of."""
 
 
