@@ -55,6 +55,8 @@ def test_the_released_format_wants_one_white_space(thought: str, answer: str, sp
         ("9C", "9C", 1), ("9C", "9c", 1), ("9C", "9Y", 0), ("9C", "9", 0), ("39 FL", "39 FL", 1), ("39 FL", "39", 0),
         ("39 FL", "39 PT", 0), ("37 X3", "37 X8", 0), ("25 KM", "25 km", 1), ("25 KM", "25", 1), ("5 GB", "5", 1),
         ("12 cm", "12 mm", 0), ("12 cm", "12 cm.", 1), ("12 cm", "12", 1), ("12 cm", "12 centimetres", 1),
+        ("8", "8 million", 0), ("8 million", "8,000,000", 1), ("8 million", "8", 1), ("8 million", "0.008 billion", 1),
+        ("36", "3 dozen", 1), ("3", "less than 3", 0), ("3", "At least 3", 0), ("5", "not 5", 0), ("3", "about 3", 1),
         ("12", "12 mm", 1), ("5 s", "5 seconds", 1), ("5 s", "5 min", 0), ("90°", "90 degrees", 1),
     ],
 )  # fmt: skip

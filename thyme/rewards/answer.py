@@ -131,10 +131,15 @@ _UNITS = re.compile(r"[nmcdk]?m|in|ft|mi|m?g|kg|t|lb|oz|[mcd]?l|ms|s|min|h|mph|v
 _VARIABLE = re.compile(r"[xyzni]|\s*[πθ²³]")
 _BEFORE = re.compile(
     r"(?:[√±<>≤≥≠]|\\sqrt(?:\[[^\]]*\])?|\\(?:pm|mp|l[et]q?|g[et]q?|neq?)\b|\^|\*\*"
-    r"|\\?\b(?:sin|cos|tan|log|ln|exp|sqrt))\s*[{(]?\s*[-+−]?\s*$"
+    r"|\\?\b(?:sin|cos|tan|log|ln|exp|sqrt)"
+    r"|\b(?:(?:less|fewer|smaller|more|greater|larger|bigger) than|at (?:least|most)|up to|not|below|under|above|over))"
+    r"\s*[{(]?\s*[-+−]?\s*$",
+    re.IGNORECASE,
 )
 _AFTER = re.compile(r"\s*(?:[²³⁴√π]|\\(?:pi|sqrt)\b|\*\*|\^(?!\s*\{?\s*(?:\\circ|°)))|[yzni](?!\w)")
 """What makes another quantity of a number; a power of ``\\circ`` is a degree."""
+_MAGNITUDES = {"dozen": 12.0, "hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
+_MAGNITUDE = re.compile(rf"\s*({'|'.join(_MAGNITUDES)})s?\b", re.IGNORECASE)
 
 
 def number(problem: Problem, answer: str) -> float | None:
@@ -144,7 +149,8 @@ def number(problem: Problem, answer: str) -> float | None:
     ``meta["tolerance"]``. ``45 %`` is 45 as well as 0.45. Another unit than the reference's is wrong (``12 mm`` for
     ``12 cm``), none is not. A reference with a leading zero (``0471``), a capital right behind its digits (``9C``), or
     capitals that are no common unit (``39 FL``) is a code, not a number; one with a variable (``2x``, ``3π``) is a
-    formula. An answer that does something to its number (``√2``, ``2π``, ``2²``, ``≤ 2``) is not that number.
+    formula. An answer that does something to its number (``√2``, ``2π``, ``2²``, ``≤ 2``, ``less than 2``) is not that
+    number, and ``8 million`` is not 8.
     """
     reference = (problem.answer or "").strip()
     match = NUMBER.match(reference)
@@ -158,7 +164,8 @@ def number(problem: Problem, answer: str) -> float | None:
         return 0.0
     tolerance = float(problem.meta.get("tolerance", 0.0))
     alike = bool(match.group(4) and found[0].group(4))  # two percentages are compared as they are written
-    given = _values(found[0])[: 1 if alike else 2]
+    factors = _factors(rest, answer[found[0].end() :])
+    given = [factor * value for value in _values(found[0])[: 1 if alike else 2] for factor in factors]
     for scale, expected in zip((1, 100), _values(match)[: 1 if alike else 2], strict=False):
         room = max(_half_unit(match) / scale, abs(expected) * tolerance, abs(expected) * 1e-12)
         if any(abs(value - expected) <= room for value in given):
@@ -170,6 +177,14 @@ def _other_unit(reference: str, answer: str) -> bool:
     """Whether what follows the two numbers are two different units, as far as `_UNITS` knows them."""
     expected, given = (rest.strip(" .").lower() for rest in (reference, answer))
     return expected != given and all(_UNITS.fullmatch(unit) for unit in (expected, given))
+
+
+def _factors(reference: str, answer: str) -> tuple[float, ...]:
+    """What an answer's number may stand for, in the reference's magnitude: bare, ``8`` means 8 or 8 million there."""
+    expected, given = (
+        _MAGNITUDES[word.group(1).lower()] if (word := _MAGNITUDE.match(rest)) else 1.0 for rest in (reference, answer)
+    )
+    return (1.0, 1 / expected) if given == 1 else (given / expected,)
 
 
 def _values(match: re.Match[str]) -> tuple[float, ...]:
