@@ -127,7 +127,7 @@ COMPARISONS: tuple[Comparison, ...] = (*_TEMPERATURES, *_GATES, *_REPAIRS)
 class GRPOAblationSettings(Config):
     """How much of everything, the same for every arm and seed."""
 
-    steps: int = Field(default=40, ge=1)
+    steps: int = Field(default=30, ge=1)
     """Optimiser steps of each arm."""
     problems: int = 7
     """In a step; kinds are drawn alike."""
@@ -147,7 +147,7 @@ class GRPOAblationSettings(Config):
     replayed: int = 400
     """Rows of perception among them."""
     sft_batch: int = 8
-    weak_steps: int = 400
+    weak_steps: int = 300
     """Of fine-tuning the shipped base on clean demonstrations."""
     weak_rate: float = 1e-3
     """Peak rate of AdamW in that, linear to 0; Muon's is eight times that."""
