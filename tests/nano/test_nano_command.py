@@ -37,3 +37,13 @@ def test_weights_that_are_missing_are_an_error_before_anything_is_asked(run, tmp
     failed = run("eval", "--per-kind", "1", "--kind", "arithmetic", "--final", str(tmp_path), "--quiet")
     assert failed.exit_code != 0
     assert not list(tmp_path.iterdir())
+
+
+def test_with_tools_only_the_other_columns_stay_empty(run, tmp_path):
+    figures = tmp_path / "figures.json"
+    done = run("eval", "--per-kind", "1", "--kind", "arithmetic", "--tools-only", "--quiet", "--json", str(figures))
+    assert done.exit_code == 0, done.output
+    assert "-" in done.output.split("arithmetic")[1]
+    arms = json.loads(figures.read_text())["kinds"]["arithmetic"]
+    assert arms["tools"]["tool_rate"] == 1
+    assert arms["no_tools"]["accuracy"] is arms["direct"]["accuracy"] is None

@@ -36,12 +36,15 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.", metavar="FILE")] = None,
     final: Annotated[Path | None, typer.Option(help="Another checkpoint that uses tools.", metavar="FOLDER")] = None,
     direct: Annotated[Path | None, typer.Option(help="Another direct baseline.", metavar="FOLDER")] = None,
+    tools_only: Annotated[
+        bool, typer.Option("--tools-only", help="Leave code blocked and the baseline out, in half the time.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
     """Ask fresh problems: with tools, with code blocked, and of the baseline that answers directly."""
     from rich.console import Console
 
-    from thyme.nano.evaluate import measure
+    from thyme.nano.evaluate import ARMS, measure
     from thyme.nano.world import KINDS
 
     measured = measure(
@@ -50,6 +53,7 @@ def evaluate(
         kinds=tuple(k for k in KINDS if kind is None or k in kind),
         final=final,
         direct=direct,
+        arms=ARMS[:1] if tools_only else ARMS,
         progress=not quiet,
     )
     Console().print(measured.table())

@@ -49,8 +49,8 @@ class Measured:
     """Wall clock of the whole run, loading included."""
 
     def rate(self, arm: Arm, kind: str) -> Rate:
-        """Accuracy of an arm on a kind."""
-        return self.arms[arm][kind].accuracy
+        """Accuracy of an arm on a kind; without cases where the arm was not asked."""
+        return self.arms[arm][kind].accuracy if arm in self.arms else Rate(0, 0)
 
     @property
     def executable(self) -> Rate:
@@ -116,10 +116,11 @@ def measure(
     kinds: tuple[Kind, ...] = KINDS,
     final: Path | None = None,
     direct: Path | None = None,
+    arms: tuple[Arm, ...] = ARMS,
     progress: bool = True,
     sandbox: SandboxConfig | None = None,
 ) -> Measured:
-    """Ask fresh problems of the test split, in every arm.
+    """Ask fresh problems of the test split.
 
     Args:
         seed: Of the problems; any integer, none was used in training.
@@ -127,6 +128,7 @@ def measure(
         kinds: Which kinds.
         final: Checkpoint of the first two arms; None is the shipped one.
         direct: Checkpoint of the third; None is the shipped one.
+        arms: Which arms; ``tools`` must be one of them.
         progress: Whether to show bars on stderr.
         sandbox: Where the code runs.
 
@@ -135,14 +137,16 @@ def measure(
         IsolationError: This machine offers no isolation that is enough.
     """
     started = time.monotonic()
-    folders = {"tools": final or checkpoint_path("final"), "direct": direct or checkpoint_path("direct")}
+    folders = {"tools": final or checkpoint_path("final")}
+    if "direct" in arms:
+        folders["direct"] = direct or checkpoint_path("direct")
     bar = Progress(
         TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True), disable=not progress
     )
     with bar:
-        work = _Work(folders, seed, sandbox or SandboxConfig(), bar)
-        arms = asyncio.run(work.measure(per_kind, kinds))
-    return Measured(arms, time.monotonic() - started)
+        work = _Work(folders, arms, seed, sandbox or SandboxConfig(), bar)
+        found = asyncio.run(work.measure(per_kind, kinds))
+    return Measured(found, time.monotonic() - started)
 
 
 @dataclass(frozen=True)
@@ -150,14 +154,15 @@ class _Work:
     """One measurement."""
 
     folders: dict[str, Path]
+    arms: tuple[Arm, ...]
     seed: int
     sandbox: SandboxConfig
     bar: Progress
 
     async def measure(self, per_kind: int, kinds: tuple[Kind, ...]) -> dict[Arm, dict[str, Summary]]:
         """Ask chunk by chunk, so that only one chunk's pictures are in memory."""
-        task = self.bar.add_task("", total=len(ARMS) * len(kinds) * per_kind)
-        samples: dict[Arm, list[Sample]] = {arm: [] for arm in ARMS}
+        task = self.bar.add_task("", total=len(self.arms) * len(kinds) * per_kind)
+        samples: dict[Arm, list[Sample]] = {arm: [] for arm in self.arms}
         async with open_sandbox(self.sandbox) as sandbox, AsyncExitStack() as engines:
             opened: dict[str, Engine] = {}
             for name, folder in self.folders.items():
@@ -166,7 +171,7 @@ class _Work:
             for kind in kinds:
                 drawn = problems("test", self.seed, per_kind, (kind,))
                 while chunk := list(islice(drawn, CHUNK)):
-                    for arm in ARMS:
+                    for arm in self.arms:
                         samples[arm] += await self._ask(chunk, arm, opened, sandbox)
                         self.bar.advance(task, len(chunk))
         return {arm: summarise(found) for arm, found in samples.items()}
