@@ -14,7 +14,7 @@ import pytest
 import sample_records as samples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import EpsImagePlugin, Image
+from PIL import EpsImagePlugin, Image, ImageFile
 
 from thyme.errors import StoreError
 from thyme.images import load_image
@@ -291,6 +291,21 @@ def test_damaged_image(tmp_path: Path) -> None:
     image = tmp_path / "images" / f"{record.problem.images[0].id}.png"
     image.write_bytes(image.read_bytes()[:200])
     with pytest.raises(StoreError, match=r"damaged .*; restore it or delete the records"):
+        list(read_trajectories(tmp_path / "t.jsonl"))
+
+
+def test_pictures_above_pillows_own_limit_come_back_and_bombs_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = samples.trajectory()
+    write_trajectories(tmp_path / "t.jsonl", [record])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
+    assert [read.id for read in read_trajectories(tmp_path / "t.jsonl")] == [record.id]
+    assert Image.MAX_IMAGE_PIXELS == 1
+    image = tmp_path / "images" / f"{record.problem.images[0].id}.png"
+    Image.new("1", (9000, 9000)).save(image)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("a picture of another size was decoded"))
+    with pytest.raises(StoreError, match="shows other pixels"):
         list(read_trajectories(tmp_path / "t.jsonl"))
 
 

@@ -17,6 +17,7 @@
     │   ├── ModelNotFoundError     no such folder, hub id or server
     │   ├── ContextFullError       the request does not fit into the model's context
     │   └── ScriptExhaustedError   the scripted engine was asked for more than its script holds
+    ├── BudgetError                the budget of a build is used up
     └── SandboxError               the sandbox itself failed; failing code is never one of these
         ├── IsolationError         the isolation level asked for is not to be had here
         └── SandboxDiedError       zygote or session process went away
@@ -115,6 +116,10 @@ class ContextFullError(EngineError):
 
 class ScriptExhaustedError(EngineError):
     """The scripted engine was asked for more than its script holds."""
+
+
+class BudgetError(ThymeError):
+    """The budget of a build is used up; what was made until then stays."""
 
 
 class SandboxError(ThymeError):

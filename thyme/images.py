@@ -10,9 +10,8 @@ from __future__ import annotations
 import io
 import logging
 import os
-import threading
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -20,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from thyme.errors import ImageError
+from thyme.errors import ImageError, MissingExtraError
+from thyme.pillow import without_limit
 from thyme.types import EXTENSIONS, ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -35,9 +35,10 @@ MAX_PIXELS = 89_478_485
 
 READABLE = frozenset({
     "JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF",
-    "JPEG2000", "PPM", "TGA", "PCX", "ICO", "ICNS", "SGI", "QOI",
+    "JPEG2000", "PPM", "TGA", "PCX", "ICO", "ICNS", "SGI", "QOI", "HEIF",
 })  # fmt: skip
-"""Pillow plugins that may touch a stranger's bytes. EPS is left out: it would start another program."""
+"""Pillow plugins that may touch a stranger's bytes. EPS is left out: it would start another program. HEIF, that is HEIC
+files, is there where `pi-heif` is installed."""
 
 _STRIP_PIXELS = 1 << 21
 _ORIENTATION_TAG = 0x0112
@@ -53,17 +54,23 @@ _UPRIGHT = {
 """What puts each value of the EXIF orientation tag upright (EXIF 2.32, tag 0x0112)."""
 _SIDEWAYS = frozenset({5, 6, 7, 8})
 """Values of that tag that swap width and height."""
+_ALBUMS = frozenset({"MPO", "HEIF"})
+"""Formats that open with their main picture, whatever else the file holds."""
 _ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 """What a whole file ends with (JPEG: marker EOI; PNG: the empty last chunk with its checksum)."""
 _PNG_EXIF = (b"eXIf", b"Raw profile", b"XML:com.adobe.xmp")
 """What stands in a PNG file that has EXIF data, or XMP data, which may name the orientation too."""
 _TAIL_BYTES = 64
 """How far from its end a file is searched for that; some writers append a little."""
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
+"""What HEIF files with HEVC pictures say they are (ISO/IEC 23008-12); AVIF files may say the last two as well."""
+_SAME_COLOR = 2
+"""Largest difference, of 255, that a colour profile may make to count as that of sRGB itself."""
 
-_pillow_limit = threading.Lock()
 
-
-def load_image(source: Path | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS) -> ImageRecord:
+def load_image(
+    source: Path | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS, srgb: bool = False
+) -> ImageRecord:
     """Read a picture as upright RGB with 8 bits a channel.
 
     Rotation recorded in EXIF is applied. Transparency is composited on white. Grey, palette, 1-bit and CMYK pictures
@@ -75,15 +82,17 @@ def load_image(source: Path | bytes, *, name: str = "", max_pixels: int = MAX_PI
         source: A file, or its bytes.
         name: What the record is called; the file's name where nothing is given.
         max_pixels: Largest width times height that is decoded. It is checked on the header, before decoding.
+        srgb: Whether to convert colours by the file's ICC profile; else they are taken as they are.
 
     Returns:
         The record, pixels loaded. `ImageRecord.encoded` holds the original bytes if they show exactly these pixels.
 
     Raises:
         ImageError: There is no such file, it is no readable picture, it is damaged, or it is too large.
+        MissingExtraError: It is a HEIC file, and `pi-heif` is not installed.
     """
     if isinstance(source, bytes):
-        return _load(io.BytesIO(source), name or "the image", name, max_pixels)
+        return _load(io.BytesIO(source), name or "the image", name, max_pixels, srgb)
     label = str(source)
     try:
         if source.is_dir():
@@ -95,9 +104,23 @@ def load_image(source: Path | bytes, *, name: str = "", max_pixels: int = MAX_PI
         with source.open("rb") as file:
             # A name that is not UTF-8 is legal on Linux and cannot be stored as text.
             own_name = source.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            return _load(file, label, name or own_name, max_pixels)
+            return _load(file, label, name or own_name, max_pixels, srgb)
     except OSError as error:  # no permission, a name that is too long, a disk that fails
         raise ImageError(f"{label} cannot be read ({error.strerror}); check the path and its permissions") from error
+
+
+def open_header(file: BinaryIO, *, label: str) -> Image.Image:
+    """Read the header of a picture, whatever its size; nothing is decoded. Size and EXIF data are as they stand there.
+
+    Args:
+        file: Open, at its beginning; it has to stay open as long as the picture is used.
+        label: What errors call it.
+
+    Raises:
+        ImageError: It is no picture that can be read.
+        MissingExtraError: It is a HEIC file, and `pi-heif` is not installed.
+    """
+    return _open(file, label, READABLE)
 
 
 def measure(data: bytes, *, label: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -171,7 +194,7 @@ def _from_array(pixels: NDArray[Any]) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _load(file: BinaryIO, label: str, name: str, max_pixels: int) -> ImageRecord:
+def _load(file: BinaryIO, label: str, name: str, max_pixels: int, srgb: bool) -> ImageRecord:
     """Decode an open file; `label` is what errors call it."""
     if not file.read(1):
         raise ImageError(f"{label} is empty (0 bytes); was it downloaded or saved completely?")
@@ -179,15 +202,19 @@ def _load(file: BinaryIO, label: str, name: str, max_pixels: int) -> ImageRecord
     with _open(file, label, READABLE) as picture:
         _check_size(picture, label, max_pixels)
         try:
-            frames = int(getattr(picture, "n_frames", 1)) if picture.format != "MPO" else 1
-            picture.seek(0)
+            frames = 1
+            if picture.format not in _ALBUMS:
+                frames = int(getattr(picture, "n_frames", 1))
+                picture.seek(0)
             if picture.format == "PNG":
                 picture.load()  # its EXIF data cannot be had without decoding it, and damage is reported only once
             turn = _UPRIGHT.get(_orientation(picture))
             in_tiff = picture.format == "TIFF"  # Pillow applies the orientation of a TIFF file when it loads it
             picture.load()
             plain = picture.mode == "RGB" and not picture.has_transparency_data
-            image = to_rgb(picture)
+            image = _converted(picture, label) if srgb else None
+            plain = plain and image is None
+            image = image or to_rgb(picture)
         except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
             raise ImageError(f"{label} is damaged or cut off ({error}); save or download it again") from error
         container = "JPEG" if picture.format == "MPO" else picture.format or ""  # MPO: a JPEG with more pictures behind
@@ -228,24 +255,35 @@ def _open(file: BinaryIO, label: str, formats: Collection[str]) -> Image.Image:
     """Read the header."""
     try:
         Image.init()
-        with _without_pillow_limit():
+        _know_heif(file)
+        with without_limit():  # our own, which callers can raise, stands in for it
             return Image.open(file, formats=sorted(set(formats) & Image.OPEN.keys()))
+    except MissingExtraError:
+        raise
     except Exception as error:  # as above: the header parsers, too, raise nearly anything
         raise ImageError(
-            f"{label} is not an image that can be read; use JPEG, PNG, WebP, GIF, BMP or TIFF "
-            "(convert HEIC, SVG, PDF and raw files first)"
+            f"{label} is not an image that can be read; use JPEG, PNG, WebP, GIF, BMP, TIFF or HEIC "
+            "(convert SVG, PDF and raw files first)"
         ) from error
 
 
-@contextmanager
-def _without_pillow_limit() -> Iterator[None]:
-    """Let our own limit, which callers can raise, stand in for Pillow's, which is a global of the process."""
-    with _pillow_limit:
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
+def _know_heif(file: BinaryIO) -> None:
+    """Bring in what reads HEIC files, if this is one.
+
+    Raises:
+        MissingExtraError: It is one, and `pi-heif` is not installed.
+    """
+    start = file.read(12)
+    file.seek(0)
+    if "HEIF" in Image.OPEN or start[4:8] != b"ftyp" or start[8:] not in _HEIF_BRANDS:
+        return
+    try:
+        from pi_heif import register_heif_opener
+    except ImportError as error:
+        if start[8:] in {b"mif1", b"msf1"} and "AVIF" in Image.OPEN:
+            return
+        raise MissingExtraError("reading HEIC files", "data") from error
+    register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 
 
 def _check_size(picture: Image.Image, label: str, max_pixels: int) -> None:
@@ -265,6 +303,45 @@ def _orientation(picture: Image.Image) -> int:
     except Exception:  # a broken EXIF block does not make a good picture unusable, and nothing is lost but a rotation
         logger.warning("%s: the EXIF data cannot be read; the picture is taken as upright", picture.format)
         return 1
+
+
+def _converted(picture: Image.Image, label: str) -> Image.Image | None:
+    """A loaded picture in sRGB by its ICC profile; None where there is nothing to convert, or it cannot be."""
+    profile = picture.info.get("icc_profile")
+    if not profile or picture.mode.startswith("I") or picture.mode == "F":
+        return None
+    from PIL import ImageCms
+
+    intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
+    try:
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = given.profile.xcolor_space.strip()
+        if (space, picture.mode) in {("CMYK", "CMYK"), ("GRAY", "L")}:
+            made = ImageCms.profileToProfile(picture, given, ImageCms.createProfile("sRGB"), intent, "RGB", flags=flags)
+            if made is not None:
+                made.info = {}
+            return made
+        if space != "RGB" or picture.mode == "CMYK" or _is_srgb(profile):
+            return None
+        made = to_rgb(picture)
+        ImageCms.profileToProfile(made, given, ImageCms.createProfile("sRGB"), intent, inPlace=True, flags=flags)
+        made.info = {}
+        return made
+    except (ImageCms.PyCMSError, OSError, ValueError) as error:
+        logger.warning("%s: its colour profile cannot be used (%s); the colours are taken as sRGB", label, error)
+        return None
+
+
+@lru_cache(64)
+def _is_srgb(profile: bytes) -> bool:
+    """Whether an RGB profile leaves colours as they are: nine steps of each channel are tried."""
+    from PIL import ImageCms
+
+    steps = np.linspace(0, 255, 9).astype(np.uint8)
+    grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(27, 27, 3)
+    given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    made = ImageCms.profileToProfile(Image.fromarray(grid), given, ImageCms.createProfile("sRGB"))
+    return int(np.abs(np.asarray(made).astype(int) - grid.astype(int)).max()) <= _SAME_COLOR
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -19,6 +19,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from thyme.errors import StoreError
+from thyme.pillow import without_limit
 from thyme.types import EXTENSIONS, SCHEMA_VERSION, ImageRecord, Observation, Segment, Trajectory, image_id
 
 logger = logging.getLogger(__name__)
@@ -135,7 +136,7 @@ def load_images(path: Path, trajectory: Trajectory) -> Trajectory:
     Raises:
         StoreError: An image is missing or is not the one that was stored.
     """
-    return _map_images(trajectory, lambda record: load_image_of(path, record))
+    return map_images(trajectory, lambda record: load_image_of(path, record))
 
 
 def missing_images(path: Path, trajectory: Trajectory) -> list[str]:
@@ -151,11 +152,11 @@ def missing_images(path: Path, trajectory: Trajectory) -> list[str]:
 
 def _line(path: Path, trajectory: Trajectory) -> bytes:
     """Store the images, and give the record as a line of JSON."""
-    stored = _map_images(trajectory, lambda record: _write_image(path, record))
+    stored = map_images(trajectory, lambda record: _write_image(path, record))
     return stored.model_dump_json().encode() + b"\n"
 
 
-def _map_images(trajectory: Trajectory, change: Callable[[ImageRecord], ImageRecord]) -> Trajectory:
+def map_images(trajectory: Trajectory, change: Callable[[ImageRecord], ImageRecord]) -> Trajectory:
     """The same trajectory with every image record replaced by what `change` makes of it, once for each image."""
     known: dict[tuple[str, str, str], ImageRecord] = {}
 
@@ -167,16 +168,22 @@ def _map_images(trajectory: Trajectory, change: Callable[[ImageRecord], ImageRec
 
     problem = trajectory.problem.model_copy(update={"images": tuple(map(changed, trajectory.problem.images))})
     seen = tuple(s.model_copy(update={"image": changed(s.image)}) for s in trajectory.prompt.images)
-    segments: list[Segment] = []
-    for segment in trajectory.segments:
-        if isinstance(segment, Observation):
-            images = tuple(map(changed, segment.execution.images))
-            execution = segment.execution.model_copy(update={"images": images})
-            segments.append(segment.model_copy(update={"execution": execution}))
-        else:
-            segments.append(segment)
     prompt = trajectory.prompt.model_copy(update={"images": seen})
-    return trajectory.model_copy(update={"problem": problem, "prompt": prompt, "segments": tuple(segments)})
+    segments = map_segments(trajectory.segments, changed)
+    return trajectory.model_copy(update={"problem": problem, "prompt": prompt, "segments": segments})
+
+
+def map_segments(segments: Iterable[Segment], change: Callable[[ImageRecord], ImageRecord]) -> tuple[Segment, ...]:
+    """The same segments with every image that the sandbox gave replaced by what `change` makes of it."""
+    changed: list[Segment] = []
+    for segment in segments:
+        if isinstance(segment, Observation):
+            images = tuple(map(change, segment.execution.images))
+            execution = segment.execution.model_copy(update={"images": images})
+            changed.append(segment.model_copy(update={"execution": execution}))
+        else:
+            changed.append(segment)
+    return tuple(changed)
 
 
 def _image_path(path: Path, record: ImageRecord) -> Path:
@@ -190,16 +197,35 @@ def _image_path(path: Path, record: ImageRecord) -> Path:
 
 def _write_image(path: Path, record: ImageRecord) -> ImageRecord:
     """Store one image unless it is there, and give its record with the format it was stored in."""
+    return write_image(record, lambda stored: _image_path(path, stored))
+
+
+def write_image(
+    record: ImageRecord, place: Callable[[ImageRecord], Path], encode: Callable[[ImageRecord], bytes] | None = None
+) -> ImageRecord:
+    """Store one image unless it is there: its own bytes where they are known, else its pixels without loss.
+
+    Args:
+        record: The image, with its pixels.
+        place: Says where an image of this name and format lies.
+        encode: Writes pixels without loss in the format of their record; None is Pillow's way.
+
+    Returns:
+        Its record with the format it was stored in.
+
+    Raises:
+        StoreError: It has no pixels at hand, or its mode cannot be stored without loss.
+    """
     encoded = record.encoded
     if encoded is None:
         if not record.loaded:
             raise StoreError(f"image {record.id} has no pixels to store; read its record with images=True")
         record = record.model_copy(update={"format": "PNG" if record.mode in _PNG_MODES else "TIFF"})
-    target = _image_path(path, record)
+    target = place(record)
     if target.exists():
         return record
-    data = encoded if encoded is not None else _encode(record)
-    target.parent.mkdir(exist_ok=True)
+    data = encoded if encoded is not None else (encode or _encode)(record)
+    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_name(target)
     try:
         temporary.write_bytes(data)
@@ -216,7 +242,8 @@ def _encode(record: ImageRecord) -> bytes:
         record.image.save(buffer, record.format, **({"compress_level": 1} if record.format == "PNG" else {}))
     except (OSError, ValueError) as error:
         raise StoreError(f"image {record.id} of mode {record.mode} cannot be stored ({error})") from error
-    if record.format != "PNG" and image_id(_decode(buffer.getvalue())) != record.id:
+    stored = record.image if record.format == "PNG" else _decode(buffer.getvalue(), record.size)
+    if stored is None or (record.format != "PNG" and image_id(stored) != record.id):
         raise StoreError(f"image {record.id} of mode {record.mode} cannot be stored without loss; convert it to RGB")
     return buffer.getvalue()
 
@@ -227,23 +254,44 @@ def load_image_of(path: Path, record: ImageRecord) -> ImageRecord:
     Raises:
         StoreError: It is missing, damaged, or not the one that was stored.
     """
-    source = _image_path(path, record)
+    return read_image(_image_path(path, record), record)
+
+
+def read_image(source: Path, record: ImageRecord) -> ImageRecord:
+    """Load a stored image, and check that it is what its name says.
+
+    Args:
+        source: The file.
+        record: The image that should be in it.
+
+    Raises:
+        StoreError: It is missing, damaged, or not the one that was stored.
+    """
     try:
         data = source.read_bytes()
     except OSError as error:
-        raise StoreError(f"{source}: an image of {path} cannot be read ({error.strerror}); restore it") from error
+        raise StoreError(f"{source}: an image of a record cannot be read ({error.strerror}); restore it") from error
     try:
-        image = _decode(data)
+        image = _decode(data, record.size)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
         raise StoreError(f"{source}: damaged ({error}); restore it or delete the records that hold it") from error
-    if image_id(image) != record.id:
+    if image is None or image_id(image) != record.id:
         raise StoreError(f"{source}: shows other pixels than were stored (its name is their hash); restore it")
     return ImageRecord.of(image, name=record.name, format=record.format, encoded=data)
 
 
-def _decode(data: bytes) -> Image.Image:
-    """The pixels alone, without profiles and comments; formats that are never stored start no decoder."""
-    with Image.open(io.BytesIO(data), formats=list(EXTENSIONS)) as picture:
+def _decode(data: bytes, size: tuple[int, int]) -> Image.Image | None:
+    """The pixels alone, without profiles and comments; formats that are never stored start no decoder.
+
+    Args:
+        data: The file.
+        size: Width and height that it should have. Only then it is decoded, however large it is.
+    """
+    with without_limit():
+        opened = Image.open(io.BytesIO(data), formats=list(EXTENSIONS))
+    with opened as picture:
+        if picture.size != size:
+            return None
         picture.load()
         image = picture.copy()
     image.info = {}
@@ -258,6 +306,23 @@ def _diagnosis(error: ValidationError) -> tuple[str, str]:
     where = ".".join(str(part) for part in found[0]["loc"])
     reason = f"{where}: {found[0]['msg']}" if where else found[0]["msg"]
     return f"damaged or not a trajectory ({reason})", "delete the line"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Put a text in place, whole or not at all; its folder is made where missing.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary_name(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written ({error.strerror}); is there room on the disk?") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _temporary_name(path: Path) -> Path:

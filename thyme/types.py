@@ -134,6 +134,12 @@ class ImageRecord(Record):
         record._image, record._encoded = image, encoded
         return record
 
+    def with_file(self, encoded: bytes) -> ImageRecord:
+        """The same record with the bytes of its file, and without pixels: for copying it without decoding it."""
+        record = self.model_copy()
+        record._image, record._encoded = None, encoded
+        return record
+
     @property
     def image(self) -> Image.Image:
         """The pixels.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -175,3 +176,11 @@ def test_wilson_without_cases_says_nothing() -> None:
 def test_wilson_refuses_impossible_counts(successes: int, n: int) -> None:
     with pytest.raises(ValueError, match="successes of"):
         wilson(successes, n)
+
+
+def test_many_spaces_behind_a_digit_take_no_time() -> None:
+    """Half a minute where the time grew with the square of their number."""
+    began = time.process_time()
+    assert score("\\frac{3}{4}", "1" + " " * 40_000 + "x") == 0.0
+    assert time.process_time() - began < 2
+    assert score("(1, 2)", "(1   2)") == score("(1, 2)", "( 1 ,\n 2 )") == 1.0

@@ -55,8 +55,8 @@ def forward(model: Any, family: Family, ids: tuple[int, ...], grids: torch.Tenso
 
 def test_every_type_has_both_halves_and_a_tiny_checkpoint(request: pytest.FixtureRequest) -> None:
     for model_type, module in FAMILIES.items():
-        assert callable(import_module(f"thyme.families.{module}").load)
-        half = import_module(f"thyme.families.{module}_tensors")
+        assert callable(import_module(module).load)
+        half = import_module(f"{module}_tensors")
         assert all(callable(vars(half)[name]) for name in ("pixels", "features", "tower_output"))
         assert load_family(request.getfixturevalue(f"tiny_{model_type}")).name == model_type
 

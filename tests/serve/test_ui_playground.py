@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from chromium import contrasts, is_dark, needs_browser, open_browser, open_tab
-from ui_server import HOSTILE, SCRIPT, Served, png, serving
+from ui_server import HOSTILE, SCRIPT, Served, Unhurried, png, serving
 
 from thyme.config import EngineConfig, RolloutConfig
 from thyme.config.serve import ServeConfig
@@ -46,7 +46,7 @@ def scripted() -> Iterator[Served]:
         max_queued=0,
         keep_alive_s=0.3,
     )
-    with serving(lambda: ScriptedEngine(SCRIPT, delay_s=0.002, max_side=320), config) as served:
+    with serving(lambda: Unhurried(SCRIPT, delay_s=0.002, max_side=320), config) as served:
         yield served
 
 
@@ -249,7 +249,7 @@ def test_leaving_the_page_ends_the_question(browser: Browser) -> None:
         app.include_router(router(AgentRuntime(engine, sandbox, config), Bounds(unwatched_s=0.2)))
         return app
 
-    make_engine = lambda: ScriptedEngine(SCRIPT, delay_s=0.01)  # noqa: E731 - an argument with a name
+    make_engine = lambda: Unhurried(SCRIPT)  # noqa: E731 - an argument with a name
     with serving(make_engine, ServeConfig(ui=True, keep_alive_s=0.2), make_app=make_app) as served:
         page = open_tab(browser, served.url)
         ask(page, "slowly")
@@ -326,8 +326,10 @@ def test_a_full_queue_is_told_and_can_be_asked_again(browser: Browser, scripted:
     tabs[2].wait_for_selector("#problem:not([hidden])")
     assert "all 2 places are taken" in tabs[2].locator("#problem").inner_text()
     for page in tabs[:2]:
+        page.bring_to_front()  # a tab behind others draws no frames, and a click waits for some
         page.click("[data-do=stop]")
         page.wait_for_selector(".now.over")
+    tabs[2].bring_to_front()
     tabs[2].click("#submit")
     finished(tabs[2])
     for page in tabs:
@@ -356,7 +358,7 @@ def test_a_lost_connection_is_taken_up_again(browser: Browser, scripted: Served)
 
 
 def test_a_server_that_is_gone_is_told(browser: Browser) -> None:
-    with serving(lambda: ScriptedEngine(SCRIPT, delay_s=0.01), ServeConfig(ui=True)) as served:
+    with serving(lambda: Unhurried(SCRIPT), ServeConfig(ui=True)) as served:
         page = open_tab(browser, served.url)
         ask(page, "slowly")
         page.wait_for_selector(".thought")
@@ -486,7 +488,7 @@ def test_nothing_moves_for_those_who_asked_for_that(browser: Browser, scripted: 
     for motion in ("no-preference", "reduce"):
         page = open_tab(browser, scripted.url, reduced_motion=motion)
         ask(page, "What does the sign say?")
-        page.wait_for_selector(".dot", state="attached")
+        finished(page)  # from here on nobody but the next line touches the classes
         page.evaluate("document.querySelector('.now').classList.remove('over')")
         moving[motion] = page.evaluate("getComputedStyle(document.querySelector('.dot')).animationName")
         page.close()

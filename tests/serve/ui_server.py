@@ -6,8 +6,8 @@ import asyncio
 import io
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,8 @@ from PIL import Image
 
 from thyme.config import SandboxConfig
 from thyme.config.serve import ServeConfig
-from thyme.engines.base import Engine
+from thyme.engines.base import Chunk, Engine, Request
+from thyme.engines.scripted import ScriptedEngine
 from thyme.sandbox import open_sandbox
 from thyme.sandbox.base import Sandbox
 from thyme.serve.app import create_app
@@ -35,6 +36,8 @@ HOSTILE = "<script>window.owned = 1</script><img src=x onerror='window.owned = 1
 """What would act if it were not escaped; it is no tag of the markup."""
 SLOWLY = " ".join(str(number * 7919) for number in range(1500))
 """Long, and without the repetition that would end it."""
+SLOW_S = 0.05
+"""Seconds between two tokens of it: longer in all than any browser is slow, and no page too long for one."""
 
 SCRIPT = {
     "What does the sign say?": [
@@ -74,6 +77,17 @@ class Counting:
 
     async def aclose(self) -> None:
         await self._sandbox.aclose()
+
+
+class Unhurried(ScriptedEngine):
+    """Takes its time over the question that is to be answered slowly."""
+
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        async with aclosing(super().stream(request)) as chunks:
+            async for chunk in chunks:
+                if "slowly" in request.prompt.user:
+                    await asyncio.sleep(SLOW_S)
+                yield chunk
 
 
 @dataclass

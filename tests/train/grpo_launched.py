@@ -113,12 +113,15 @@ def nodes(plans: Sequence[launched.Plan], out: Path, recipe: str, *, patience: i
     return found
 
 
-def assert_alike(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Figures of a step; those of a group of figures one by one."""
+def assert_alike(found: dict[str, Any], expected: dict[str, Any], tolerance: float = 2e-5) -> None:
+    """Figures of a step; those of a group of figures one by one.
+
+    A gap of sampler and trainer on the same weights is nothing but what float32 leaves between batches of other sizes,
+    so there is less to compare.
+    """
+    assert found.keys() == expected.keys()
     for name, value in expected.items():
         if isinstance(value, dict):
-            assert found[name].keys() == value.keys()
-            for key in value:
-                assert_alike({"": found[name][key]}, {"": value[key]})
+            assert_alike(found[name], value, 2e-4 if name == "gaps" else tolerance)
         else:
-            assert found[name] == (value if value is None else pytest.approx(value, rel=1e-3, abs=2e-5)), name
+            assert found[name] == (value if value is None else pytest.approx(value, rel=1e-3, abs=tolerance)), name

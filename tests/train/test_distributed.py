@@ -94,13 +94,15 @@ def test_the_image_that_nobody_looks_at_is_behind_the_shortest_row(tiny_checkpoi
 
 PLANS: dict[str, dict[str, Any]] = {
     "images here and there, tower frozen": {"mixture": "some"},
-    "tower trained": {"freeze_vision": False},
     "tower trained, activations recomputed": {"freeze_vision": False, "gradient_checkpointing": True},
-    "no image at all, tower trained": {"mixture": "none", "freeze_vision": False},
     "adapters": {"lora": {"rank": 2}},
+    "two forwards a step": {"accumulation": 2, "mixture": "some"},
+}
+MORE: dict[str, dict[str, Any]] = {
+    "tower trained": {"freeze_vision": False},
+    "no image at all, tower trained": {"mixture": "none", "freeze_vision": False},
     "kept features": {"cache": "features"},
     "packed": {"packing": True, "packed_tokens": 300, "mixture": "some"},
-    "two forwards a step": {"accumulation": 2, "mixture": "some"},
 }
 OF_TWO: dict[str, dict[str, Any]] = {
     "whole": {"mixture": "some", "save_steps": 2},
@@ -117,8 +119,11 @@ OF_TWO: dict[str, dict[str, Any]] = {
 """Runs of two processes that are held against each other."""
 
 
+Runs = tuple[Path, dict[str, list[list[Any]]]]
+
+
 @pytest.fixture(scope="module")
-def runs(tiny_qwen2_5_vl: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[list[Any]]]]:
+def runs(tiny_qwen2_5_vl: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Every plan by one process and by two, their folders ``one`` and ``ddp``."""
     out = tmp_path_factory.mktemp("processes")
     plans = [launched.plan(tiny_qwen2_5_vl, **changes) for changes in PLANS.values()]
@@ -131,13 +136,32 @@ def runs(tiny_qwen2_5_vl: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     }
 
 
+@pytest.fixture(scope="module")
+def more(tiny_qwen2_5_vl: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    out = tmp_path_factory.mktemp("more")
+    plans = [launched.plan(tiny_qwen2_5_vl, **changes) for changes in MORE.values()]
+    return out, {
+        "one": launched.reports(plans, out / "one"),
+        "ddp": launched.reports(plans, out / "ddp", "ddp"),
+    }
+
+
 @pytest.mark.parametrize("name", PLANS)
-def test_two_processes_train_what_one_trains(runs: tuple[Path, dict[str, list[list[Any]]]], name: str) -> None:
+def test_two_processes_train_what_one_trains(runs: Runs, name: str) -> None:
+    assert_the_same(runs, list(PLANS).index(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MORE)
+def test_two_processes_train_what_one_trains_in_every_way(more: Runs, name: str) -> None:
+    assert_the_same(more, list(MORE).index(name))
+
+
+def assert_the_same(runs: Runs, at: int) -> None:
     """Loss and gradient norm of every step, validation loss, weights. Samples differ in trained tokens and in images:
     a mean over processes would differ from the mean over the step's tokens, and one process often has no image.
     """
     out, found = runs
-    at = list(PLANS).index(name)
     (one,), two = found["one"][at], found["ddp"][at]
     assert len(one["curve"]) >= 2
     for report in two:
@@ -154,9 +178,7 @@ def test_two_processes_train_what_one_trains(runs: tuple[Path, dict[str, list[li
 
 
 @pytest.mark.parametrize("kind", ["whole", "streamed"])
-def test_a_resumed_run_of_two_processes_ends_as_the_whole_one(
-    runs: tuple[Path, dict[str, list[list[Any]]]], kind: str
-) -> None:
+def test_a_resumed_run_of_two_processes_ends_as_the_whole_one(runs: Runs, kind: str) -> None:
     out, found = runs
     names = list(OF_TWO)
     whole = len(PLANS) + names.index(kind)
@@ -166,7 +188,7 @@ def test_a_resumed_run_of_two_processes_ends_as_the_whole_one(
     assert launched.distance(out / "ddp" / str(whole), out / "ddp" / str(whole + 1)) == 0
 
 
-def test_two_processes_share_a_stream_out(runs: tuple[Path, dict[str, list[list[Any]]]], tiny_qwen2_5_vl: Path) -> None:
+def test_two_processes_share_a_stream_out(runs: Runs, tiny_qwen2_5_vl: Path) -> None:
     """Four steps of two samples are one pass: every row once, none of them in both processes."""
     _, found = runs
     samples_of_a_pass = made_samples(load_family(tiny_qwen2_5_vl), "some")
@@ -177,7 +199,7 @@ def test_two_processes_share_a_stream_out(runs: tuple[Path, dict[str, list[list[
 
 
 def test_two_processes_follow_a_recipe_and_share_the_problems_of_its_evaluation_out(
-    runs: tuple[Path, dict[str, list[list[Any]]]],
+    runs: Runs,
 ) -> None:
     """Both stages, asked before, between and after: three problems, each asked by one process, counted by both."""
     out, found = runs
@@ -199,9 +221,7 @@ def test_two_processes_follow_a_recipe_and_share_the_problems_of_its_evaluation_
     assert (folder / "report.html").is_file()
 
 
-def test_a_run_of_two_processes_names_no_folder_of_the_machine(
-    runs: tuple[Path, dict[str, list[list[Any]]]], tiny_qwen2_5_vl: Path
-) -> None:
+def test_a_run_of_two_processes_names_no_folder_of_the_machine(runs: Runs, tiny_qwen2_5_vl: Path) -> None:
     out, _ = runs
     for file in (out / "ddp").glob("[0-9]*/**/*"):
         if file.is_file():

@@ -144,7 +144,10 @@ def straight_through(folder: Path, settings: GRPOSettings, made: pytest.TempPath
     return _STRAIGHT[name]
 
 
-@pytest.mark.parametrize("case", ["full-kl", "lora-kl", pytest.param("muon-features", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param("full-kl", marks=pytest.mark.slow), "lora-kl", pytest.param("muon-features", marks=pytest.mark.slow)],
+)
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(
     tiny_qwen2_5_vl: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, case: str
 ) -> None:

@@ -130,7 +130,13 @@ CASES: dict[str, tuple[dict[str, Any], int]] = {
 }
 
 
-@pytest.mark.parametrize("case", list(CASES))
+FEW = {"accumulating", "lora-muon", "packed"}
+"""What `make test` resumes; the others are for the longer suite."""
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[] if case in FEW else [pytest.mark.slow]) for case in CASES]
+)
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(
     tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path, case: str
 ) -> None:
@@ -153,7 +159,9 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(
     assert_equal_runs(tmp_path / "straight", tmp_path / "resumed")
 
 
-@pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
+@pytest.mark.parametrize(
+    "packing", [pytest.param(False, id="padded", marks=pytest.mark.slow), pytest.param(True, id="packed")]
+)
 def test_a_killed_stream_goes_on_where_it_was(
     tiny_qwen2_5_vl: Path, family: Family, tmp_path: Path, packing: bool
 ) -> None:

@@ -114,6 +114,8 @@ class DataSource(Config):
     """Which rounds are trained on; None is the stage's."""
     seed: int = 0
     """Of what is drawn."""
+    max_pixels: int = Field(default=400_000_000, ge=1)
+    """Largest image of a problem that is decoded, width times height: what `thyme rl-data collect` takes by default."""
 
 
 class EvaluationSettings(Config):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from thyme.errors import EncodeError, ImageError
-from thyme.images import load_image, measure
+from thyme.images import MAX_PIXELS, load_image, measure
 from thyme.markup import (
     ANSWER_CLOSE,
     CODE_CLOSE,
@@ -232,7 +232,9 @@ def row_images(row: Mapping[str, Any], column: str) -> list[Any]:
     return found
 
 
-def row_image(entry: Any, label: str, folder: Path | None, pixels: bool) -> ImageRecord:
+def row_image(
+    entry: Any, label: str, folder: Path | None, pixels: bool, *, max_pixels: int = MAX_PIXELS
+) -> ImageRecord:
     """An image of a row; the arguments are those of `to_trajectory`.
 
     Args:
@@ -240,6 +242,7 @@ def row_image(entry: Any, label: str, folder: Path | None, pixels: bool) -> Imag
         label: What errors call it.
         folder: Where paths start.
         pixels: Whether to decode it.
+        max_pixels: Largest width times height.
 
     Raises:
         EncodeError: There is none, or it is damaged.
@@ -247,8 +250,8 @@ def row_image(entry: Any, label: str, folder: Path | None, pixels: bool) -> Imag
     data = _bytes(entry, label, folder)
     try:
         if pixels:
-            return load_image(data, name=label.rpartition(", ")[2])
-        width, height = measure(data, label=label)
+            return load_image(data, name=label.rpartition(", ")[2], max_pixels=max_pixels)
+        width, height = measure(data, label=label, max_pixels=max_pixels)
     except ImageError as error:
         raise EncodeError(f"{label}: {error}", reason=IMAGE_DAMAGED) from error
     return ImageRecord(id="", width=width, height=height, mode="RGB")

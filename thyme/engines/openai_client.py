@@ -87,6 +87,36 @@ def transport_error(server: Server, error: httpx.HTTPError) -> Passing:
     )
 
 
+async def post_chat(
+    http: httpx.AsyncClient, server: Server, content: bytes, *, timeout_s: float, late: str
+) -> dict[str, Any]:
+    """Send a chat request once; the whole answer, which was not streamed.
+
+    Args:
+        http: Made with `http_options`.
+        server: Whom it asks.
+        content: The request's body, JSON.
+        timeout_s: From its start to its last byte.
+        late: What is said where it takes longer, behind the server's name, with the way out.
+
+    Raises:
+        Passing: It may be answered the next time.
+        ThymeError: It will not.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            response = await http.post(CHAT, content=content, headers={"Content-Type": "application/json"})
+    except TimeoutError:
+        raise Passing(BusyError(f"{server} {late}")) from None
+    except httpx.HTTPError as error:
+        raise transport_error(server, error) from error
+    check(server, response)
+    try:
+        return parse_json(response.content, server.url)
+    except EngineError as error:  # a proxy whose server is only starting, perhaps
+        raise Passing(error) from error
+
+
 def pause_s(config: OpenAIConfig, attempt: int, after_s: float | None) -> float:
     """Seconds before repetition number `attempt` (from 0): doubling, spread, and not before the server allows it."""
     pause = min(MAX_PAUSE_S, config.backoff_s * 2.0**attempt) * random.uniform(0.5, 1.0)

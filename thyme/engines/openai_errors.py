@@ -29,6 +29,10 @@ _NO_VISION = re.compile(
     re.IGNORECASE,
 )
 _IMAGE = re.compile(r"\bimages?\b|image_url|\bpixels?\b|multimodal|multi-modal", re.IGNORECASE)
+POLICY = re.compile(
+    r"content.{0,3}(filter|policy|management)|safety|moderation|flagged|inappropriate|policy violation", re.IGNORECASE
+)
+"""What providers say who do not want to answer this."""
 _INPUT_TOKENS = (
     re.compile(r"prompt contains (?:at least )?(\d+)"),
     re.compile(r"\((\d+) in the (?:messages|prompt)"),
@@ -107,6 +111,8 @@ def refusal(server: Server, status: int, message: str) -> ThymeError:
         message: What it said.
     """
     said = f"{server} said: {server.quote(message)}" if message.strip() else f"{server} answered with status {status}"
+    if status == 403 and POLICY.search(message):  # as OpenRouter says it
+        return RefusedFieldError(f"the request was refused ({said})")
     if status in {401, 403}:
         return EngineError(f"{_key_refused(server)} ({said})")
     if status == 404:

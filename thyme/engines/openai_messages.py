@@ -82,7 +82,7 @@ def prompt_images(user: str, images: Sequence[ImageRecord]) -> list[Part]:
 def continued(request: Request, show: Show) -> list[Message]:
     """System, user, and the assistant's message as far as it goes, images inside it."""
     parts = [part for segment in request.segments for part in _segment_parts(segment)]
-    return _opening(request.prompt, show) + ([_message("assistant", parts, show)] if parts else [])
+    return _opening(request.prompt, show) + ([message("assistant", parts, show)] if parts else [])
 
 
 def in_turns(request: Request, show: Show) -> list[Message]:
@@ -93,8 +93,8 @@ def in_turns(request: Request, show: Show) -> list[Message]:
         if isinstance(segment, Generated):
             written.append(segment.text)
             continue
-        messages += [_message("assistant", written, show)] if written else []
-        messages.append(_message("user", _segment_parts(segment), show))
+        messages += [message("assistant", written, show)] if written else []
+        messages.append(message("user", _segment_parts(segment), show))
         written = []
     return messages
 
@@ -114,11 +114,11 @@ def _segment_parts(segment: Segment) -> Sequence[Part]:
 
 def _opening(prompt: Prompt, show: Show) -> list[Message]:
     user = prompt_images(prompt.user, [seen.image for seen in prompt.images])
-    system = [_message("system", [prompt.system], show)] if prompt.system else []
-    return [*system, _message("user", user, show)]
+    system = [message("system", [prompt.system], show)] if prompt.system else []
+    return [*system, message("user", user, show)]
 
 
-def _message(role: str, parts: Sequence[Part], show: Show) -> Message:
+def message(role: str, parts: Sequence[Part], show: Show) -> Message:
     """A message; plain text where it shows no image, which every server and template takes."""
     content: list[dict[str, Any]] = []
     for part in parts:

@@ -64,6 +64,8 @@ class Delta:
     """``stop``, ``length``, ``content_filter``, ..."""
     stop_string: str | None = None
     """The stop string that was hit, where the server says so; it is not part of the text."""
+    usage: tuple[int, int] | None = None
+    """Prompt and completion tokens, where the server counts them."""
 
     @property
     def carries(self) -> bool:
@@ -96,7 +98,7 @@ def parse_delta(event: Mapping[str, Any]) -> Delta:
     """
     prompt_ids = tuple(event.get("prompt_token_ids") or ())
     if not (choices := event.get("choices")):
-        return Delta(prompt_ids=prompt_ids)
+        return Delta(prompt_ids=prompt_ids, usage=_usage(event))
     choice = choices[0]
     message = choice.get("delta") or choice.get("message") or {}
     logprobs = (choice.get("logprobs") or {}).get("content") or ()
@@ -109,4 +111,13 @@ def parse_delta(event: Mapping[str, Any]) -> Delta:
         prompt_ids=prompt_ids or tuple(choice.get("prompt_token_ids") or ()),
         finish=choice.get("finish_reason"),
         stop_string=named if isinstance(named, str) else None,
+        usage=_usage(event),
     )
+
+
+def _usage(event: Mapping[str, Any]) -> tuple[int, int] | None:
+    counts = event.get("usage")
+    if not isinstance(counts, Mapping):
+        return None
+    prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
+    return (prompt, completion) if isinstance(prompt, int) and isinstance(completion, int) else None

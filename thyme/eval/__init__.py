@@ -1,1 +1,1 @@
-"""Evaluation: ask many problems, score the answers by rules, and say how sure the rates are."""
+"""Evaluation: ask many problems, score the answers, and say how sure the figures are and what tools were worth."""

@@ -150,18 +150,28 @@ class _Run:
         return Sample(trajectory, score_trajectory(trajectory))
 
     async def _ask(self, problem: Problem, name: str) -> Trajectory:
-        """One rollout. What it did not foresee becomes a failure on the record, too, and a traceback in the log."""
         seed = derive_seed(self.seed, problem)
-        try:
-            return await rollout(
-                problem, self.engine, self.sandbox, self.config, prompts=self.words, seed=seed, trajectory_id=name
-            )
-        except Exception as error:
-            logger.exception("problem %s failed", problem.id)
-            draft = Draft(name, problem, self.config, seed)
-            draft.stop = StopReason.ERROR
-            draft.error = RolloutFailure(type=type(error).__name__, message=str(error), where="engine")
-            return draft.trajectory(self.engine.info, self.words.fingerprint)
+        return await ask_once(problem, self.engine, self.sandbox, self.config, self.words, seed, name)
+
+
+async def ask_once(
+    problem: Problem,
+    engine: Engine,
+    sandbox: Sandbox,
+    config: RolloutConfig,
+    words: PromptSet,
+    seed: int,
+    trajectory_id: str,
+) -> Trajectory:
+    """One rollout. What it did not foresee becomes a failure on the record, too, and a traceback in the log."""
+    try:
+        return await rollout(problem, engine, sandbox, config, prompts=words, seed=seed, trajectory_id=trajectory_id)
+    except Exception as error:
+        logger.exception("problem %s failed", problem.id)
+        draft = Draft(trajectory_id, problem, config, seed)
+        draft.stop = StopReason.ERROR
+        draft.error = RolloutFailure(type=type(error).__name__, message=str(error), where="engine")
+        return draft.trajectory(engine.info, words.fingerprint)
 
 
 Advance = Callable[[Sample], None]

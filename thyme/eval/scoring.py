@@ -12,11 +12,11 @@ Z_95 = 1.959963984540054
 """97.5 % quantile of the normal distribution: two-sided 95 %."""
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
+def wilson(successes: float, n: int) -> tuple[float, float]:
     """Wilson's 95 % score interval of a rate (Wilson 1927; Newcombe 1998, method 3).
 
     Args:
-        successes: How often it happened.
+        successes: How often it happened; a sum of scores between 0 and 1 varies less, so that it is then too wide.
         n: Out of how many; 0 gives (0, 1), which is all that no cases say.
     """
     if not 0 <= successes <= n:

@@ -17,9 +17,13 @@ from thyme.families.spans import Control, Grid, Part, TokenSpan
 
 __all__ = ["FAMILIES", "Control", "Family", "Grid", "Part", "TokenSpan", "load_family"]
 
-FAMILIES = {"qwen2_5_vl": "qwen_vl", "qwen3_vl": "qwen_vl", "internvl": "internvl"}
-"""Checkpoint type (``model_type`` of config.json) to the module of its family here: ``NAME.py`` has its ``load``, and
-``NAME_tensors.py`` what `thyme.families.tensors` asks for."""
+FAMILIES = {
+    "qwen2_5_vl": "thyme.families.qwen_vl",
+    "qwen3_vl": "thyme.families.qwen_vl",
+    "internvl": "thyme.families.internvl",
+}
+"""Checkpoint type (``model_type`` of config.json) to the module of its family: ``NAME`` has its ``load``, and
+``NAME_tensors`` what `thyme.families.tensors` asks for. One of your own is a line more: `docs/extend/family.md`."""
 
 
 class _Half(Protocol):
@@ -48,5 +52,5 @@ def load_family(model: str | Path, *, min_pixels: int | None = None, max_pixels:
     if model_type not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise ModelNotFoundError(f"'{folder.name}' is a model of type '{model_type}'; supported types: {known}")
-    half = cast(_Half, import_module(f"thyme.families.{FAMILIES[model_type]}"))
+    half = cast(_Half, import_module(FAMILIES[model_type]))
     return half.load(folder, min_pixels=min_pixels, max_pixels=max_pixels)

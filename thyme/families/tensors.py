@@ -67,4 +67,4 @@ def tower_output(model_type: str, features: torch.Tensor, hidden: int) -> Any:
 
 
 def _half(model_type: str) -> _Half:
-    return cast(_Half, import_module(f"thyme.families.{FAMILIES[model_type]}_tensors"))
+    return cast(_Half, import_module(f"{FAMILIES[model_type]}_tensors"))

@@ -49,6 +49,10 @@ class Outcome(BaseModel):
     """Those of them that the sandbox put something right in."""
     consistent: float | None = None
     """Whether what the reasoning states last is what is answered; None where it states nothing."""
+    tokens: int = 0
+    """Generated; 0 in files from before it was counted."""
+    stop: str = ""
+    """Why the rollout ended, a `StopReason`; empty in files from before it was kept."""
 
 
 def drawn(seed: int, per_kind: int) -> Iterator[Problem]:
@@ -103,6 +107,8 @@ def _outcome(sample: Sample) -> Outcome:
         ran=sum(1 for execution in runs if execution.error is None),
         repaired=sum(1 for execution in runs if execution.repairs),
         consistent=states_answer(trajectory.problem, reasoning(trajectory), answer) if answer else None,
+        tokens=trajectory.usage.generated_tokens,
+        stop=trajectory.stop,
     )
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from thyme.config.training import DataSource
+from thyme.data.sources.lines import digest
 from thyme.errors import ConfigError
 from thyme.nano.world import KINDS, Kind, problem
-from thyme.train.data.rows import digest
 from thyme.train.grpo.problems import ENDLESS
 from thyme.types import Problem
 

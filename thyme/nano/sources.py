@@ -25,6 +25,7 @@ from typing import Any, cast, get_args
 from PIL import Image
 
 from thyme.config.training import DataSource
+from thyme.data.sources.lines import digest
 from thyme.errors import ConfigError
 from thyme.nano.questions import turns
 from thyme.nano.teacher import Taught, compact, demonstrations, plan
@@ -35,7 +36,6 @@ from thyme.nano.world import KINDS, Kind, Split, problem, stream
 from thyme.prompts import PromptSet
 from thyme.sandbox import open_sandbox
 from thyme.store import append_trajectory, load_images, read_line
-from thyme.train.data.rows import digest
 from thyme.train.encode import Dialogue
 from thyme.types import ImageRecord, Problem, Trajectory
 

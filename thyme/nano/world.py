@@ -143,9 +143,15 @@ def _background(rng: random.Random) -> Image.Image:
     return Image.fromarray(small.clip(0, 255).astype(np.uint8), "RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
 
 
-def _draw(image: Image.Image, plate: Plate) -> None:
+def ink_of(color: str) -> Color:
+    """Colour of the letters and the border of a plate: white on dark plates, black on light ones."""
+    return (255, 255, 255) if color in _DARK else (0, 0, 0)
+
+
+def draw_plate(image: Image.Image, plate: Plate) -> None:
+    """Draw a plate into a picture."""
     pen = ImageDraw.Draw(image)
-    ink = (255, 255, 255) if plate.color in _DARK else (0, 0, 0)
+    ink = ink_of(plate.color)
     border = max(1, round(plate.text_size / 18))
     pen.rounded_rectangle(plate.box, plate.text_size / 6, fill=COLORS[plate.color], outline=ink, width=border)
     font, bold = _font(plate.text_size), plate.text_size / 30
@@ -222,7 +228,7 @@ def draw_scene(rng: random.Random, style: Style) -> Scene:
             break
     image = _background(rng)
     for plate in plates:
-        _draw(image, plate)
+        draw_plate(image, plate)
     return Scene(image, tuple(plates))
 
 

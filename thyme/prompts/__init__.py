@@ -8,16 +8,20 @@ question is ever read as a template. They may use ``question``, ``choices`` (``l
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thyme.errors import ConfigError
 from thyme.tags import IMAGE, escape
 from thyme.types import INPUT_DIR, OUTPUT_DIR, Problem, input_path
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 FILES = ("system.txt", "user.txt", "user_text_only.txt")
 PACKAGED = Path(__file__).parent
@@ -92,15 +96,24 @@ class PromptSet:
         return system, user
 
     def _fill(self, name: str, template: str, values: dict[str, Any]) -> str:
-        # Imported here: `import thyme` must stay light, and most of its users never render a prompt.
-        from jinja2 import StrictUndefined
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-        environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
         try:
-            return environment.from_string(template).render(values).strip()
+            return compiled(template).render(values).strip()
         except Exception as error:  # a template is a small program: beside jinja2's own errors it may raise any
             raise ConfigError(f"{name} of {self.origin} is not a usable template: {error}") from error
+
+
+@functools.lru_cache(maxsize=64)
+def compiled(template: str) -> Template:
+    """A template, sandboxed and strict about names; each is compiled once, which takes longer than filling it.
+
+    Raises:
+        jinja2.TemplateError: It is broken.
+    """
+    # Imported here: `import thyme` must stay light, and most of its users never render a prompt.
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False).from_string(template)
 
 
 def _values(problem: Problem, seen_sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:

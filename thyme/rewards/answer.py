@@ -12,6 +12,7 @@ import re
 import string
 import unicodedata
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from thyme.rewards.formula import is_formula, tight
 from thyme.types import Problem, Score
@@ -216,6 +217,7 @@ def words(text: str) -> list[str]:
     return [normalise(word) for word in found]
 
 
+@lru_cache(1 << 14)  # rules ask for the same words time and again
 def normalise(text: str) -> str:
     """A text without what does not change its meaning: case, spaces, punctuation, articles, Unicode variants.
 

@@ -18,13 +18,16 @@ MAX_IN_MEMORY = 100_000
 class VerdictCache:
     """Verdicts by key. A file is written under another name and put in place whole; a damaged one counts as none."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, *, what: str = "verdicts", in_memory: int | None = None) -> None:
         """Open it.
 
         Args:
             folder: Made when the first verdict is kept; None remembers them in memory alone.
+            what: What is kept, as warnings call it.
+            in_memory: How many are remembered at most; None is `MAX_IN_MEMORY`.
         """
         self.folder = folder
+        self._what, self._most = what, in_memory
         self._memory: dict[str, dict[str, Any]] = {}
         self._warned = False
 
@@ -41,7 +44,7 @@ class VerdictCache:
     def put(self, key: str, verdict: dict[str, Any]) -> None:
         """Keep a verdict. A disk that takes no more is warned of once; judging goes on."""
         self._memory[key] = verdict
-        if len(self._memory) > MAX_IN_MEMORY:
+        if len(self._memory) > (MAX_IN_MEMORY if self._most is None else self._most):
             del self._memory[next(iter(self._memory))]
         if self.folder is None:
             return
@@ -56,7 +59,7 @@ class VerdictCache:
                 temporary.unlink(missing_ok=True)
         except OSError as error:
             if not self._warned:
-                logger.warning("verdicts cannot be kept in %s (%s); they are asked for again", self.folder, error)
+                logger.warning("%s cannot be kept in %s (%s); they are asked for again", self._what, self.folder, error)
             self._warned = True
 
     def _path(self, key: str) -> Path:

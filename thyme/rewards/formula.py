@@ -25,5 +25,6 @@ def is_formula(text: str) -> bool:
 def tight(text: str) -> str:
     """A formula without what does not change its meaning: case, spaces, delimiters, how numbers are separated."""
     plain = unicodedata.normalize("NFKC", text.translate(_SUPERSCRIPTS)).casefold()
-    plain = _BETWEEN.sub(",", _LATEX.sub("", plain))
+    plain = " ".join(_LATEX.sub("", plain).split())  # a run of n spaces would cost n² below
+    plain = _BETWEEN.sub(",", plain)
     return "".join(plain.split()).strip("`\"'“”").removesuffix(".")

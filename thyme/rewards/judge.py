@@ -18,10 +18,10 @@ from pydantic import ValidationError
 from thyme.config.openai import OpenAIConfig
 from thyme.config.rewards import JudgeSettings
 from thyme.engines.openai import parse_model
-from thyme.engines.openai_client import CHAT, Passing, check, http_options, pause_s, transport_error
+from thyme.engines.openai_client import Passing, http_options, pause_s, post_chat
 from thyme.engines.openai_errors import BusyError, RefusedFieldError
-from thyme.engines.openai_stream import parse_delta, parse_json
-from thyme.errors import ConfigError, EngineError, ThymeError
+from thyme.engines.openai_stream import parse_delta
+from thyme.errors import ConfigError, ThymeError
 from thyme.rewards.cache import VerdictCache
 from thyme.rewards.verdicts import Kind, Material, NotAVerdictError, Verdict, form, quote, read_verdict
 
@@ -86,6 +86,10 @@ class Judge:
         Raises:
             NoVerdictError: There is none, after all repetitions.
         """
+        return (await self.verdict(kind, material)).value
+
+    async def verdict(self, kind: Kind, material: Mapping[str, Material]) -> Verdict:
+        """As `ask`, whole: what was extracted, for one, is more than a number."""
         quoted = quote(material)
         key = self._key(kind, quoted)
         if key not in self._asking:
@@ -96,7 +100,7 @@ class Judge:
             self._counts["cache_hits"] += 1
         asking = self._asking[key]
         try:
-            return (await asyncio.shield(asking)).value
+            return await asyncio.shield(asking)
         except asyncio.CancelledError:
             if asking.cancelled():
                 raise NoVerdictError("the scorer was closed meanwhile") from None
@@ -171,39 +175,29 @@ class Judge:
             ThymeError: It will not.
         """
         self._counts["requests"] += 1
+        late = (
+            f"gave no verdict in {self._settings.timeout_s:g} s; raise rewards.judge.timeout_s, "
+            "or lower rewards.judge.concurrency"
+        )
+        content = json.dumps(self._body(messages)).encode()
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
-                return await self._post(messages)
-        except TimeoutError:
-            raise Passing(
-                BusyError(
-                    f"{self._server} gave no verdict in {self._settings.timeout_s:g} s; raise rewards.judge.timeout_s, "
-                    "or lower rewards.judge.concurrency"
-                )
-            ) from None
-        except httpx.HTTPError as error:
-            raise transport_error(self._server, error) from error
+            event = await post_chat(self._http, self._server, content, timeout_s=self._settings.timeout_s, late=late)
+            return parse_delta(event).text
         except RefusedFieldError as error:
             if "max_completion_tokens" not in str(error) or self._limit_field == "max_completion_tokens":
                 raise
             self._limit_field = "max_completion_tokens"  # what hosted models of a newer kind call it
             return await self._answer(messages)
+        except (AttributeError, KeyError, TypeError, IndexError, ValidationError) as error:
+            raise Passing(BusyError(f"{self._server} answered in an unknown form; is it OpenAI-compatible?")) from error
 
-    async def _post(self, messages: Sequence[Mapping[str, str]]) -> str:
-        body: dict[str, Any] = {
+    def _body(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+        return {
             "model": self._server.model,
             "messages": list(messages),
             "temperature": self._settings.temperature,
             self._limit_field: self._settings.max_tokens,
         }
-        response = await self._http.post(CHAT, json=body)
-        check(self._server, response)
-        try:
-            return parse_delta(parse_json(response.content, self._server.url)).text
-        except EngineError as error:  # a proxy whose server is only starting, perhaps
-            raise Passing(error) from error
-        except (AttributeError, KeyError, TypeError, IndexError, ValidationError) as error:
-            raise Passing(BusyError(f"{self._server} answered in an unknown form; is it OpenAI-compatible?")) from error
 
 
 def _reminder(kind: Kind, reply: str) -> list[dict[str, str]]:

@@ -227,6 +227,7 @@ class _Process:
             start_new_session=True,  # an interrupt at the terminal is for who asked
         )
         self._ending = threading.Lock()
+        self._reading = threading.Lock()
 
     def wait_ready(self) -> None:
         try:
@@ -274,9 +275,10 @@ class _Process:
         with self._ending:
             self._popen.kill()
             self._popen.wait()
-            for pipe in (self._popen.stdin, self._popen.stdout):
-                assert pipe is not None
-                pipe.close()
+            with self._reading:  # a reader sees the end of the pipe, but would wait for ever for one closed under it
+                for pipe in (self._popen.stdin, self._popen.stdout):
+                    assert pipe is not None
+                    pipe.close()
 
     def _read(self, timeout_s: float) -> dict[str, Any]:
         """The next line."""
@@ -284,8 +286,8 @@ class _Process:
         received = b""
         try:
             assert self._popen.stdout is not None
-            descriptor = self._popen.stdout.fileno()
-            with selectors.DefaultSelector() as selector:
+            with self._reading, selectors.DefaultSelector() as selector:
+                descriptor = self._popen.stdout.fileno()
                 selector.register(descriptor, selectors.EVENT_READ)
                 while not received.endswith(b"\n"):
                     if not selector.select(max(0.0, deadline - time.monotonic())):

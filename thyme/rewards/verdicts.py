@@ -14,12 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from thyme.prompts import PACKAGED
 
-Kind = Literal["result", "consistency", "process", "code"]
+Kind = Literal["result", "consistency", "process", "code", "extract", "grade"]
 Material: TypeAlias = "str | Sequence[Material] | Mapping[str, Material]"
 """Texts, in lists and mappings."""
 
 _YesNo = Annotated[int, Field(strict=True, ge=0, le=1)]
 _Grade = Annotated[int, Field(strict=True, ge=1, le=10)]
+_Tenths = Annotated[float, Field(strict=True, ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
 class NotAVerdictError(ValueError):
@@ -71,6 +72,28 @@ class Process(Verdict):
         return (self.correctness + self.clarity) / 20
 
 
+class Extracted(Verdict):
+    """The answer that a reply commits itself to; empty where it does to none."""
+
+    answer: str = Field(strict=True, max_length=1000)
+
+    @property
+    def value(self) -> float:
+        """1 if there is one, right or wrong."""
+        return float(bool(self.answer.strip()))
+
+
+class Graded(Verdict):
+    """How much of the reference an answer has."""
+
+    grade: _Tenths
+
+    @property
+    def value(self) -> float:
+        """0 to 1."""
+        return self.grade
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """A question that a judge is asked."""
@@ -90,6 +113,8 @@ _VERDICTS: Mapping[Kind, tuple[type[Verdict], str]] = {
     "consistency": (Consistent, '{"consistent": 0}'),
     "process": (Process, '{"correctness": 5, "clarity": 5}'),
     "code": (Correct, '{"correct": 0}'),
+    "extract": (Extracted, '{"answer": "..."}'),
+    "grade": (Graded, '{"grade": 0.5}'),
 }
 
 
@@ -126,6 +151,11 @@ _FENCED = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL)
 
 
 def read_verdict(kind: Kind, reply: str) -> Verdict:
+    """Read a judge's reply; see `read_form`."""
+    return read_form(form(kind), reply)
+
+
+def read_form(asked: Form, reply: str) -> Verdict:
     """Read a judge's reply: the object asked for, alone or in a fence, and nothing before or behind it.
 
     Raises:
@@ -135,9 +165,9 @@ def read_verdict(kind: Kind, reply: str) -> Verdict:
     fenced = _FENCED.fullmatch(plain)
     try:
         content = json.loads(fenced.group(1) if fenced else plain, object_pairs_hook=_once)
-        return form(kind).verdict.model_validate(content)
+        return asked.verdict.model_validate(content)
     except (ValueError, RecursionError, ValidationError) as error:
-        raise NotAVerdictError(f"not of the form {form(kind).example}") from error
+        raise NotAVerdictError(f"not of the form {asked.example}") from error
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from thyme.eval.runner import evaluate, score_trajectory
 from thyme.eval.summary import Sample, summarise, without_pictures
 from thyme.families import Family
 from thyme.families.qwen_vl import QwenVLFamily
-from thyme.images import load_image
+from thyme.images import MAX_PIXELS, load_image
 from thyme.prompts import PromptSet
 from thyme.sandbox import open_sandbox
 from thyme.sandbox.base import Sandbox
@@ -63,29 +63,42 @@ def read_problems(source: DataSource) -> list[Problem]:
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"problems '{source.path}' cannot be read ({error}); name a file of JSON lines") from error
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    return [problem_of_line(path, number, line) for number, line in numbered[: source.limit]]
+    found = numbered[: source.limit]
+    return [problem_of_line(path, number, line, max_pixels=source.max_pixels) for number, line in found]
 
 
-def problem_of_line(path: Path, number: int, line: str) -> Problem:
+def problem_of_line(path: Path, number: int, line: str, *, max_pixels: int = MAX_PIXELS) -> Problem:
     """A problem as it stands in a line; see `read_problems`.
 
     Args:
         path: The file.
         number: Of the line, from 1.
         line: What stands there.
+        max_pixels: Largest image, width times height.
 
     Raises:
-        StoreError: It is none.
+        StoreError: It is none, an image is too large, or lies outside of the file's folder.
     """
     try:
         row = json.loads(line)
-        images = tuple(load_image(path.parent / name, name=Path(name).name) for name in row.pop("images", ()))
+        names = row.pop("images", ())
+        images = tuple(load_image(_beside(path, name), name=Path(name).name, max_pixels=max_pixels) for name in names)
         return Problem(**{"id": f"{path.stem}-{number}", **row}, images=images)
     except (ValueError, TypeError, AttributeError) as error:
         why = str(error)
         if isinstance(error, ValidationError):
             why = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        why = why.replace("--max-pixels (max_pixels= in Python)", "max_pixels of the source in the recipe")
         raise StoreError(f"{path.name}, line {number}: not a problem ({why}); see `thyme nano problems`") from error
+
+
+def _beside(path: Path, name: str) -> Path:
+    """An image of a line. Lines may come from a stranger, and could name any picture of this machine."""
+    folder = os.path.abspath(path.parent)
+    found = Path(os.path.abspath(path.parent / name))
+    if not found.is_relative_to(folder):
+        raise ValueError(f"its image {name!r:.200} leads out of the folder of the file")
+    return found
 
 
 PROBLEM_READERS: dict[str, ProblemReader] = {"problems": read_problems}

@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 
 from thyme.config.training import Tracker as TrackerName
 from thyme.config.training import TrackingSettings
-from thyme.errors import MissingExtraError
+from thyme.errors import MissingExtraError, UsageError
 from thyme.train.records import EvaluationPoint
 
 FOLDER = "tracking"
@@ -25,6 +25,8 @@ RATES = ("accuracy", "tool_rate", "executable_rate")
 """What is sent of an evaluation, for each kind."""
 _TRAINING = {"loss", "learning_rate", "grad_norm", "mean_token_accuracy", "entropy", "epoch"}
 _PACKAGES: dict[TrackerName, str] = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
+_BY_ITSELF: frozenset[TrackerName] = frozenset({"trackio"})
+"""In no extra: it allows no Pillow as new as the others."""
 
 
 class Tracker(Protocol):
@@ -43,12 +45,15 @@ def check_trackers(names: Sequence[TrackerName]) -> None:
     """Find out before the work whether the trackers are there.
 
     Raises:
-        MissingExtraError: A package is missing.
+        MissingExtraError: A package is missing that an extra brings.
+        UsageError: A package is missing that is installed by itself.
     """
     for name in names:
         try:
             import_module(_PACKAGES[name])
         except ImportError as error:
+            if name in _BY_ITSELF:
+                raise UsageError(f"the tracker {name} is not installed: pip install {_PACKAGES[name]}") from error
             raise MissingExtraError(f"the tracker {name}", "track") from error
 
 

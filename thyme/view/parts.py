@@ -18,6 +18,7 @@ from thyme.types import Execution, Problem, Score, Trajectory
 from thyme.view import words
 from thyme.view.pictures import Picture, Pictures
 from thyme.view.steps import AnswerStep, CodeStep, Thought, steps
+from thyme.view.terminal import clean
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,8 @@ def environment(*loaders: BaseLoader) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["clean"] = clean
+    made.filters["count"] = words.count
     made.tests["answer"] = lambda step: isinstance(step, AnswerStep)
     made.tests["thought"] = lambda step: isinstance(step, Thought)
     made.tests["run"] = lambda step: isinstance(step, Run)

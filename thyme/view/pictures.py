@@ -42,6 +42,8 @@ class Picture:
     enlarged: bool = False
     full: str = ""
     """Address of the image at all its pixels; empty on a page that stands alone."""
+    pixels: tuple[int, int] = (0, 0)
+    """Width and height of the image at that address, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ class Linked:
         if longer <= MAX_SIDE:
             return _laid_out(record.size, full, _caption(record, *notes), alt, full=full)
         size = _reduced_size(record.size, MAX_SIDE)
-        return Picture(f"{full}?side={MAX_SIDE}", *size, " · ".join(_caption(record, *notes)), alt, full=full)
+        caption = " · ".join(_caption(record, *notes))
+        return Picture(f"{full}?side={MAX_SIDE}", *size, caption, alt, full=full, pixels=record.size)
 
     def as_seen(self, record: ImageRecord, seen: tuple[int, int], alt: str) -> Picture | None:
         """The image as the model first sees it; see `Pictures`."""
@@ -179,7 +182,7 @@ def _laid_out(
     factor = max(1, round(min_side / longer)) if longer < min_side else 1
     if factor > 1:
         caption = [*caption, f"enlarged {factor} times on this page"]
-    return Picture(source, size[0] * factor, size[1] * factor, " · ".join(caption), alt, factor > 1, full)
+    return Picture(source, size[0] * factor, size[1] * factor, " · ".join(caption), alt, factor > 1, full, size)
 
 
 def _is_much_less(record: ImageRecord, seen: tuple[int, int]) -> bool:

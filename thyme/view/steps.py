@@ -6,12 +6,13 @@ carry the first characters of what follows it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from thyme.markup import ANSWER_CLOSE, ANSWER_OPEN, CODE_CLOSE, CODE_OPEN, THINK_CLOSE, THINK_OPEN, Piece, TagScanner
 from thyme.markup import extract_code as strip_fences
-from thyme.types import Execution, Generated, Trajectory
+from thyme.types import Execution, Generated, Segment, Trajectory
 
 Place = Literal["thought", "code", "answer"]
 
@@ -99,9 +100,14 @@ class _Part:
 
 def steps(trajectory: Trajectory) -> tuple[Step, ...]:
     """The parts of a response, in order; thoughts that hold nothing but space are left out."""
+    return segment_steps(trajectory.segments)
+
+
+def segment_steps(segments: Iterable[Segment]) -> tuple[Step, ...]:
+    """The same of segments that are in no trajectory, or not yet."""
     parts: list[_Part] = []
     reader = Reader()
-    for segment in trajectory.segments:
+    for segment in segments:
         if isinstance(segment, Generated):
             _add(parts, reader.feed(segment.text))
             continue

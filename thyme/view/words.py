@@ -102,3 +102,8 @@ def summary(trajectory: Trajectory) -> str:
         f"{trajectory.timings.total_s:.1f} s",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def count(number: float | None) -> str:
+    """A number with groups of three digits; a dash for none."""
+    return "–" if number is None else f"{number:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")

@@ -147,7 +147,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def uvicorn_for(app: ASGIApp) -> uvicorn.Server:
+def uvicorn_for(app: ASGIApp, *, proxy_headers: bool = True) -> uvicorn.Server:
     """The server of an application; it ends when its `should_exit` is set, and by no signal."""
     config = uvicorn.Config(
         app,
@@ -155,6 +155,7 @@ def uvicorn_for(app: ASGIApp) -> uvicorn.Server:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=proxy_headers,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=5,
         backlog=512,
@@ -195,7 +196,12 @@ async def serve(
 
 
 async def serve_app(
-    app: ASGIApp, opened: socket.socket, drain: Callable[[], Awaitable[None]], ready: Callable[[], None]
+    app: ASGIApp,
+    opened: socket.socket,
+    drain: Callable[[], Awaitable[None]],
+    ready: Callable[[], None],
+    *,
+    proxy_headers: bool = True,
 ) -> None:
     """Serve an application until SIGTERM or SIGINT, and end it in good order; a second signal ends it at once.
 
@@ -204,8 +210,10 @@ async def serve_app(
         opened: A socket that listens.
         drain: Called after the first signal; ends when nothing goes on any more.
         ready: Called when requests are taken.
+        proxy_headers: Whether a proxy on this machine is believed about who is behind it. Without, the client of a
+            request is whoever has connected.
     """
-    server = uvicorn_for(app)
+    server = uvicorn_for(app, proxy_headers=proxy_headers)
     async with _drained_by_signals(drain, server):
         serving = asyncio.create_task(server.serve(sockets=[opened]))
         while not server.started and not serving.done():

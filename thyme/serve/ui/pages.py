@@ -20,9 +20,9 @@ from thyme.view.pictures import MAX_SIDE, original, reduced, resized
 STATIC = "/ui/static"
 """Where static files are."""
 _STATIC = {
-    "icon.svg": ("thyme.serve.ui", "static/icon.svg", "image/svg+xml"),
+    "icon.svg": ("thyme.view", "templates/icon.svg", "image/svg+xml"),
     "page.css": ("thyme.view", "templates/page.css", "text/css"),
-    "app.css": ("thyme.serve.ui", "static/app.css", "text/css"),
+    "app.css": ("thyme.view", "templates/app.css", "text/css"),
     "zoom.js": ("thyme.serve.ui", "static/zoom.js", "text/javascript"),
     "playground.js": ("thyme.serve.ui", "static/playground.js", "text/javascript"),
 }

@@ -28,9 +28,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from thyme.data.sources.lines import digest
 from thyme.errors import EncodeError, StoreError
 from thyme.families import Family
-from thyme.train.data.rows import Rows, digest, name_of, peek, print_of
+from thyme.train.data.rows import Rows, name_of, peek, print_of
 from thyme.train.encode import Encoded, MaskPolicy, encode_item
 from thyme.train.records import SourceReport
 from thyme.types import ImageRecord

@@ -25,8 +25,9 @@ import httpx
 
 from thyme.config.training import DataSource
 from thyme.data.published import COLUMNS, to_trajectory
+from thyme.data.sources.lines import Lines, digest, files_print
 from thyme.errors import ConfigError, MissingExtraError, StoreError
-from thyme.train.data.rows import Draw, Item, Lines, Parts, RandomParts, block, digest, files_print, find_files
+from thyme.train.data.rows import Draw, Item, Parts, RandomParts, block, find_files
 from thyme.types import Trajectory
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -54,6 +55,8 @@ class Layout(Generic[T]):
     """The one with the images."""
     convert: Callable[..., T]
     """Makes an item of a row; called as `thyme.data.published.to_trajectory`."""
+    optional: tuple[str, ...] = ()
+    """Columns that are read where they are there."""
 
 
 SFT: Layout[Any] = Layout(COLUMNS, "image", to_trajectory)
@@ -186,7 +189,8 @@ class ParquetParts:
         start = 0
         for file, (name, size) in zip(self._files, self.names, strict=True):
             first, last = max(wanted.start - start, 0), min(wanted.stop - start, size)
-            rows = _parquet_rows(file, first, last, self._layout.columns)
+            # pyarrow passes over columns that a file does not have
+            rows = _parquet_rows(file, first, last, (*self._layout.columns, *self._layout.optional))
             yield from ((f"{name}, row {number}", row) for number, row in rows)
             start += size
 
@@ -325,7 +329,7 @@ def _plain(table: Any, label: str, layout: Layout[Any]) -> Any:
         table = table.cast_column(layout.images, List(Image(decode=False)))
     elif isinstance(feature, Image):
         table = table.cast_column(layout.images, Image(decode=False))
-    return table.select_columns(list(layout.columns))
+    return table.select_columns([*layout.columns, *(name for name in layout.optional if name in table.column_names)])
 
 
 def _check_columns(names: Sequence[str], label: object, columns: Sequence[str]) -> None:

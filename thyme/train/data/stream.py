@@ -25,10 +25,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from thyme.data.sources.lines import digest
 from thyme.errors import ConfigError, EncodeError, UsageError
 from thyme.families import Family
 from thyme.train.data.index import rounds_of, settings_print
-from thyme.train.data.rows import Draw, Parts, digest
+from thyme.train.data.rows import Draw, Parts
 from thyme.train.data.samples import Batch, Collate
 from thyme.train.distributed import rank, world_size
 from thyme.train.encode import Encoded, MaskPolicy, encode_item

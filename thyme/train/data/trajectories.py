@@ -7,9 +7,10 @@ from pathlib import Path
 
 from thyme.config.training import DataSource
 from thyme.data.published import IMAGE_DAMAGED, IMAGE_MISSING
+from thyme.data.sources.lines import Lines
 from thyme.errors import EncodeError, StoreError
 from thyme.store import load_images, missing_images, read_line
-from thyme.train.data.rows import Lines, need_files
+from thyme.train.data.rows import need_files
 from thyme.types import Trajectory
 
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from typing import Protocol
 
 from thyme.config.training import DataSource
-from thyme.data.published_problems import PROBLEM_COLUMNS, to_problem
+from thyme.data.published_problems import PROBLEM_COLUMNS, RECORD, to_problem
+from thyme.data.sources.lines import Lines, digest
 from thyme.errors import ConfigError, EncodeError, StoreError, UsageError
 from thyme.train.data.published import Layout, open_layout
-from thyme.train.data.rows import Lines, digest, need_files
+from thyme.train.data.rows import need_files
 from thyme.train.evaluate import problem_of_line
 from thyme.types import Problem
 
@@ -25,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 ENDLESS = 1 << 20
 """Problems that a drawn source without a limit has: more than any run asks for."""
-RL = Layout(PROBLEM_COLUMNS, "images", to_problem)
-"""Kwai-Keye/Thyme-RL."""
+RL = Layout(PROBLEM_COLUMNS, "images", to_problem, (RECORD,))
+"""Kwai-Keye/Thyme-RL, and what this package writes of that kind: with options, category and box."""
 _TRIES = 64
 """Rows in a row that cannot be used, after which the data are held for broken."""
 
@@ -62,7 +64,7 @@ class ProblemLines:
             ConfigError: There is no such file.
             StoreError: A file cannot be read.
         """
-        self._lines = Lines(need_files(source, (".jsonl",)))
+        self._lines, self._max_pixels = Lines(need_files(source, (".jsonl",))), source.max_pixels
         self.fingerprint = self._lines.fingerprint
 
     def __len__(self) -> int:
@@ -76,10 +78,15 @@ class ProblemLines:
             StoreError: The line is none.
         """
         path, number, line = self._lines.read(index)
-        return problem_of_line(path, number, line.decode("utf-8", "replace"))
+        return problem_of_line(path, number, line.decode("utf-8", "replace"), max_pixels=self._max_pixels)
 
 
-READERS: dict[str, Reader] = {"problems": ProblemLines, "thyme-rl": lambda source: open_layout(source, RL)}
+def published(source: DataSource) -> ProblemRows:
+    """Problems of Thyme-RL's layout by place; see `thyme.train.data.published.open_layout`."""
+    return open_layout(source, replace(RL, convert=partial(to_problem, max_pixels=source.max_pixels)))
+
+
+READERS: dict[str, Reader] = {"problems": ProblemLines, "thyme-rl": published}
 """What opens problems to train on, by format."""
 
 

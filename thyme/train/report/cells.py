@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from thyme.train.records import EvaluationPoint
+from thyme.view.pages import duration
+
+__all__ = ["Card", "Cell", "cell", "duration", "interval", "row"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,3 @@ def interval(values: Mapping[str, Any], rate: str = "accuracy") -> str:
     """The 95 % interval of a rate in words; empty where there is none."""
     ends = values.get(f"{rate}_interval")
     return f"{100 * ends[0]:.0f} to {100 * ends[1]:.0f} %" if ends else ""
-
-
-def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, whichever reads best."""
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
+from jinja2 import Template
 
-from jinja2 import PackageLoader, Template
+from thyme.view import pages
+from thyme.view.words import count
 
-from thyme.view.parts import environment
-from thyme.view.terminal import clean
+__all__ = ["count", "template"]
 
 
-@cache
 def template(name: str, package: str = "thyme.train.report") -> Template:
     """A template of this package, or of another one that builds on this one's.
 
@@ -18,13 +17,4 @@ def template(name: str, package: str = "thyme.train.report") -> Template:
         name: Its file in ``templates``.
         package: Where.
     """
-    loaders = [PackageLoader(found, "templates") for found in dict.fromkeys((package, "thyme.train.report"))]
-    made = environment(*loaders)
-    made.filters["clean"] = clean
-    made.filters["count"] = count
-    return made.get_template(name)
-
-
-def count(number: float | None) -> str:
-    """A number with groups of three digits; a dash for none."""
-    return "–" if number is None else f"{number:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return pages.template(name, package, "thyme.train.report")

@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from markupsafe import Markup, escape
-
-from thyme.errors import MissingExtraError
 from thyme.train.records import EvaluationPoint, SFTRunReport, StageReport
-from thyme.view.terminal import clean
+from thyme.view.plots import DASHES, LINE, LINES, Plot, figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_INK, _LINE = "#010203", "#010204"
-_LINES = ("#010205", "#010206", "#010207", "#010208")
-_COLOURS = {_INK: "currentColor", _LINE: "var(--line)"} | dict(
-    zip(_LINES, ("var(--accent)", "var(--number)", "var(--name)", "var(--keyword)"), strict=True)
-)
-"""Colours that a figure is drawn in, and what the page puts in their place."""
-_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
-"""Smoothed lines differ by their dashes too, for whom colours do not tell apart."""
-_STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "text.color": _INK,
-    "axes.edgecolor": _LINE,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "grid.color": _LINE,
-    "text.parse_math": False,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """One figure on the page. Names that came from outside stand in the title, never in the picture."""
-
-    title: str
-    svg: Markup
-    keys: Sequence[str] = ()
-    """Names of the lines, where there are several; at most four."""
+__all__ = ["Line", "Plot", "curves", "evaluation_curves", "kinds", "plot", "smoothed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,31 +120,25 @@ def plot(
     """
     if not any(math.isfinite(value) for line in lines for value in line.values):
         return None
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("the report's curves", "train") from error
-    style: Any = {**_STYLE, "svg.hashsalt": salt}  # matplotlib lists every name it knows as the type
-    with rc_context(style):
-        figure = Figure(figsize=(3.3, 1.95), layout="constrained")
-        axes = figure.subplots()
+
+    def paint(axes: Axes) -> None:
         for place, line in enumerate(lines):
             _draw(axes, line, place if line.like is None else line.like)
         for border in borders:
-            axes.axvline(border, color=_LINE, linewidth=1, linestyle="--")
+            axes.axvline(border, color=LINE, linewidth=1, linestyle="--")
         _dress(axes, share=share)
         steps = {step for line in lines for step in line.steps}
         if len(steps) == 1:
             axes.set_xticks(sorted(steps))  # around a single point there would be ticks at parts of steps
-        return Plot(title, _svg(figure, salt, title), keys)
+
+    return figure(salt, title, paint, keys=keys, extra="train")
 
 
 def _draw(axes: Axes, line: Line, place: int) -> None:
     kept = [i for i, value in enumerate(line.values) if math.isfinite(value)]
     steps, values = [line.steps[i] for i in kept], [line.values[i] for i in kept]
     low, high = zip(*(line.intervals[i] for i in kept), strict=True) if kept and line.intervals else ((), ())
-    colour = _LINES[place]
+    colour = LINES[place]
     if line.dots:
         axes.vlines(steps, low, high, color=colour, linewidth=1.2)
         axes.plot(steps, values, color=colour, linestyle="", marker="D", markersize=4.2, clip_on=False)
@@ -187,7 +146,7 @@ def _draw(axes: Axes, line: Line, place: int) -> None:
     marker = "o" if len(kept) < 30 else ""
     if line.smooth > 1 and len(kept) > line.smooth:
         axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3)
-        axes.plot(steps, smoothed(values, line.smooth), color=colour, linewidth=1.8, linestyle=_DASHES[place])
+        axes.plot(steps, smoothed(values, line.smooth), color=colour, linewidth=1.8, linestyle=DASHES[place])
     else:
         axes.plot(steps, values, color=colour, linewidth=1.6, marker=marker, markersize=3.2)
     if low:
@@ -210,20 +169,3 @@ def _dress(axes: Axes, *, share: bool) -> None:
         axes.set_ylim(-0.02, 1.02)
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.margins(x=0.03)
-
-
-def _svg(figure: Any, salt: str, title: str) -> Markup:
-    """The figure's own element, its names made unlike those of the other figures on the page."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    # Its style sheet would hold for the whole page.
-    text = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
-    prefix = "f" + blake2b(salt.encode(), digest_size=6).hexdigest()
-    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", text)
-    for drawn, shown in _COLOURS.items():
-        text = text.replace(drawn, shown)
-    opening = f'<svg role="img" aria-label="{escape(clean(title))}" '
-    # Alone in this: everything else on the page goes through the escaping of the templates.
-    return Markup(text.replace("<svg ", opening, 1))

@@ -1,0 +1,352 @@
+"""Boxes that code speaks of: arguments of ``crop``, slices of arrays, four numbers in a row.
+
+The code is not run here. Numbers are followed through assignments, arithmetic and sizes of pictures, as far as that
+goes without knowing pixels; whatever is found is only where to look first, and pixels decide.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from thyme.types import Execution
+
+Box: TypeAlias = tuple[int, int, int, int]
+
+MOST_BOXES: Final = 48
+"""Boxes that are tried for one image; of more, the latest."""
+MOST_CHARS: Final = 20_000
+"""Code that is longer is not read."""
+MOST_STEPS: Final = 2000
+"""Statements that are followed in one block, repeated ones counted each time."""
+_LARGEST: Final = 1e7
+_FOUR: Final = re.compile(r"\((-?\d+), (-?\d+), (-?\d+), (-?\d+)\)")
+_SLICES: Final = re.compile(r"\[(\d+):(\d+), (\d+):(\d+)\]")
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A picture whose place in an original is known."""
+
+    image: int
+    box: Box
+
+    @property
+    def width(self) -> int:
+        return self.box[2] - self.box[0]
+
+    @property
+    def height(self) -> int:
+        return self.box[3] - self.box[1]
+
+
+_Value: TypeAlias = "float | int | tuple[Any, ...] | _Picture | None"
+"""What is known of an expression; None: nothing."""
+
+_OPERATORS: Final[dict[type[ast.operator], Callable[[Any, Any], Any]]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
+_FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
+    "int": int,
+    "float": float,
+    "round": round,
+    "abs": abs,
+    "max": max,
+    "min": min,
+    "floor": math.floor,
+    "ceil": math.ceil,
+}
+_SAME_PICTURE: Final = {"array", "asarray", "convert", "copy", "cvtColor", "fromarray", "uint8", "astype"}
+_OPENED: Final = {"open", "imread"}
+
+
+@dataclass
+class Hints:
+    """What the code of one trajectory has said so far; variables live on from block to block."""
+
+    sizes: Sequence[tuple[int, int]]
+    """Width and height of the problem's images, pixels."""
+    _names: dict[str, _Value] = field(default_factory=dict)
+    _boxes: dict[int, dict[Box, None]] = field(default_factory=dict)
+    """By image, in order of finding."""
+    _steps: int = 0
+    """Statements that were read since a block began; loops inside loops are not followed to their end."""
+
+    def read(self, execution: Execution) -> None:
+        """Take in a block that ran, and what was noted about it."""
+        self.read_code(execution.ran or execution.code)
+        for repair in execution.repairs:
+            for found in _FOUR.findall(repair.note):
+                self._add_everywhere(tuple(map(int, found)))
+            for top, bottom, left, right in _SLICES.findall(repair.note):
+                self._add_everywhere((int(left), int(top), int(right), int(bottom)))
+
+    def read_code(self, code: str) -> None:
+        """Take in code; what is no Python says nothing."""
+        if len(code) > MOST_CHARS or not self.sizes:
+            return
+        self._steps = 0
+        try:
+            self._block(ast.parse(code).body)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):  # of the parser, on hostile or broken code
+            return
+
+    def boxes(self, image: int = 0) -> list[Box]:
+        """Boxes in one of the images, the latest first."""
+        return list(self._boxes.get(image, ()))[: -MOST_BOXES - 1 : -1]
+
+    # --- statements ---------------------------------------------------------------------------------------------------
+
+    def _block(self, body: Sequence[ast.stmt]) -> None:
+        for statement in body:
+            self._steps += 1
+            if self._steps > MOST_STEPS:
+                return
+            for expression in _own_expressions(statement):
+                self._look(expression)
+            self._bind(statement)
+            if isinstance(statement, ast.For):
+                self._loop(statement)
+            else:
+                self._inner(statement)
+
+    def _bind(self, statement: ast.stmt) -> None:
+        """Keep what a statement gives names to."""
+        if isinstance(statement, ast.Assign):
+            value = self._value(statement.value)
+            for target in statement.targets:
+                self._assign(target, value)
+        elif isinstance(statement, ast.AnnAssign):
+            self._assign(statement.target, self._of(statement.value))
+        elif isinstance(statement, ast.AugAssign):
+            self._assign(statement.target, None)
+        elif isinstance(statement, ast.With):
+            for item in statement.items:
+                if item.optional_vars is not None:
+                    self._assign(item.optional_vars, self._value(item.context_expr))
+
+    def _inner(self, statement: ast.stmt) -> None:
+        for name in ("body", "orelse", "finalbody"):
+            self._block(getattr(statement, name, ()))
+        for handler in getattr(statement, "handlers", ()):
+            self._block(handler.body)
+
+    def _loop(self, statement: ast.For) -> None:
+        values = self._value(statement.iter)
+        if not isinstance(values, tuple):
+            self._assign(statement.target, None)
+            self._inner(statement)
+            return
+        for value in values[:MOST_BOXES]:
+            self._assign(statement.target, value)
+            self._block(statement.body)
+
+    def _assign(self, target: ast.expr, value: _Value) -> None:
+        if isinstance(target, ast.Name):
+            self._names[target.id] = value
+        elif isinstance(target, ast.Tuple | ast.List):
+            known = isinstance(value, tuple) and len(value) == len(target.elts)
+            for place, element in enumerate(target.elts):
+                self._assign(element, value[place] if known and isinstance(value, tuple) else None)
+
+    # --- boxes --------------------------------------------------------------------------------------------------------
+
+    def _look(self, expression: ast.expr) -> None:
+        """Note every box in an expression."""
+        for node in ast.walk(expression):
+            if isinstance(node, ast.Call):
+                self._look_at_call(node)
+            elif isinstance(node, ast.Subscript):
+                self._value(node)
+            elif isinstance(node, ast.Tuple | ast.List) and len(node.elts) == 4:
+                self._guess(self._value(node))
+
+    def _look_at_call(self, node: ast.Call) -> None:
+        if _called(node) == "crop" and node.args:
+            self._value(node)
+        if len(node.args) >= 4:
+            self._guess(tuple(self._value(argument) for argument in node.args[:4]))
+
+    def _guess(self, value: _Value) -> None:
+        """Four numbers: corners, or a corner and a size, in pixels or in shares of the image."""
+        if not isinstance(value, tuple) or not all(isinstance(v, int | float) for v in value):
+            return
+        a, b, c, d = value
+        self._add_everywhere((a, b, a + c, b + d))
+        self._add_everywhere((a, b, c, d))
+        if all(0 <= v <= 1 for v in value):
+            for image, (width, height) in enumerate(self.sizes):
+                self._add(image, (a * width, b * height, c * width, d * height))
+
+    def _add_everywhere(self, box: Sequence[float]) -> None:
+        for image in range(len(self.sizes)):
+            self._add(image, box)
+
+    def _add(self, image: int, box: Sequence[float]) -> Box | None:
+        """Note a box, fitted to its image; None if nothing of it lies inside."""
+        width, height = self.sizes[image]
+        left, right = sorted(min(max(_rounded(v), 0), width) for v in (box[0], box[2]))
+        top, bottom = sorted(min(max(_rounded(v), 0), height) for v in (box[1], box[3]))
+        if left == right or top == bottom:
+            return None
+        found = (left, top, right, bottom)
+        self._boxes.setdefault(image, {}).pop(found, None)
+        self._boxes[image][found] = None
+        return found
+
+    def _cut(self, picture: _Picture, box: Sequence[float]) -> _Picture | None:
+        """A part of a picture, `box` in its own pixels."""
+        x, y = picture.box[:2]
+        found = self._add(picture.image, (box[0] + x, box[1] + y, box[2] + x, box[3] + y))
+        return None if found is None else _Picture(picture.image, found)
+
+    # --- values -------------------------------------------------------------------------------------------------------
+
+    def _of(self, node: ast.expr | None) -> _Value:
+        return None if node is None else self._value(node)
+
+    def _value(self, node: ast.expr) -> _Value:
+        """What is known of an expression."""
+        reader = getattr(self, f"_value_{type(node).__name__.lower()}", None)
+        try:
+            value: _Value = reader(node) if reader is not None else None
+        except (ArithmeticError, TypeError, ValueError, IndexError):  # code that would fail when it runs
+            return None
+        if isinstance(value, int | float) and not abs(value) <= _LARGEST:
+            return None
+        return value
+
+    def _value_constant(self, node: ast.Constant) -> _Value:
+        return node.value if isinstance(node.value, int | float) else None
+
+    def _value_name(self, node: ast.Name) -> _Value:
+        return self._names.get(node.id)
+
+    def _value_tuple(self, node: ast.Tuple | ast.List) -> _Value:
+        return tuple(self._value(element) for element in node.elts)
+
+    _value_list = _value_tuple
+
+    def _value_unaryop(self, node: ast.UnaryOp) -> _Value:
+        value = self._value(node.operand)
+        return -value if isinstance(node.op, ast.USub) and isinstance(value, int | float) else None
+
+    def _value_binop(self, node: ast.BinOp) -> _Value:
+        left, right = self._value(node.left), self._value(node.right)
+        known = isinstance(left, int | float) and isinstance(right, int | float) and type(node.op) in _OPERATORS
+        return _OPERATORS[type(node.op)](left, right) if known else None
+
+    def _value_attribute(self, node: ast.Attribute) -> _Value:
+        picture = self._value(node.value)
+        if not isinstance(picture, _Picture):
+            return None
+        known: dict[str, _Value] = {
+            "width": picture.width,
+            "height": picture.height,
+            "size": (picture.width, picture.height),
+            "shape": (picture.height, picture.width, 3),
+        }
+        return known.get(node.attr)
+
+    def _value_subscript(self, node: ast.Subscript) -> _Value:
+        value, place = self._value(node.value), node.slice
+        if isinstance(value, tuple):
+            if isinstance(place, ast.Slice):  # ``shape[:2]``
+                last = self._of(place.upper)
+                return value[:last] if place.lower is None and isinstance(last, int) else None
+            index = self._value(place)
+            return value[index] if isinstance(index, int) else None
+        return self._sliced(value, place)
+
+    def _sliced(self, value: _Value, place: ast.expr) -> _Value:
+        """A part of an array: rows first, then columns."""
+        slices = place.elts if isinstance(place, ast.Tuple) else [place]
+        if not slices or not all(isinstance(part, ast.Slice) and part.step is None for part in slices[:2]):
+            return None
+        pictures = (
+            [value]
+            if isinstance(value, _Picture)
+            else [_Picture(i, (0, 0, *size)) for i, size in enumerate(self.sizes)]
+        )
+        found = None
+        for picture in pictures:  # of an array that is not known it is only a guess
+            top, bottom = self._ends(slices[0], picture.height)
+            left, right = self._ends(slices[1], picture.width) if len(slices) > 1 else (0, picture.width)
+            if None not in (top, bottom, left, right):
+                found = self._cut(picture, (left, top, right, bottom))  # type: ignore[arg-type]  # none of them is None
+        return found if isinstance(value, _Picture) else None
+
+    def _ends(self, part: ast.expr, length: int) -> tuple[float | None, float | None]:
+        assert isinstance(part, ast.Slice)
+        ends = [
+            default if node is None else self._value(node) for node, default in ((part.lower, 0), (part.upper, length))
+        ]
+        first, last = (v + length * (v < 0) if isinstance(v, int | float) else None for v in ends)
+        return first, last
+
+    def _value_call(self, node: ast.Call) -> _Value:
+        name = _called(node)
+        owner = self._value(node.func.value) if isinstance(node.func, ast.Attribute) else None
+        if name == "crop" and node.args:
+            box = self._value(node.args[0])
+            numbers = isinstance(box, tuple) and len(box) == 4 and all(isinstance(v, int | float) for v in box)
+            if not numbers or not isinstance(box, tuple):
+                return None
+            if isinstance(owner, _Picture):
+                return self._cut(owner, box)
+            self._guess(box)
+            return None
+        if name in _OPENED:
+            return self._opened(node)
+        if name in _SAME_PICTURE:
+            candidates = [owner, *(self._value(argument) for argument in node.args[:1])]
+            return next((value for value in candidates if isinstance(value, _Picture)), None)
+        return self._computed(name, node)
+
+    def _opened(self, node: ast.Call) -> _Value:
+        """The image that is opened: the first, unless its number can be read off."""
+        argument = node.args[0] if node.args else None
+        index: _Value = 0
+        if isinstance(argument, ast.Subscript):
+            index = self._value(argument.slice)
+        if isinstance(argument, ast.Constant) and (number := re.search(r"image_(\d+)\.", str(argument.value))):
+            index = int(number.group(1)) - 1
+        if not isinstance(index, int) or not 0 <= index < len(self.sizes):
+            return None
+        return _Picture(index, (0, 0, *self.sizes[index]))
+
+    def _computed(self, name: str, node: ast.Call) -> _Value:
+        values = [self._value(argument) for argument in node.args]
+        if name == "enumerate" and values and isinstance(values[0], tuple):
+            return tuple(enumerate(values[0]))
+        known = name in _FUNCTIONS and values and all(isinstance(value, int | float) for value in values)
+        result: _Value = _FUNCTIONS[name](*values) if known else None
+        return result
+
+
+def _called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def _own_expressions(statement: ast.stmt) -> Iterator[ast.expr]:
+    """Expressions of a statement, those of statements inside it left out."""
+    for child in ast.iter_child_nodes(statement):
+        if isinstance(child, ast.expr):
+            yield child
+        elif isinstance(child, ast.withitem):
+            yield child.context_expr
+
+
+def _rounded(value: float) -> int:
+    """As Pillow rounds the corners of a box."""
+    return round(value) if math.isfinite(value) else 0
