@@ -173,7 +173,11 @@ def look(broker: Broker, sessions: int) -> State:
     """Look at this process, the zygote and what is below it."""
     top = psutil.Process(broker.zygote_pid)
     below = [top, *top.children(recursive=True)]
-    zygote = top.children()[0] if broker.isolation == "namespaces" else top
+    zygote = top
+    if broker.isolation == "namespaces":
+        zygote = next(iter(top.children()), None)
+        if zygote is None:
+            raise psutil.NoSuchProcess(top.pid, msg="what is below it has ended")
     folder = broker._pool.zygote.folder
     return State(
         sessions=sessions,

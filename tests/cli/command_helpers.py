@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+TIMEOUT_S = 300
+"""Of a command that takes some seconds: the machine may be busy with other things."""
 CROP = """from PIL import Image
 image = Image.open(image_path)
 crop = image.crop((300, 120, 9999, 210))
@@ -30,5 +32,10 @@ def thyme(
     """
     command = [sys.executable, "-c", "from thyme.cli import main; main()", *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, timeout=60, input=stdin, check=False, env={**os.environ, **(environment or {})}
+        command,
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        input=stdin,
+        check=False,
+        env={**os.environ, **(environment or {})},
     )

@@ -6,8 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from thyme.config import Config, RepetitionConfig, RolloutConfig, RunConfig, load
+from thyme.config.data import DataRecipe
 from thyme.config.grpo_recipe import GRPORecipe
 from thyme.config.load import RECIPES, changed, overridden, recipes
+from thyme.config.rl_filter import FilterRecipe
 from thyme.config.sft_recipe import SFTRecipe
 from thyme.errors import ConfigError
 
@@ -113,7 +115,7 @@ def test_spans_must_not_share_tags():
         RolloutConfig(spans=({"open": "<code>", "close": "</x>"},))
 
 
-SCHEMAS = (RunConfig, SFTRecipe, GRPORecipe)
+SCHEMAS = (RunConfig, SFTRecipe, GRPORecipe, DataRecipe, FilterRecipe)
 SHIPPED = [(schema, name) for schema in SCHEMAS for name in recipes(schema)]
 
 

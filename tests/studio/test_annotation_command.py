@@ -1,0 +1,104 @@
+"""``thyme studio serve COLLECTION`` by the real command: killed in the middle of the work, and started again."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from annotation_parts import FIELDS, write_collection, written
+from studio_parts import Client
+from typer.testing import CliRunner
+
+from thyme.cli import app
+
+runner = CliRunner()
+A = "/api/annotation"
+
+
+def run(*arguments: object) -> str:
+    result = runner.invoke(app, ["studio", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@contextmanager
+def served(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    """The server's process, its address, and the rest that it told at its start."""
+    command = [sys.executable, "-m", "thyme", "studio", "serve", str(folder), "--port", "0", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        try:
+            told = server.stderr.readline()
+            url = re.findall(r"http://\S+(?=;)", told)[0]
+            yield server, url, told
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_collection(tmp_path_factory.mktemp("cli_annotation") / "photos", 2)
+
+
+@pytest.fixture
+def people() -> Iterator[ExitStack]:
+    """Closes what they hold."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.mark.slow
+def test_killed_and_started_again(folder: Path, people: ExitStack) -> None:
+    """Nothing that was answered is lost; who was in is in; only the first start makes a link; settings are given."""
+    with served(folder) as (server, url, told):
+        assert "0 new records, 2 new images" in told
+        assert server.stderr is not None
+        link = re.findall(r"\S+/join#\S+", server.stderr.readline())[0]
+        lea = Client(url)
+        people.callback(lea.http.close)
+        lea.person = lea.post("/api/join", token=link.partition("#")[2], name="Lea")["person"]
+        written(lea)
+        shot = lea.post(f"{A}/next", queue="annotate")["work"]["id"]
+        draft = lea.post(f"{A}/images/{shot}/questions", question="Half a qu")
+        invited = run("invite", folder, "Eve", "--role", "expert", "--port", url.rpartition(":")[2]).strip()
+        server.kill()
+        assert server.wait(60) == -9
+    with served(folder, "--set", "annotation.second=0", "--set", "annotation.experts=1") as (_, url, told):
+        assert "new images" not in told
+        again, eve = Client(url), Client(url)
+        people.callback(again.http.close)
+        people.callback(eve.http.close)
+        again.http.cookies = lea.http.cookies
+        again.person = again.get("/api/me")["person"]
+        assert again.get(f"{A}/questions/{draft['id']}")["question"] == "Half a qu"
+        saved = again.send("PUT", f"{A}/questions/{draft['id']}", {**FIELDS, "version": draft["version"]})
+        assert saved.json()["version"] == 2
+        eve.person = eve.post("/api/join", token=invited.partition("#")[2])["person"]
+        assert eve.person["roles"] == ["expert"]
+        assert eve.get(A)["queues"]["expert"] == 1  # what waited for a second person goes on without one
+    found = json.loads(run("progress", folder, "--json"))
+    assert (found["states"]["draft"], found["states"]["checked"]) == (1, 1)
+    assert "Lea: 1 written (0 came back)" in run("progress", folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["export", "FOLDER"], "thyme rl-data export"),
+        (["invite", "FOLDER", "Bo", "--role", "boss"], "there is no role 'boss'"),
+        (["serve", "FOLDER", "--set", "annotation.expert=3"], "annotation.expert"),
+        (["serve", "BROKEN"], "restore it"),
+    ],
+)
+def test_what_cannot_be_asked(arguments: list[str], message: str, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "collection.json").write_text("{")
+    named = {"FOLDER": str(folder), "BROKEN": str(tmp_path)}
+    result = runner.invoke(app, ["studio", *[named.get(one, one) for one in arguments]])
+    assert result.exit_code in {1, 2}
+    assert message in result.output

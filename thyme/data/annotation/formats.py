@@ -1,0 +1,191 @@
+"""The formats of an export: each writes its files into an empty folder, question after question."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from thyme.data.annotation.coco import to_coco
+from thyme.data.annotation.label_studio import CONFIG, to_tasks
+from thyme.data.annotation.left_out import LeftOut
+from thyme.data.annotation.lines import write_lines
+from thyme.data.annotation.problems import IMAGES, ProblemLines, to_problem
+from thyme.data.annotation.records import Annotation
+from thyme.errors import EncodeError, ImageError
+from thyme.images import measure
+from thyme.store import write_text
+from thyme.types import EXTENSIONS, ImageRecord
+
+TASKS, INTERFACE = "tasks.json", "labelling_interface.xml"
+OBJECTS: Final = "annotations.json"
+LINES: Final = "annotations.jsonl"
+DAMAGED: Final = "image_damaged"
+"""A picture is missing, damaged, or of another size than is known."""
+
+Question = tuple[Annotation, Path]
+"""An annotation, and the file of its picture."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What formats that name pictures are told."""
+
+    copy_images: bool = True
+    """Whether pictures are copied beside what names them; problems always have theirs."""
+    root: str = ""
+    """What stands before the path of a picture, such as ``/data/local-files/?d=``."""
+    title: str = ""
+    """What the set is called."""
+
+
+class Writer(Protocol):
+    """Writes one format into an empty folder."""
+
+    problems: bool
+    """Whether it holds whole problems only."""
+
+    def add(self, question: Question) -> None:
+        """Write an annotation.
+
+        Raises:
+            EncodeError: The format cannot hold it; `reason` is one of `thyme.data.annotation.export.REASONS`.
+        """
+
+    def close(self) -> list[LeftOut]:
+        """Finish the files.
+
+        Returns:
+            What turned out to have no place in them.
+        """
+
+
+class _Pictures:
+    """Pictures under ``images/``, once each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._good: set[str] = set()
+
+    def path(self, image: ImageRecord) -> str:
+        """Where a picture is to lie, from the folder on."""
+        return f"{IMAGES}/{image.id[:2]}/{image.id}.{EXTENSIONS[image.format]}"
+
+    def put(self, image: ImageRecord, file: Path) -> str:
+        """Copy a picture; gives its path."""
+        path = self.path(image)
+        if image.id not in self._good:
+            data = read_file(image, file)
+            target = self._folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+            self._good.add(image.id)
+        return path
+
+
+def read_file(image: ImageRecord, file: Path) -> bytes:
+    """The file of a picture, looked at without decoding it.
+
+    Raises:
+        EncodeError: It is missing, damaged, or of another size.
+    """
+    try:
+        data = file.read_bytes()
+        size = measure(data, label=file.name, max_pixels=image.width * image.height)
+    except (OSError, ImageError) as error:
+        raise EncodeError(f"{file.name}: {error}", reason=DAMAGED) from error
+    if size != image.size:
+        raise EncodeError(f"{file.name} has {size[0]} x {size[1]} pixels, not {image.size}", reason=DAMAGED)
+    return data
+
+
+class _Problems:
+    problems = True
+
+    def __init__(self, folder: Path, told: Told) -> None:
+        self._pictures, self._lines = _Pictures(folder), ProblemLines(folder)
+
+    def add(self, question: Question) -> None:
+        annotation, file = question
+        path = self._pictures.put(annotation.image, file)
+        self._lines.add(to_problem(annotation, annotation.image), [path])
+
+    def close(self) -> list[LeftOut]:
+        self._lines.close()
+        return []
+
+
+class _Published:
+    problems = True
+
+    def __init__(self, folder: Path, told: Told) -> None:
+        from thyme.data.published_problems import ProblemShards
+
+        self._shards = ProblemShards(folder)
+
+    def add(self, question: Question) -> None:
+        annotation, file = question
+        problem = to_problem(annotation, annotation.image.with_file(read_file(annotation.image, file)))
+        self._shards.add(problem)
+
+    def close(self) -> list[LeftOut]:
+        self._shards.close()
+        return []
+
+
+class _Kept:
+    """Of formats that are one JSON value: everything is written at the end."""
+
+    problems = False
+
+    def __init__(self, folder: Path, told: Told) -> None:
+        self.folder, self.told = folder, told
+        self._pictures = _Pictures(folder)
+        self.annotations: list[Annotation] = []
+
+    def add(self, question: Question) -> None:
+        annotation, file = question
+        if self.told.copy_images:
+            self._pictures.put(annotation.image, file)
+        self.annotations.append(annotation)
+
+    def path(self, annotation: Annotation) -> str:
+        """What names the picture of an annotation."""
+        return self.told.root + self._pictures.path(annotation.image)
+
+    def write(self, name: str, value: Any) -> None:
+        """Write a JSON file."""
+        write_text(self.folder / name, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+class _LabelStudio(_Kept):
+    def close(self) -> list[LeftOut]:
+        self.write(TASKS, to_tasks(self.annotations, self.path))
+        write_text(self.folder / INTERFACE, CONFIG)
+        return []
+
+
+class _Coco(_Kept):
+    def close(self) -> list[LeftOut]:
+        value, left = to_coco(self.annotations, self.path, self.told.title)
+        self.write(OBJECTS, value)
+        return left
+
+
+class _Lines(_Kept):
+    def close(self) -> list[LeftOut]:
+        write_lines(self.folder / LINES, self.annotations)
+        return []
+
+
+OPENERS: Final[dict[str, Callable[[Path, Told], Writer]]] = {
+    "problems": _Problems,
+    "thyme-rl": _Published,
+    "label-studio": _LabelStudio,
+    "coco": _Coco,
+    "jsonl": _Lines,
+}
+FORMATS: Final = tuple(OPENERS)
+"""Names of the formats."""

@@ -1,0 +1,74 @@
+"""Annotations as JSON lines, with everything that is known of them; and JSON files of others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from thyme.data.annotation.exchange import taken
+from thyme.data.annotation.left_out import NO_RECORD, ExchangeError, Taken, collected
+from thyme.data.annotation.pictures import Pictures
+from thyme.data.annotation.records import Annotation
+from thyme.errors import StoreError
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file.
+
+    Raises:
+        StoreError: There is none, or it is damaged.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror}); check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path} is no JSON file ({error}); export it again") from error
+
+
+def write_lines(path: Path, annotations: Iterable[Annotation]) -> int:
+    """Write annotations as JSON lines, with everything that is known of them.
+
+    Returns:
+        How many.
+    """
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for count, annotation in enumerate(annotations, start=1):  # noqa: B007 -- it is given back
+            file.write(annotation.model_dump_json() + "\n")
+    return count
+
+
+def read_lines(path: Path, pictures: Pictures) -> Taken:
+    """Annotations of JSON lines, as `write_lines` writes them, or with as many of their fields as there are.
+
+    Raises:
+        StoreError: The file cannot be read, or a line is not JSON.
+    """
+    return collected(_lines(path, pictures))
+
+
+def _lines(path: Path, pictures: Pictures) -> Iterator[tuple[str, Annotation | ExchangeError, bool]]:
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _line(f"line {number}", json.loads(line), pictures)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror}); check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path}: a line is not JSON ({error}); put it right or delete it") from error
+
+
+def _line(where: str, row: Any, pictures: Pictures) -> tuple[str, Annotation | ExchangeError, bool]:
+    try:
+        if not isinstance(row, Mapping):
+            raise ExchangeError(f"a {type(row).__name__}, not an object", reason=NO_RECORD)
+        named = row.get("image")
+        known = (named.get("id"), named.get("name")) if isinstance(named, Mapping) else (named,)
+        picture = pictures.find(*known)
+        return where, *taken(row, row, picture, where, stamped=False)
+    except ExchangeError as error:
+        return where, error, False

@@ -1,0 +1,1 @@
+"""Collections: folders of large images, free of metadata, with tiles for deep zoom and what is known of each."""

@@ -1,0 +1,1 @@
+"""Running the factory: draws, chunks, journal, shards, executors, progress, the funnel."""

@@ -1,0 +1,102 @@
+"""What a stage is, and what it may use."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from thyme.config.data import DataRecipe
+from thyme.data.drafts import Draft, Rejection
+from thyme.errors import EngineError
+from thyme.prompts import PromptSet
+from thyme.sandbox.base import Sandbox, Session
+
+CHECKER = "check"
+"""Name under which `Teachers.ask` asks the judge of the recipe's check; no teacher may have it."""
+
+
+class UnansweredError(EngineError):
+    """The endpoint fails at this request time and again, and answers others meanwhile."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One turn of a model behind an endpoint."""
+
+    text: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float
+    recorded: bool
+    """Whether it came from the record of an earlier run; tokens and price are then what it took when it was asked."""
+    finish: str = "stop"
+    """Why it ended, as the server says: ``stop``, ``length`` (the bound on a turn's tokens), ``content_filter``."""
+
+
+class Teachers(Protocol):
+    """Those who are asked, with their limits, budget and record."""
+
+    def choose(self, draft: Draft) -> str:
+        """Name (key in the recipe) of the teacher for a draft, by weight and the draft's seed."""
+
+    async def ask(self, teacher: str, messages: list[dict[str, Any]], *, seed: int) -> Reply:
+        """One turn. ``messages`` are those of the OpenAI chat protocol.
+
+        The turn ends with ``</code>``, with ``</answer>``, or where the model ended it.
+
+        Raises:
+            ContextFullError: The conversation does not fit; this record is rejected. So it is for `UnansweredError`,
+                and for the `ImageRefusedError`, `NoVisionError` and `RefusedFieldError` of the engines.
+            EngineError: The endpoint failed for good, or refuses everybody. The build stops; the record is not
+                rejected.
+            BudgetError: Nothing is left to spend.
+        """
+
+
+@dataclass
+class Workbench:
+    """What belongs to one draft while it is under way; the runner makes and closes it."""
+
+    session: Session | None = None
+    """The sandbox session of the draft, opened by ``execute`` at the first block."""
+    resources: AsyncExitStack = field(default_factory=AsyncExitStack)
+    """What ends with the draft: the session."""
+    shown: dict[str, str] = field(default_factory=dict)
+    """Images as the teacher was shown them: data URL by image id."""
+
+    async def aclose(self) -> None:
+        """End the session."""
+        self.session = None
+        await self.resources.aclose()
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage may use; one for each process."""
+
+    recipe: DataRecipe
+    sandbox: Sandbox
+    prompts: PromptSet
+    """Of the trained model."""
+    teachers: Teachers
+    check: Any = None
+    """Who checks in place of the recipe's ``check.judge``, or None: an async function of the draft that returns a
+    `thyme.data.drafts.Verdict`. The recipe's own judge is asked through `teachers`; see `thyme.data.stages.check`."""
+    benches: dict[str, Workbench] = field(default_factory=dict)
+    """By draft id."""
+    world: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever built-in sources add."""
+
+
+Stage = Callable[[Draft, Context], Awaitable[Draft | Rejection]]
+
+
+async def unchanged(draft: Draft, context: Context) -> Draft | Rejection:
+    """Pass a draft on."""
+    return draft
+
+
+SessionOf = Callable[[Draft], AbstractAsyncContextManager[Session]]

@@ -1,0 +1,22 @@
+"""Code as a syntax tree; several rules read the same code, so that trees are kept for a while."""
+
+from __future__ import annotations
+
+import ast
+from functools import lru_cache
+
+
+@lru_cache(64)
+def parsed(code: str) -> ast.Module | None:
+    """The tree of a block of code, which nobody may change; None where it is no Python."""
+    try:
+        return ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+@lru_cache(64)
+def nodes(code: str) -> tuple[ast.AST, ...]:
+    """All nodes of a block of code; none where it is no Python."""
+    tree = parsed(code)
+    return () if tree is None else tuple(ast.walk(tree))
