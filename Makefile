@@ -2,14 +2,16 @@
 # make test   sets up and passes the tests
 PYTHON ?= python3
 VENV   ?= .venv
-JOBS   ?= 2
+JOBS   ?= 3
+WORKERS ?= 2
 VLLM_VENV ?= .venv-vllm
+OUTSIDE ?= .venv-outside
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.thyme-installed
 VLLM_STAMP := $(VLLM_VENV)/.thyme-installed
 ON_TRANSFORMERS := $(addprefix tests/,engines families agent view train nano)
 
-.PHONY: demo test test-slow test-vllm check bench soak clean setup help
+.PHONY: demo test test-slow test-vllm test-outside check docs bench soak reproduce clean setup help
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
@@ -29,7 +31,7 @@ demo: $(STAMP)
 	$(BIN)/thyme demo --out demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # make test-slow   the longer suites, each listed in CONTRIBUTING.md
 test-slow: $(STAMP)
@@ -43,11 +45,19 @@ $(VLLM_STAMP): pyproject.toml constraints.txt scripts/vllm_cpu_env.py
 test-vllm: $(VLLM_STAMP)
 	$(VLLM_VENV)/bin/python -m pytest -m "not slow" tests/vllm $(ON_TRANSFORMERS)
 
-# make check  lint, format, types
-check: $(STAMP)
+# make test-outside   lmms-eval and VLMEvalKit, unchanged, measure the embedded model behind `thyme serve`
+test-outside: $(STAMP)
+	$(BIN)/python scripts/measure_from_outside.py $(OUTSIDE)
+
+# make check  lint, format, types, and the documentation site
+check: $(STAMP) docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# make docs   the documentation site, in site/; a link that leads nowhere or a page without a place is an error
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # make bench  speed, side by side, in one run
 bench: $(STAMP)
@@ -57,6 +67,10 @@ bench: $(STAMP)
 soak: $(STAMP)
 	$(BIN)/python benchmarks/soak.py --sessions 20000 --concurrency 8
 
+# make reproduce   the paper's claims in miniature, as docs/reproduction.md tells; hours, over as many sittings as it takes
+reproduce: $(STAMP)
+	$(BIN)/thyme reproduce --docs docs --workers $(WORKERS)
+
 # make clean  removes the environments and what runs left behind
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) demo runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) $(OUTSIDE) demo runs site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,6 +19,29 @@ hypothesis.settings.register_profile("thyme", deadline=None)
 hypothesis.settings.load_profile("thyme")
 
 
+LONGEST = (
+    "test_readme.py",
+    "test_grpo_distributed.py",
+    "test_distributed.py",
+    "test_grpo_ablation.py",
+    "test_grpo_run.py",
+    "test_ui_playground.py",
+    "test_resume.py",
+    "test_sft.py",
+    "test_sft_inputs.py",
+    "test_run.py",
+    "test_ordinary_user.py",
+    "test_attacks.py",
+    "test_annotation_pages.py",
+    "test_ablation.py",
+)
+"""Files that take half a minute and more: first, or a process would work on them alone when all others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def tiny_qwen2_5_vl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a two-layer random Qwen2.5-VL checkpoint; its tags are several tokens each."""

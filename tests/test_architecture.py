@@ -17,7 +17,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "thyme"
 
 FLOORS = (
-    {"types", "errors", "tags"},
+    {"types", "errors", "tags", "pillow"},
     {"markup", "config", "prompts", "images", "store", "events", "background"},
     {"sandbox", "engines", "families"},
     {"agent", "rewards", "view"},
@@ -25,7 +25,8 @@ FLOORS = (
     {"train"},
     {"nano"},
     {"models"},
-    {"serve", "studio", "api"},
+    {"reproduce"},
+    {"serve", "studio", "api", "doctor"},
     {"cli"},
     {"__main__"},
 )

@@ -32,6 +32,7 @@ def run(file: Path, *options: str) -> dict[str, dict[str, dict[str, float]]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_smallest_run_writes_its_figures(tmp_path: Path) -> None:
     """It ends with an error where a side writes other tokens than the script's, so what is here was written by both."""
     found = run(tmp_path / "figures.json", "--sides", "one-by-one,vllm", "--vllm", str(tmp_path / "no python"))

@@ -39,8 +39,14 @@ def sandbox_level() -> str:
     return best
 
 
-def test_a_quick_run_writes_every_figure_it_promises(tmp_path: Path, sandbox_level: str) -> None:
-    others = ["python", "smolagents", "bubblewrap", "jupyter"]
+OTHERS = [
+    pytest.param(["python", "bubblewrap"], id="few"),
+    pytest.param(["python", "smolagents", "bubblewrap", "jupyter"], marks=pytest.mark.slow, id="all"),
+]
+
+
+@pytest.mark.parametrize("others", OTHERS)
+def test_a_quick_run_writes_every_figure_it_promises(tmp_path: Path, sandbox_level: str, others: list[str]) -> None:
     file, plot = tmp_path / "figures.json", tmp_path / "plot.png"
     command = [sys.executable, BENCHMARKS / "sandbox.py", "--quick", "--peers", ",".join(others)]
     finished = subprocess.run(

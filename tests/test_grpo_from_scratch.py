@@ -199,7 +199,7 @@ def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float
     return math.sqrt(difference / sum(float(value.pow(2).sum()) for value in one.values()))
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.1])
+@pytest.mark.parametrize("beta", [pytest.param(0.0, marks=pytest.mark.slow), 0.1])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_loss_and_gradient_are_those_of_the_formula(
     policy: str, beta: float, model: Any, start: Any, drawn: dict[str, list[Trajectory]]
@@ -243,7 +243,7 @@ class KeptGradients(TrainerCallback):
         self.found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.1])
+@pytest.mark.parametrize("beta", [pytest.param(0.0, marks=pytest.mark.slow), 0.1])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_loss_and_gradient_are_those_of_the_packages_trainer(
     policy: str, beta: float, model: Any, start: Any, drawn: dict[str, list[Trajectory]], tmp_path: Path

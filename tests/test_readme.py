@@ -1,4 +1,7 @@
-"""Every command that the README shows is run, or, where it needs a download or the network, at least parsed."""
+"""Every command that the README shows is run, or, where it needs a download or the network, at least parsed.
+
+Those of `LONG` are run by the longer suite; what they do, others look at more closely.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 """``sh`` blocks are run one after the other in one folder; ``bash`` blocks need a download, and are only parsed."""
+
+LONG = ("thyme nano train", "thyme nano eval", "thyme rl-data filter")
 
 
 def commands(language: str) -> list[str]:
@@ -49,17 +54,26 @@ def served(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.timeout(600)
 def test_commands_run(tmp_path: Path) -> None:
-    ran = 0
-    for line in commands("sh"):
+    assert run([line for line in commands("sh") if not line.startswith(LONG)], tmp_path) >= 6
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_longer_commands_run(tmp_path: Path) -> None:
+    assert run([line for line in commands("sh") if line.startswith(LONG)], tmp_path) == len(LONG)
+
+
+def run(lines: list[str], folder: Path) -> int:
+    """Run commands one after the other; gives how many."""
+    for line in lines:
         program, *words = shlex.split(line)
         if program == "make":
             done = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=False)
         else:
             assert program == "thyme", f"the README shows a command that this test does not know: {line}"
-            done = (served if words[0] == "serve" else thyme)(words, tmp_path)
+            done = (served if words[0] == "serve" else thyme)(words, folder)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-        ran += 1
-    assert ran >= 6
+    return len(lines)
 
 
 def test_commands_that_need_a_model_are_parsed(tmp_path: Path) -> None:

@@ -24,10 +24,16 @@ COMMANDS = {
     "view": ("thyme.cli.view", "Look at stored trajectories."),
     "replay": ("thyme.cli.replay", "Run the code of a stored trajectory again, and compare."),
     "demo": ("thyme.cli.demo", "Show the embedded model at work on fresh scenes."),
+    "eval": ("thyme.cli.eval", "Measure a model on benchmarks, and what tools are worth to it."),
+    "doctor": ("thyme.cli.doctor", "Look at this machine, and say how to mend what is missing."),
     "sandbox": ("thyme.cli.sandbox", "Run code as a model's code is run."),
     "sft": ("thyme.cli.sft", "Fine-tune a model on trajectories, as a recipe says."),
     "grpo": ("thyme.cli.grpo", "Train a model by reinforcement, as a recipe says."),
+    "data": ("thyme.cli.data", "Make training data from images and a teacher: verified records."),
+    "rl-data": ("thyme.cli.rl_data", "Find and annotate problems for reinforcement."),
+    "studio": ("thyme.cli.studio", "Pages for people: review records of a build, annotate images."),
     "nano": ("thyme.cli.nano", "Train and evaluate the embedded model."),
+    "reproduce": ("thyme.cli.reproduce", "Repeat the paper's claims in miniature, with a verdict each."),
 }
 """Module (its `app` is the command) and help line of each command, in the order of the help."""
 

@@ -46,6 +46,8 @@ def demo(
     """Show the embedded model at work on fresh scenes.
 
     Prints every transcript and a table, and writes DIR/index.html and DIR/trajectories.jsonl.
+
+    Example: thyme demo --out demo
     """
     from thyme.nano.world import problems
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from thyme.cli import nano_factory
 from thyme.errors import MissingExtraError, UsageError
 
 app = typer.Typer(help="Train and evaluate the embedded model.", no_args_is_help=True, add_completion=False)
@@ -28,6 +29,14 @@ class KindName(StrEnum):
     TWO_ROUND = "two_round"
 
 
+class LayoutName(StrEnum):
+    """Layouts of thyme-mini."""
+
+    TSV = "tsv"
+    PARQUET = "parquet"
+    JSONL = "jsonl"
+
+
 @app.command("eval")
 def evaluate(
     seed: Annotated[int, typer.Option(help="Of the problems; any, none was used in training.")] = 7,
@@ -41,7 +50,10 @@ def evaluate(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
-    """Ask fresh problems: with tools, with code blocked, and of the baseline that answers directly."""
+    """Ask fresh problems: with tools, with code blocked, and of the baseline that answers directly.
+
+    Example: thyme nano eval --seed 7 --per-kind 20 --kind zoom
+    """
     from rich.console import Console
 
     from thyme.nano.evaluate import ARMS, measure
@@ -71,7 +83,10 @@ def train(
     threads: Annotated[int, typer.Option(min=1, help="Threads of the training itself.")] = 1,
     smoke: Annotated[bool, typer.Option("--smoke", help="A few steps of each stage; learns nothing.")] = False,
 ) -> None:
-    """Train the embedded model from random weights: perception, demonstrations, fine-tuning, direct baseline."""
+    """Train the embedded model from random weights: perception, demonstrations, fine-tuning, direct baseline.
+
+    Example: thyme nano train --smoke --out runs/smoke
+    """
     try:
         from thyme.nano.train import SMOKE, Recipe, Road
     except ModuleNotFoundError as error:
@@ -101,7 +116,10 @@ def ablate_sft(
     workers: Annotated[int, typer.Option(min=1, help="Arms that are trained at a time.")] = 1,
     smoke: Annotated[bool, typer.Option("--smoke", help="A few steps and problems; learns nothing.")] = False,
 ) -> None:
-    """Repeat the paper's ablation of fine-tuning in miniature: masks, last round, annealing; with intervals."""
+    """Repeat the paper's ablation of fine-tuning in miniature: masks, last round, annealing; with intervals.
+
+    Example: thyme nano ablate-sft --out runs/ablation --seeds 1,2,3 --workers 2
+    """
     try:
         from thyme.nano.ablation import run
     except ModuleNotFoundError as error:
@@ -146,7 +164,10 @@ def ablate_grpo(
     workers: Annotated[int, typer.Option(min=1, help="Arms that are trained at a time.")] = 1,
     smoke: Annotated[bool, typer.Option("--smoke", help="A few steps and problems; learns nothing.")] = False,
 ) -> None:
-    """Compare arms of GRPO-ATS in miniature: temperature and policy of code, gating, repairs; with intervals."""
+    """Compare arms of GRPO-ATS in miniature: temperature and policy of code, gating, repairs; with intervals.
+
+    Example: thyme nano ablate-grpo --out runs/ablation_grpo --seeds 1,2,3 --workers 2
+    """
     try:
         from thyme.nano.grpo_ablation import run
     except ModuleNotFoundError as error:
@@ -177,6 +198,31 @@ def ablate_grpo(
         Console().print(line, highlight=False)
 
 
+@app.command()
+def mini(
+    out: Annotated[Path, typer.Option(help="Folder for the files; 180 MB.", metavar="DIR")],
+    per_kind: Annotated[int, typer.Option(min=1, max=200, help="The first of each kind only.")] = 200,
+    layout: Annotated[list[LayoutName] | None, typer.Option(help="Only this one; may be repeated.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Write thyme-mini, the embedded world's published benchmark, as TSV, Parquet and JSON lines.
+
+    Example: thyme nano mini --out few --per-kind 4 --layout tsv
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from thyme.nano.mini import KINDS
+    from thyme.nano.mini_files import write
+
+    columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn())
+    layouts = tuple(name.value for name in layout or ())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+        task = bar.add_task("", total=per_kind * len(KINDS))
+        written = write(out, per_kind=per_kind, layouts=layouts, advance=lambda: bar.advance(task))
+    typer.echo(f"{written.rows} problems in {out}: {', '.join(written.files)}; checksum {written.checksum}")
+
+
 def _whole_numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
@@ -192,7 +238,10 @@ def problems(
     split: Annotated[SplitName, typer.Option(help="Salts the random stream.")] = "test",
     kind: Annotated[list[KindName] | None, typer.Option(help="Only this kind; may be repeated.")] = None,
 ) -> None:
-    """Draw problems of the embedded world into a folder, to look at or to ask about."""
+    """Draw problems of the embedded world into a folder, to look at or to ask about.
+
+    Example: thyme nano problems scenes --kind zoom --seed 7
+    """
     import json
 
     from thyme.nano.world import KINDS
@@ -209,3 +258,8 @@ def problems(
             record = {"id": problem.id, "kind": problem.kind, "question": problem.question, "answer": problem.answer}
             lines.write(json.dumps({**record, "images": names}) + "\n")
             typer.echo(f"{' '.join(names) or '(no image)'}: {problem.question} -> {problem.answer}")
+
+
+app.command()(nano_factory.teacher)
+app.command()(nano_factory.caught)
+app.command()(nano_factory.taught)

@@ -60,6 +60,8 @@ def replay(
     """Run the code of a stored trajectory again, and compare.
 
     It runs in a fresh session with the same images and seed. Exit code 1 if printed output, images or errors differ.
+
+    Example: thyme replay asked/trajectory.jsonl
     """
     path = records_file(trajectory)
     records = list(read_trajectories(path))

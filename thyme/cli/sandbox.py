@@ -36,6 +36,8 @@ def check_command(as_json: options.Json = False) -> None:
     """Try each level of isolation on this machine, and say what is missing for those it does not offer.
 
     Exit code 2 where there is none.
+
+    Example: thyme sandbox check
     """
     report = check()
     typer.echo(json.dumps({**asdict(report), "best": report.best}) if as_json else describe(report))

@@ -22,6 +22,8 @@ def bench_command(
     """Measure session start, the cost of a calculation and of a crop, memory and executions a minute.
 
     Takes about ten seconds. benchmarks/sandbox.py compares with other ways to run code.
+
+    Example: thyme sandbox bench
     """
     report = asyncio.run(measure(SandboxConfig(isolation=isolation), n))
     if as_json:

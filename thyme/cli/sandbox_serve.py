@@ -54,6 +54,10 @@ def serve_command(
     """Serve sandbox sessions to other processes and machines, until SIGTERM or Ctrl-C.
 
     Clients: thyme.sandbox.remote.open_remote, or plain HTTP. See docs/sandbox_server.md.
+
+    Example: thyme sandbox serve --unix /run/thyme/sandbox.sock
+
+    Example: thyme sandbox serve --host 0.0.0.0 --port 8765 --token-file token
     """
     try:
         from thyme.sandbox.server.serve import Address, require_token, serve

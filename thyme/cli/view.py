@@ -54,7 +54,11 @@ def view(
 
     Printed in the terminal, unless --html or --serve is given. The filters hold for all three.
 
-    Examples: thyme view out/trajectory.jsonl, thyme view demo --serve --open, thyme view run.jsonl --verdict wrong
+    Example: thyme view out/trajectory.jsonl
+
+    Example: thyme view demo --serve --open
+
+    Example: thyme view run.jsonl --verdict wrong
     """
     if html is not None and serve:
         raise UsageError("--html writes a file and --serve shows pages; choose one")

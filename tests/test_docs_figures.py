@@ -1,0 +1,150 @@
+"""No document quotes a figure that no stored result holds, but for a list of those that are still to be stored.
+
+`docs/reproduction.md` is held to the letter against what its results give, those of the ablations row by row. Elsewhere
+every number with a unit must be a figure of the document's result files, or stand in `quoted_figures.toml` with the
+command that printed it.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from quoted_figures import Quoted, holds, numbers, quoted
+
+from thyme.nano.grpo_ablation_findings import Findings
+from thyme.nano.grpo_ablation_report import markdown as grpo_markdown
+from thyme.reproduce.graph import Store
+from thyme.reproduce.writing import markdown
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+DOCUMENTS = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+SOURCES = {
+    "README.md": ("results/shipped.json",),
+    "ablation_sft.md": ("ablation_sft.json", "ablation_sft_able.json", "ablation_sft_paper.json"),
+    "ablation_grpo.md": ("ablation_grpo.json",),
+}
+"""Result files of each document; of one that is not there yet nothing is held."""
+EXACT = {"reproduction.md"}
+"""Documents that are held to the letter."""
+EXEMPT = tomllib.loads(Path(__file__).with_name("quoted_figures.toml").read_text(encoding="utf-8"))["figures"]
+
+
+def stored(document: str) -> set[float]:
+    """All figures in the result files of a document; of a step's result not what it says of the machine."""
+    files = [DOCS / name for name in SOURCES.get(document, ())]
+    told = (json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists())
+    return {figure for one in told for figure in numbers(one.get("figures", one))}
+
+
+def lacking(path: Path) -> set[Quoted]:
+    """Figures of a document that no result holds."""
+    figures = stored(path.name)
+    return {found for found in quoted(path.read_text(encoding="utf-8")) if not holds(figures, found)}
+
+
+def exempt(document: str) -> set[Quoted]:
+    """Figures that the list names."""
+    return {Quoted(one["heading"], text) for one in EXEMPT if one["document"] == document for text in one["figures"]}
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.name not in EXACT], ids=lambda path: path.name)
+def test_every_figure_has_a_result_or_is_listed_with_its_command(path: Path) -> None:
+    found, listed = lacking(path), exempt(path.name)
+    assert found - listed == set(), "store a result, or list the figure in tests/quoted_figures.toml with its command"
+    assert listed - found == set(), "no longer quoted, or held by a result: take it off the list"
+
+
+def test_the_list_names_documents_that_are_there_and_why() -> None:
+    assert {one["document"] for one in EXEMPT} <= {path.name for path in DOCUMENTS}
+    assert all(one["why"].strip() for one in EXEMPT)
+
+
+@pytest.mark.parametrize("name", sorted(EXACT))
+def test_the_reproduction_is_what_its_results_give(name: str) -> None:
+    page = (DOCS / name).read_text(encoding="utf-8")
+    assert page == markdown(Store(DOCS)), "written by hand, or by older code: run `thyme reproduce --docs docs` again"
+
+
+def test_every_result_says_where_it_comes_from() -> None:
+    store, found = Store(DOCS), 0
+    for path in sorted((DOCS / "results").glob("[!_]*.json")):
+        result = store.read(path.stem)
+        assert result is not None
+        for name in ("commit", "processor", "memory_gib"):
+            assert getattr(result.how, name) is not None or name in result.how.unknown, f"{path.name}: {name}"
+        assert result.how.command
+        assert result.how.seeds or not result.settings.get("seed")
+        found += 1
+    assert found
+
+
+def test_the_ablation_of_grpo_is_what_its_results_give() -> None:
+    findings = Findings.model_validate_json((DOCS / "ablation_grpo.json").read_text(encoding="utf-8"))
+    assert grpo_markdown(findings) in (DOCS / "ablation_grpo.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", SOURCES["ablation_sft.md"])
+def test_rates_of_the_ablation_of_fine_tuning_are_those_of_its_results(name: str) -> None:
+    page = (DOCS / "ablation_sft.md").read_text(encoding="utf-8")
+    rows: dict[str, list[str]] = defaultdict(list)
+    for line in page.splitlines():
+        if line.startswith("| "):
+            rows[line.split(" | ")[0].removeprefix("| ")].append(line)
+    for arm in json.loads((DOCS / name).read_text(encoding="utf-8"))["arms"].values():
+        rates = " | ".join(f"{100 * measure['mean']:.1f}" for measure in arm["measures"].values())
+        assert f"| {arm['title']} | {rates} |" in rows[arm["title"]]
+
+
+def test_the_table_of_the_readme_is_what_its_result_gives() -> None:
+    result = Store(DOCS).read("shipped")
+    assert result is not None
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    for kind, told in result.figures["kinds"].items():
+        tools = told["tools"]
+        rates = (tools["accuracy"], tools["tool_rate"], tools["executable_rate"])
+        rates += (told["no_tools"]["accuracy"], told["direct"]["accuracy"])
+        cells = ("–" if rate is None else f"{100 * rate:.0f} %" for rate in rates)
+        assert f"| {kind.replace('_', ' ')} | {' | '.join(cells)} |" in page
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("It took 12 minutes.", ["12 minutes"]),
+        ("| easy | 96.5 % | 0 % |", ["96.5 %", "0 %"]),
+        ("about 10 000 MB, −3.5 points", ["10 000 MB", "-3.5 points"]),
+        ("size 10 x 20, version 3", []),
+        ("    thyme bench 5 s", []),
+        ("```\n5 s\n```", []),
+        ("5 seconds and 5 s/step", ["5 seconds"]),
+    ],
+)
+def test_figures_are_found(text: str, found: list[str]) -> None:
+    assert [one.text.replace("−", "-") for one in quoted(f"# Head\n{text}\n")] == found
+
+
+def test_a_figure_that_no_result_holds_is_seen(tmp_path: Path) -> None:
+    page = tmp_path / "ablation_sft.md"
+    page.write_text("# Head\n\nIt reached 12.345678 %.\n")
+    assert lacking(page) == {Quoted("Head", "12.345678 %")}
+
+
+@pytest.mark.parametrize(
+    ("text", "figures", "held"),
+    [
+        ("96 %", {0.964}, True),
+        ("96.4 %", {0.964}, True),
+        ("97 %", {0.964}, False),
+        ("2 minutes", {120.0}, True),
+        ("-66 points", {-0.66}, True),
+        ("5.0 ms", {5.04}, True),
+        ("5.1 ms", {5.04}, False),
+    ],
+)
+def test_a_figure_is_held_as_it_is_rounded(text: str, figures: set[float], held: bool) -> None:
+    assert holds(figures, Quoted("", text)) is held
