@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from forked import thyme
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,11 +28,6 @@ def commands(language: str) -> list[str]:
     blocks = [body for found, body in BLOCK.findall(README) if found == language]
     lines = [line.split("  #")[0].strip() for body in blocks for line in body.replace("\\\n", " ").splitlines()]
     return [line for line in lines if line]
-
-
-def thyme(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from thyme.cli import main; main()", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 def served(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
