@@ -95,7 +95,7 @@ class Runner:
             _alone(self.store.folder),
             # A process for each step: its memory and its seconds are its own.
             ProcessPoolExecutor(
-                self.workers, mp_context=context, max_tasks_per_child=1, initializer=_end_with_parent
+                self.workers, mp_context=context, max_tasks_per_child=1, initializer=_settle
             ) as pool,
         ):
             running: dict[Future[None], Step] = {}
@@ -158,8 +158,12 @@ def pace(steps: Sequence[Step], results: Mapping[str, Result]) -> float:
     return sum(wall for _, wall in known) / expected if expected else 1.0
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it does, also where that was killed."""
+def _settle() -> None:
+    """One thread for the process of a step, and its end with that of the one that started it, also where it was killed.
+
+    A model this small is no quicker on two, and what it learns must not depend on how many cores there are.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is loaded, which is later
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
