@@ -14,8 +14,8 @@ from rich.console import Console
 from thyme.config.training import DataSource
 from thyme.families import load_family
 from thyme.nano import checkpoint_path
-from thyme.nano.grpo_ablation_arms import SMOKE, GRPOAblationSettings
-from thyme.nano.grpo_ablation_starts import build
+from thyme.nano.grpo_ablation.arms import SMOKE, GRPOAblationSettings
+from thyme.nano.grpo_ablation.starts import build
 from thyme.nano.sources import NANO, open_rows
 from thyme.nano.tuning import direct_row, load_for_training, settings
 from thyme.prompts import PromptSet

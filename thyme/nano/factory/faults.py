@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from thyme.errors import ConfigError
-from thyme.nano import factory_wrong as wrong
-from thyme.nano.factory_wrong import Case, Make, Script, script
+from thyme.nano.factory import wrong
+from thyme.nano.factory.wrong import Case, Make, Script, script
 
 KEPT: Final = "kept"
 DEFAULT_RATE: Final = 0.015

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from thyme.nano.grpo_ablation_arms import ARMS, START
-from thyme.nano.grpo_ablation_findings import LIFTS, Compared, Findings, Found, Share, StartFindings
-from thyme.nano.grpo_ablation_plots import draw_png, page_plots
+from thyme.nano.grpo_ablation.arms import ARMS, START
+from thyme.nano.grpo_ablation.findings import LIFTS, Compared, Findings, Found, Share, StartFindings
+from thyme.nano.grpo_ablation.plots import draw_png, page_plots
 from thyme.nano.sheets import Sheet, as_markdown
 from thyme.nano.world import KINDS
 from thyme.train.report.pages import template
@@ -47,7 +47,7 @@ def picture(start: str) -> str:
 
 def page(findings: Findings) -> str:
     """The report as one HTML page that needs nothing beside it."""
-    return template("ablation_grpo.html.j2", "thyme.nano").render(
+    return template("ablation_grpo.html.j2", "thyme.nano.grpo_ablation").render(
         title="GRPO-ATS, arm by arm",
         findings=findings,
         asked=asked_beforehand(findings),

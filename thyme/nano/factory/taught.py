@@ -11,8 +11,8 @@ from pathlib import Path
 
 from thyme.data.factory.folder import read_records
 from thyme.nano import checkpoint_path
+from thyme.nano.perception.views import VIEW
 from thyme.nano.teacher import compact
-from thyme.nano.views import VIEW
 from thyme.prompts import PromptSet
 from thyme.store import append_trajectory
 from thyme.types import Observation, Segment, Trajectory

@@ -23,11 +23,11 @@ from typing import Any, Final
 
 from PIL import Image
 
-from thyme.nano.factory_checker import Slips, judge
-from thyme.nano.factory_faults import Rates, perform
-from thyme.nano.factory_plans import Asked, NotOurProblemError, solve
-from thyme.nano.factory_reader import Sight, read_picture
-from thyme.nano.factory_wrong import Case, Said
+from thyme.nano.factory.checker import Slips, judge
+from thyme.nano.factory.faults import Rates, perform
+from thyme.nano.factory.plans import Asked, NotOurProblemError, solve
+from thyme.nano.factory.reader import Sight, read_picture
+from thyme.nano.factory.wrong import Case, Said
 from thyme.tags import IMAGE
 from thyme.types import image_id
 

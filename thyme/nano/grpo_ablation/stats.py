@@ -17,10 +17,10 @@ from typing import Literal
 import numpy as np
 
 from thyme.eval.summary import Rate
-from thyme.nano.ablation_stats import student
+from thyme.nano.ablation.stats import student
 from thyme.nano.asked import Outcome
-from thyme.nano.grpo_ablation_arms import NEED_CODE
-from thyme.nano.grpo_ablation_records import Count, GRPOArmResult
+from thyme.nano.grpo_ablation.arms import NEED_CODE
+from thyme.nano.grpo_ablation.records import Count, GRPOArmResult
 
 Rates = tuple[Rate, ...]
 """One rate; or two, whose difference is meant."""

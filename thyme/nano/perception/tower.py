@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from thyme.nano.model import NanoVL
-from thyme.nano.optim import Optimizer
-from thyme.nano.views import CLASSES, IGNORE, Heads, Pool
+from thyme.nano.perception.optim import Optimizer
+from thyme.nano.perception.views import CLASSES, IGNORE, Heads, Pool
 
 Report = Callable[[str], None]
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from thyme.nano.factory_plans import NotOurProblemError
-from thyme.nano.factory_reader import Sight, asked_colors, true_answer
+from thyme.nano.factory.plans import NotOurProblemError
+from thyme.nano.factory.reader import Sight, asked_colors, true_answer
 from thyme.nano.world import CHARACTERS, COLORS
 from thyme.rewards.answer import score_answer
 from thyme.types import Problem

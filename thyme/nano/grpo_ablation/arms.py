@@ -83,7 +83,7 @@ class Comparison:
     one: str
     other: str
     measure: str
-    """Name in `thyme.nano.grpo_ablation_stats.MEASURES`."""
+    """Name in `thyme.nano.grpo_ablation.stats.MEASURES`."""
     expected: Literal[-1, 0, 1] = 0
     """The sign that the paper leads one to expect of one minus other; 0: it says nothing."""
     claim: str = ""

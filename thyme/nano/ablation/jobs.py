@@ -19,8 +19,8 @@ from rich.console import Console
 from thyme.config import SFTSettings
 from thyme.families import Family, load_family
 from thyme.nano import CHECKPOINTS, checkpoint_path
-from thyme.nano.ablation_arms import ARMS, AblationSettings, Arm
-from thyme.nano.ablation_rows import Shown, held_out, masked, samples
+from thyme.nano.ablation.arms import ARMS, AblationSettings, Arm
+from thyme.nano.ablation.rows import Shown, held_out, masked, samples
 from thyme.nano.asked import Outcome, ask, drawn
 from thyme.nano.jobs import read_result_as, write_result
 from thyme.nano.tuning import load_for_training, settings

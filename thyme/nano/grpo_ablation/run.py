@@ -12,11 +12,11 @@ from pathlib import Path
 from rich.console import Console
 
 from thyme.errors import UsageError
-from thyme.nano.grpo_ablation_arms import ARMS, STARTS, GRPOAblationSettings, StartName, arms_of
-from thyme.nano.grpo_ablation_findings import Findings
-from thyme.nano.grpo_ablation_jobs import BUILD, Job, do, read_arm, read_start, take_start
-from thyme.nano.grpo_ablation_report import weakness
-from thyme.nano.grpo_ablation_stats import MEASURES, value_of
+from thyme.nano.grpo_ablation.arms import ARMS, STARTS, GRPOAblationSettings, StartName, arms_of
+from thyme.nano.grpo_ablation.findings import Findings
+from thyme.nano.grpo_ablation.jobs import BUILD, Job, do, read_arm, read_start, take_start
+from thyme.nano.grpo_ablation.report import weakness
+from thyme.nano.grpo_ablation.stats import MEASURES, value_of
 from thyme.nano.jobs import check_seeds, do_all, is_done, keep_settings
 
 SETTINGS = "ablation_grpo_settings.json"

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from thyme.nano.model import NanoVL
-from thyme.nano.optim import Optimizer
-from thyme.nano.questions import LIST_PLATES, Phase, copying, naming, reading, turns
-from thyme.nano.rows import Batch, Encoder, Row, collate, greedy, loss_of
-from thyme.nano.views import Pool, ViewKind
+from thyme.nano.perception.optim import Optimizer
+from thyme.nano.perception.questions import LIST_PLATES, Phase, copying, naming, reading, turns
+from thyme.nano.perception.rows import Batch, Encoder, Row, collate, greedy, loss_of
+from thyme.nano.perception.views import Pool, ViewKind
 from thyme.nano.world import GRID
 
 Report = Callable[[str], None]

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
-from thyme.nano.views import FAINT, Seen, View
+from thyme.nano.perception.views import FAINT, Seen, View
 from thyme.nano.world import CHARACTERS, COLORS, GRID, READ_ONE, SIDE, expression
 
 Phase = Literal["lists", "digits", "mixture", "polish"]

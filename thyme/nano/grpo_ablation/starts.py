@@ -26,8 +26,8 @@ from thyme.families import Family, load_family
 from thyme.markup import CODE_CLOSE
 from thyme.nano import CHECKPOINTS, Checkpoint, checkpoint_path
 from thyme.nano.asked import ask, drawn
-from thyme.nano.grpo_ablation_arms import ARMS, GRPOAblationSettings, StartName, sandbox
-from thyme.nano.grpo_ablation_records import Injection, Measured, Omission, StartResult
+from thyme.nano.grpo_ablation.arms import ARMS, GRPOAblationSettings, StartName, sandbox
+from thyme.nano.grpo_ablation.records import Injection, Measured, Omission, StartResult
 from thyme.nano.sources import NANO, PERCEPTION, open_rows
 from thyme.nano.tuning import load_for_training, settings
 from thyme.nano.undecided import UNDECIDED

@@ -13,8 +13,8 @@ from typing import Any, Final
 from thyme.data.drafts import Draft, Rejection
 from thyme.data.factory.folder import read_records
 from thyme.errors import StoreError
-from thyme.nano.factory_faults import FAULTS, KEPT
-from thyme.nano.factory_server import conversation_key
+from thyme.nano.factory.faults import FAULTS, KEPT
+from thyme.nano.factory.server import conversation_key
 from thyme.types import Observation
 
 HONEST: Final = ""

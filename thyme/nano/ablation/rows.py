@@ -16,9 +16,9 @@ import numpy as np
 from thyme.errors import UsageError
 from thyme.families import Family
 from thyme.nano import CHECKPOINTS
+from thyme.nano.perception.views import Pool, make_pool
 from thyme.nano.teacher import compact, demonstrations
 from thyme.nano.tuning import demonstrate_all, replay
-from thyme.nano.views import Pool, make_pool
 from thyme.nano.world import KINDS, problems
 from thyme.prompts import PromptSet
 from thyme.sandbox import open_sandbox

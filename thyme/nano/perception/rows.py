@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from thyme.nano.model import IMAGE_TOKENS, NanoVL, positions_of
-from thyme.nano.questions import Turn
+from thyme.nano.perception.questions import Turn
 from thyme.nano.tokenizer import END, IMAGE_PAD, START, VISION_END, VISION_START, token_id
 
 _CACHE = 60_000

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from thyme.eval.summary import Rate
 from thyme.nano.asked import Outcome
-from thyme.nano.grpo_ablation_arms import (
+from thyme.nano.grpo_ablation.arms import (
     ARMS,
     COMPARISONS,
     NEED_CODE,
@@ -18,8 +18,8 @@ from thyme.nano.grpo_ablation_arms import (
     Comparison,
     GRPOAblationSettings,
 )
-from thyme.nano.grpo_ablation_records import Count, GRPOArmResult, Injection, Measured, Omission, StartResult
-from thyme.nano.grpo_ablation_stats import ABOUT, MEASURES, TRAINED, Estimate, Verdict, difference, estimate
+from thyme.nano.grpo_ablation.records import Count, GRPOArmResult, Injection, Measured, Omission, StartResult
+from thyme.nano.grpo_ablation.stats import ABOUT, MEASURES, TRAINED, Estimate, Verdict, difference, estimate
 from thyme.nano.world import KINDS
 
 CURVES = ("tool rate", "executable rate", "reward", "right")
@@ -61,7 +61,7 @@ class Number(_Record):
 
 
 class Found(_Record):
-    """A mean over seeds; see `thyme.nano.grpo_ablation_stats.Estimate`."""
+    """A mean over seeds; see `thyme.nano.grpo_ablation.stats.Estimate`."""
 
     mean: float | None
     interval: tuple[float, float] | None

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, cast, get_args
 from thyme.config.data import SourceSettings
 from thyme.data.sources.base import Facts
 from thyme.errors import ConfigError
-from thyme.nano.factory_reader import face_width
+from thyme.nano.factory.reader import face_width
 from thyme.nano.world import LOW_CONTRAST, Kind, Split, problem
 from thyme.types import Problem
 

@@ -1,7 +1,7 @@
 """How the rule-based teacher of the data factory solves what it is asked, in the embedded model's own few words.
 
 It goes by what any teacher gets: the functional prompt with its notes, and the picture, which it reads
-(`thyme.nano.factory_reader`). Nothing of the build reaches it otherwise.
+(`thyme.nano.factory.reader`). Nothing of the build reaches it otherwise.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from thyme.nano.factory_reader import Sight, asked_colors, expression_of, true_answer
+from thyme.nano.factory.reader import Sight, asked_colors, expression_of, true_answer
 from thyme.nano.teacher import Plan
 from thyme.nano.world import COLORS, CROP, GRID, SIDE
 from thyme.types import OUTPUT_DIR

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from thyme.config.base import Config
-from thyme.nano.ablation_rows import Mask, Theme
+from thyme.nano.ablation.rows import Mask, Theme
 from thyme.train.encode import MaskPolicy
 
 
@@ -55,7 +55,7 @@ class Comparison:
     """The arm that the paper has as the better one, or the one that is asked about."""
     worse: str
     measure: str
-    """Name in `thyme.nano.ablation_stats.MEASURES`."""
+    """Name in `thyme.nano.ablation.stats.MEASURES`."""
     claim: str
     """What the paper says of it, in the terms of this world; empty where it says nothing."""
 

@@ -13,11 +13,11 @@ from rich.table import Table
 
 from thyme.errors import MissingExtraError
 from thyme.eval.summary import Rate
-from thyme.nano.ablation import by_arm
-from thyme.nano.ablation_arms import ARMS, COMPARISONS, AblationSettings, Comparison
-from thyme.nano.ablation_jobs import ArmResult
-from thyme.nano.ablation_rows import digest
-from thyme.nano.ablation_stats import IMAGE_KINDS, MEASURES, Asked, Estimate, differences, estimate, student, values
+from thyme.nano.ablation.arms import ARMS, COMPARISONS, AblationSettings, Comparison
+from thyme.nano.ablation.jobs import ArmResult
+from thyme.nano.ablation.rows import digest
+from thyme.nano.ablation.run import by_arm
+from thyme.nano.ablation.stats import IMAGE_KINDS, MEASURES, Asked, Estimate, differences, estimate, student, values
 from thyme.nano.sheets import Sheet, as_markdown, as_tables
 from thyme.nano.world import KINDS
 

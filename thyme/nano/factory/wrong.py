@@ -1,4 +1,4 @@
-"""What the rule-based teacher says: without fault, and wrong in each way that `thyme.nano.factory_faults` lists."""
+"""What the rule-based teacher says: without fault, and wrong in each way that `thyme.nano.factory.faults` lists."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from thyme.markup import THINK_OPEN, format_code
-from thyme.nano.factory_plans import WIDE, Asked, at_sight, crop_code, crops, near, turn_code
-from thyme.nano.factory_reader import Sight
+from thyme.nano.factory.plans import WIDE, Asked, at_sight, crop_code, crops, near, turn_code
+from thyme.nano.factory.reader import Sight
 from thyme.nano.teacher import Plan, closing
 from thyme.nano.world import CHARACTERS, COLORS, CROP, SIDE
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from thyme.errors import MissingExtraError
-from thyme.nano.grpo_ablation_arms import ARMS, BASELINE
-from thyme.nano.grpo_ablation_findings import CURVES, Findings, Point, StartFindings
+from thyme.nano.grpo_ablation.arms import ARMS, BASELINE
+from thyme.nano.grpo_ablation.findings import CURVES, Findings, Point, StartFindings
 from thyme.train.report.plots import Line, Plot, plot
 
 _COLOUR, _BESIDE = "tab:blue", "0.6"
