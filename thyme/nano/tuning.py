@@ -28,7 +28,7 @@ from thyme.prompts import PromptSet
 from thyme.sandbox import open_sandbox
 from thyme.store import append_trajectory, read_trajectories
 from thyme.train.encode import Encoded, MaskPolicy, encode, encode_turns
-from thyme.train.records import StageReport
+from thyme.train.run.records import StageReport
 from thyme.train.sft import train_sft
 from thyme.types import ImageRecord, Problem, Trajectory
 

@@ -20,7 +20,7 @@ from thyme.nano.sources import NANO, open_rows
 from thyme.nano.tuning import direct_row, load_for_training, settings
 from thyme.prompts import PromptSet
 from thyme.train.encode import Dialogue, Encoded, MaskPolicy, encode, encode_turns
-from thyme.train.records import StageReport
+from thyme.train.run.records import StageReport
 from thyme.train.sft import train_sft
 from thyme.types import Generated, StopReason, Trajectory
 

@@ -25,9 +25,9 @@ from thyme.nano.asked import Outcome, ask, drawn
 from thyme.nano.jobs import read_result_as, write_result
 from thyme.nano.tuning import load_for_training, settings
 from thyme.prompts import PromptSet
+from thyme.train.batches.vision import FreshPixels
 from thyme.train.encode import Encoded, MaskPolicy
 from thyme.train.sft import train_sft
-from thyme.train.vision import FreshPixels
 
 TEST_SEED = 900
 """Added to a run's seed it is that of its test problems; `thyme nano eval` asks others unless told to."""

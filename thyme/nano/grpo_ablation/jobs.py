@@ -25,13 +25,13 @@ from thyme.nano.grpo_ablation.starts import build, prompts
 from thyme.nano.jobs import is_done, read_result_as, write_result
 from thyme.nano.rl_problems import TrainingProblems
 from thyme.nano.world import KINDS
-from thyme.train.checkpoint import load_model
 from thyme.train.grpo.groups import Group
 from thyme.train.grpo.policies import TransformersPolicy
 from thyme.train.grpo.problems import ENDLESS
 from thyme.train.grpo.records import Trained
 from thyme.train.grpo.roller import GroupRoller
 from thyme.train.grpo.train import MODEL, train_grpo
+from thyme.train.run.checkpoint import load_model
 
 BUILD = "build"
 """Stands for the arm in the job that makes a start."""

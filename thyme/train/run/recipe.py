@@ -20,7 +20,7 @@ from thyme.families.checkpoint import find_checkpoint
 from thyme.prompts import FILES
 from thyme.train.arguments import on_cpu
 from thyme.train.distributed import broadcast, is_main
-from thyme.train.records import EvaluationPoint
+from thyme.train.run.records import EvaluationPoint
 
 _LIBRARIES = ("thyme-vl", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm")
 _PATHS = ("path", "model", "prompts", "cache")

@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 from thyme.config.training import Tracker as TrackerName
 from thyme.config.training import TrackingSettings
 from thyme.errors import MissingExtraError, UsageError
-from thyme.train.records import EvaluationPoint
+from thyme.train.run.records import EvaluationPoint
 
 FOLDER = "tracking"
 """Folder in the run's own for what trackers write."""

@@ -13,9 +13,9 @@ from thyme.config.training import TrainingSettings
 from thyme.errors import ConfigError, TrainingStoppedError, UsageError
 from thyme.families import Family
 from thyme.train.arguments import CHECKPOINTS, on_cpu, vision_modules
-from thyme.train.checkpoint import check_same_run, last_checkpoint, load_model, rename, save_final
+from thyme.train.batches.vision import FreshPixels, ImageSource, KeptFeatures, KeptPixels
 from thyme.train.distributed import barrier, broadcast, is_main, place
-from thyme.train.vision import FreshPixels, ImageSource, KeptFeatures, KeptPixels
+from thyme.train.run.checkpoint import check_same_run, last_checkpoint, load_model, rename, save_final
 
 
 def starting_model(model: str | Path | nn.Module, source: str | Path, folder: Path, settings: TrainingSettings) -> Any:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from thyme.families import Family
+from thyme.train.batches.vision import ImageSource
 from thyme.train.encode import IGNORED, Encoded
-from thyme.train.vision import ImageSource
 
 Batch = dict[str, Any]
 
