@@ -35,7 +35,6 @@ from thyme.nano import checkpoint_path
 from thyme.nano.world import KINDS, problem
 from thyme.prompts import PromptSet
 from thyme.rewards import open_scorer
-from thyme.train.checkpoint import load_model
 from thyme.train.grpo.batch import Row, micro_batches
 from thyme.train.grpo.groups import Asked, Group
 from thyme.train.grpo.policies import Policy, TransformersPolicy, VllmPolicy
@@ -43,7 +42,8 @@ from thyme.train.grpo.roller import GroupRoller
 from thyme.train.grpo.step import share_of
 from thyme.train.grpo.trainer import GRPO, World
 from thyme.train.grpo.trl_trainer import GRPOTrainer
-from thyme.train.runs import starting_model
+from thyme.train.run.around import starting_model
+from thyme.train.run.checkpoint import load_model
 from thyme.types import ImageRecord, Problem, Score, Trajectory
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / name) for name in ("", "train")]

@@ -27,11 +27,11 @@ def step(tokens: int, vocabulary: int, loss: str) -> None:
 
     from thyme.config.sft import SFTSettings
     from thyme.families import load_family
+    from thyme.train.batches.vision import FreshPixels
     from thyme.train.data.loader import Collator
     from thyme.train.data.samples import ListSamples
     from thyme.train.encode import Encoded
     from thyme.train.sft.trainer import Data, Trainer
-    from thyme.train.vision import FreshPixels
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:

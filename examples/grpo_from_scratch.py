@@ -32,7 +32,7 @@ from thyme.models import checkpoint_folder
 from thyme.nano.world import KINDS, problem
 from thyme.sandbox import open_sandbox
 from thyme.sandbox.base import Sandbox
-from thyme.train.checkpoint import load_model
+from thyme.train.run.checkpoint import load_model
 from thyme.types import Generated, ImageRecord, Problem, StopReason, Trajectory
 
 CodePolicy = Literal["keep", "mask", "tempered"]

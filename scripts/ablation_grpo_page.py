@@ -9,8 +9,8 @@ import argparse
 import shutil
 from pathlib import Path
 
-from thyme.nano.grpo_ablation_findings import Findings
-from thyme.nano.grpo_ablation_report import NAME, markdown, picture
+from thyme.nano.grpo_ablation.findings import Findings
+from thyme.nano.grpo_ablation.report import NAME, markdown, picture
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 

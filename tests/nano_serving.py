@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from thyme.nano.factory_server import Classroom, open_server
+from thyme.nano.factory.server import Classroom, open_server
 
 
 @contextmanager

@@ -6,34 +6,18 @@ The rules are checked by reading the source, so a lazy import inside a function 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "thyme"
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-FLOORS = (
-    {"types", "errors", "tags", "pillow"},
-    {"markup", "config", "prompts", "images", "store", "events", "background"},
-    {"sandbox", "engines", "families"},
-    {"agent", "rewards", "view"},
-    {"data", "eval"},
-    {"train"},
-    {"nano"},
-    {"models"},
-    {"reproduce"},
-    {"serve", "studio", "api", "doctor"},
-    {"cli"},
-    {"__main__"},
-)
-"""From the ground up; a part imports lower floors only."""
-
-NEIGHBOURS = {("engines", "families")}
-"""The one arrow between parts of one floor."""
+import architecture
+from floors import NEIGHBOURS, PACKAGE, floor, imported, sources
 
 FRONT_DOOR = {"api"}
 """What ``thyme/__init__.py`` hands out, when it is first asked for; nothing else stands there."""
@@ -43,30 +27,6 @@ TORCH = ("engines/transformers*.py", "engines/vllm*.py", "families/*tensors.py",
 
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
-
-
-def floor(part: str) -> int | None:
-    return next((height for height, parts in enumerate(FLOORS) if part in parts), None)
-
-
-def sources(package: Path) -> Iterator[tuple[str, ast.Module, str]]:
-    """Path inside the package, syntax tree and text of each file."""
-    for path in sorted(package.rglob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        yield path.relative_to(package).as_posix(), ast.parse(text), text
-
-
-def imported(tree: ast.Module, name: str) -> Iterator[str]:
-    """Absolute names of all that a file imports, at any depth; of ``from a import b`` both ``a`` and ``a.b``."""
-    here = ["thyme", *name.removesuffix(".py").split("/")]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(here[: -node.level]) + "." * bool(node.module) if node.level else ""
-            module = base + (node.module or "")
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
 def wrong_arrows(package: Path) -> list[str]:
@@ -129,6 +89,33 @@ def test_torch_stays_where_it_belongs():
 
 def test_files_and_functions_stay_short():
     assert too_long(PACKAGE) == []
+
+
+# --- docs/architecture.md
+
+
+def test_the_picture_and_the_table_are_those_of_the_code():
+    """``python scripts/architecture.py`` draws and writes both anew."""
+    text = architecture.PAGE.read_text(encoding="utf-8")
+    assert architecture.page(text) == text
+    assert architecture.PICTURE.read_text(encoding="utf-8") == architecture.picture()
+
+
+def test_the_page_names_what_is_there():
+    text = architecture.PAGE.read_text(encoding="utf-8")
+    paths = re.findall(r"`((?!tests/|scripts/)[a-z_]+(?:/[\w.]+)+)`", text)
+    assert len(paths) > 40
+    assert [path for path in paths if not (PACKAGE / path).exists()] == []
+    for name, path in re.findall(r"`([A-Z_]+)` in\s`([\w/.]+)`", text):
+        assert re.search(rf"^{name}\b", (PACKAGE / path).read_text(encoding="utf-8"), re.MULTILINE), (name, path)
+
+
+def test_every_arrow_is_drawn_or_implied(tree: Path):
+    drawn = architecture.told(architecture.arrows(tree))
+    assert drawn == [("agent", "engines"), ("engines", "families"), ("families", "markup"), ("markup", "types"),
+                     ("nano", "train")]  # fmt: skip
+    assert architecture.lines([("agent", "types")]) == [
+        (("agent", 3), ("types", 2)), (("types", 1), ("types", 0)), (("types", 2), ("types", 1))]  # fmt: skip
 
 
 # --- the rules can fail

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from quoted_figures import Quoted, holds, numbers, quoted
 
-from thyme.nano.grpo_ablation_findings import Findings
-from thyme.nano.grpo_ablation_report import markdown as grpo_markdown
+from thyme.nano.grpo_ablation.findings import Findings
+from thyme.nano.grpo_ablation.report import markdown as grpo_markdown
 from thyme.reproduce.graph import Store
 from thyme.reproduce.writing import markdown
 

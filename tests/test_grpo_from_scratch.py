@@ -25,9 +25,9 @@ from thyme.families import load_family
 from thyme.nano import checkpoint_path
 from thyme.nano.world import problem
 from thyme.sandbox import open_sandbox
-from thyme.train.checkpoint import load_model
 from thyme.train.grpo.groups import Asked, Group, Member
 from thyme.train.grpo.trainer import GRPO, World
+from thyme.train.run.checkpoint import load_model
 from thyme.types import Generated, Problem, Prompt, RolloutFailure, Sampling, Score, StopReason, Trajectory
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "grpo_from_scratch.py"

@@ -66,15 +66,28 @@ def append_trajectory(path: Path, trajectory: Trajectory) -> None:
     Raises:
         StoreError: As for `write_trajectories`, or the disk took only a part of the line.
     """
+    append_line(path, _line(path, trajectory), "the record")
+
+
+def append_line(path: Path, line: bytes, what: str = "the line") -> None:
+    """Add one line by a single write at the end of a file, which is made where missing.
+
+    Args:
+        path: The file; its folder is made where missing.
+        line: With its line break.
+        what: What an error calls it.
+
+    Raises:
+        StoreError: The disk took only a part of it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = _line(path, trajectory)
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             line = b"\n" + line  # an earlier write was cut off; its line stays damaged, ours does not become so
         if os.write(descriptor, line) != len(line):
-            raise StoreError(f"{path}: the record could not be written whole; is the disk full?")
+            raise StoreError(f"{path}: {what} could not be written whole; is the disk full?")
     finally:
         os.close(descriptor)
 

@@ -22,9 +22,9 @@ from thyme.data.factory.run import Execute, run_build
 from thyme.data.stages import STAGES
 from thyme.data.stages.base import Context, Stage
 from thyme.nano import checkpoint_path
-from thyme.nano.factory_faults import Rates
-from thyme.nano.factory_server import Classroom, open_server
-from thyme.nano.factory_source import open_nano
+from thyme.nano.factory.faults import Rates
+from thyme.nano.factory.server import Classroom, open_server
+from thyme.nano.factory.source import open_nano
 from thyme.types import Observation
 
 STAGE = "close_looks"

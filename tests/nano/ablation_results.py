@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from thyme.nano.asked import Outcome
-from thyme.nano.grpo_ablation_records import Count, GRPOArmResult, Injection, Measured, StartResult
+from thyme.nano.grpo_ablation.records import Count, GRPOArmResult, Injection, Measured, StartResult
 from thyme.nano.world import KINDS
 
 

@@ -15,12 +15,12 @@ from thyme.errors import ConfigError, UsageError
 from thyme.families import load_family
 from thyme.markup import observation_text
 from thyme.nano import checkpoint_path
-from thyme.nano.ablation import run
-from thyme.nano.ablation_arms import ARMS, COMPARISONS, AblationSettings
-from thyme.nano.ablation_jobs import job_folder, read_result, trainer_settings
-from thyme.nano.ablation_report import Ablation
-from thyme.nano.ablation_rows import masked, naive, shown_from
-from thyme.nano.ablation_stats import MEASURES
+from thyme.nano.ablation.arms import ARMS, COMPARISONS, AblationSettings
+from thyme.nano.ablation.jobs import job_folder, read_result, trainer_settings
+from thyme.nano.ablation.report import Ablation
+from thyme.nano.ablation.rows import masked, naive, shown_from
+from thyme.nano.ablation.run import run
+from thyme.nano.ablation.stats import MEASURES
 from thyme.nano.asked import labels_right
 from thyme.nano.jobs import RESULT
 from thyme.store import read_trajectories

@@ -7,7 +7,7 @@ from statistics import fmean, quantiles
 import numpy as np
 import pytest
 
-from thyme.nano.ablation_stats import T_975, Asked, Estimate, differences, estimate, hierarchical, student, values
+from thyme.nano.ablation.stats import T_975, Asked, Estimate, differences, estimate, hierarchical, student, values
 
 DRAW = np.random.default_rng(3)
 GROUPS = [DRAW.choice([-1.0, 0.0, 1.0], 40, p=p) for p in ((0.1, 0.6, 0.3), (0.2, 0.7, 0.1), (0.05, 0.65, 0.3))]

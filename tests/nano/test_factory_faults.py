@@ -18,12 +18,12 @@ from thyme.data.stages.prepare import prepared
 from thyme.data.teachers import TeacherPool
 from thyme.errors import ConfigError
 from thyme.nano import checkpoint_path
-from thyme.nano.factory_caught import key_of, tally
-from thyme.nano.factory_checker import Slips
-from thyme.nano.factory_faults import ALL, FAULTS, KEPT, Rates
-from thyme.nano.factory_server import Classroom
-from thyme.nano.factory_source import open_nano
-from thyme.nano.factory_taught import as_seen
+from thyme.nano.factory.caught import key_of, tally
+from thyme.nano.factory.checker import Slips
+from thyme.nano.factory.faults import ALL, FAULTS, KEPT, Rates
+from thyme.nano.factory.server import Classroom
+from thyme.nano.factory.source import open_nano
+from thyme.nano.factory.taught import as_seen
 from thyme.prompts import PromptSet
 from thyme.sandbox import open_sandbox
 from thyme.types import Execution, ImageRecord, Observation

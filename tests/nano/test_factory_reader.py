@@ -9,8 +9,8 @@ from thyme.config.data import SourceSettings
 from thyme.data.scenarios.pictures import paled, turned
 from thyme.data.sources.base import Source
 from thyme.errors import ConfigError
-from thyme.nano.factory_reader import expression_of, read_picture, true_answer
-from thyme.nano.factory_source import KINDS, PREPARE, open_nano
+from thyme.nano.factory.reader import expression_of, read_picture, true_answer
+from thyme.nano.factory.source import KINDS, PREPARE, open_nano
 
 
 def rows(kind: str = "", **fields: object) -> Source:

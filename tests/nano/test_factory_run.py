@@ -19,8 +19,8 @@ from thyme.data.factory.draw import plan
 from thyme.data.factory.folder import read_records
 from thyme.data.scenarios import SCENARIOS
 from thyme.data.sources import open_sources
-from thyme.nano.factory_faults import ALL, DEFAULT_RATE, FAULTS, Rates
-from thyme.nano.factory_server import MODELS, Classroom
+from thyme.nano.factory.faults import ALL, DEFAULT_RATE, FAULTS, Rates
+from thyme.nano.factory.server import MODELS, Classroom
 from thyme.store import read_trajectories
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "data_nano.md"

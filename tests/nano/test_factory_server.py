@@ -20,13 +20,13 @@ from thyme.data.scenarios.prompts import functional_prompt
 from thyme.data.stages.prepare import prepared
 from thyme.engines.openai_messages import data_url, message, prompt_images
 from thyme.errors import StoreError
-from thyme.nano.factory_caught import Table, by_source, read_log
-from thyme.nano.factory_checker import Slips, code_is_needed, judge, what_is_wrong
-from thyme.nano.factory_faults import FAULTS, Rates
-from thyme.nano.factory_plans import Asked, NotOurProblemError
-from thyme.nano.factory_reader import read_picture
-from thyme.nano.factory_server import TEACHER, Classroom, conversation_key
-from thyme.nano.factory_source import open_nano
+from thyme.nano.factory.caught import Table, by_source, read_log
+from thyme.nano.factory.checker import Slips, code_is_needed, judge, what_is_wrong
+from thyme.nano.factory.faults import FAULTS, Rates
+from thyme.nano.factory.plans import Asked, NotOurProblemError
+from thyme.nano.factory.reader import read_picture
+from thyme.nano.factory.server import TEACHER, Classroom, conversation_key
+from thyme.nano.factory.source import open_nano
 from thyme.rewards.verdicts import quote
 
 

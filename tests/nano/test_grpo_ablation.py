@@ -15,11 +15,11 @@ from thyme.errors import ConfigError, UsageError
 from thyme.families import load_family
 from thyme.markup import CODE_CLOSE, format_code, observation_text
 from thyme.nano import checkpoint_path
-from thyme.nano.grpo_ablation import run
-from thyme.nano.grpo_ablation_arms import ARMS, COMPARISONS, GROUPS, SMOKE, STARTS, arms_of, rewards, sandbox
-from thyme.nano.grpo_ablation_jobs import read_start, take_start
-from thyme.nano.grpo_ablation_records import Count, count
-from thyme.nano.grpo_ablation_starts import inject, without_imports
+from thyme.nano.grpo_ablation.arms import ARMS, COMPARISONS, GROUPS, SMOKE, STARTS, arms_of, rewards, sandbox
+from thyme.nano.grpo_ablation.jobs import read_start, take_start
+from thyme.nano.grpo_ablation.records import Count, count
+from thyme.nano.grpo_ablation.run import run
+from thyme.nano.grpo_ablation.starts import inject, without_imports
 from thyme.nano.jobs import RESULT
 from thyme.nano.world import KINDS
 from thyme.train.encode import MaskPolicy, encode

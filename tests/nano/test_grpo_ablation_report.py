@@ -8,9 +8,9 @@ import pytest
 from ablation_results import arm_result, start_result
 from PIL import Image
 
-from thyme.nano.grpo_ablation_arms import ARMS, COMPARISONS, GRPOAblationSettings, arms_of
-from thyme.nano.grpo_ablation_findings import Compared, Findings, Found, Number, Share
-from thyme.nano.grpo_ablation_report import (
+from thyme.nano.grpo_ablation.arms import ARMS, COMPARISONS, GRPOAblationSettings, arms_of
+from thyme.nano.grpo_ablation.findings import Compared, Findings, Found, Number, Share
+from thyme.nano.grpo_ablation.report import (
     asked_beforehand,
     by_chance,
     markdown,

@@ -8,8 +8,8 @@ from ablation_results import arm_result
 from scipy import stats
 
 from thyme.eval.summary import Rate
-from thyme.nano.grpo_ablation_arms import COMPARISONS, NEED_CODE
-from thyme.nano.grpo_ablation_stats import ABOUT, MEASURES, TRAINED, Estimate, difference, estimate, first, last
+from thyme.nano.grpo_ablation.arms import COMPARISONS, NEED_CODE
+from thyme.nano.grpo_ablation.stats import ABOUT, MEASURES, TRAINED, Estimate, difference, estimate, first, last
 
 DRAW = np.random.default_rng(7)
 

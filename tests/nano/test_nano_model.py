@@ -12,8 +12,8 @@ from thyme.families.qwen_vl_tensors import pixels
 from thyme.nano import CHECKPOINTS
 from thyme.nano.files import read_checkpoint, write_checkpoint
 from thyme.nano.model import IMAGE_TOKENS, NanoConfig, NanoVL, patches, positions_of
-from thyme.nano.rows import Encoder, Row, collate
-from thyme.nano.views import look
+from thyme.nano.perception.rows import Encoder, Row, collate
+from thyme.nano.perception.views import look
 from thyme.nano.world import problem
 from thyme.types import ImageRecord
 

@@ -95,8 +95,8 @@ def test_perception_is_mixed_as_for_the_shipped_weights(tmp_path: Path, monkeypa
 
 
 def bare_views(rng: Any) -> list[tuple[None, None, Any]]:
-    """The kinds of `thyme.nano.views.draw_views` without its pictures."""
-    from thyme.nano.views import View
+    """The kinds of `thyme.nano.perception.views.draw_views` without its pictures."""
+    from thyme.nano.perception.views import View
 
     style = rng.choices(("large", "mixed", "small"), (0.40, 0.22, 0.38))[0]
     small = {"large": 0, "mixed": rng.randint(1, 2), "small": 2}[style]

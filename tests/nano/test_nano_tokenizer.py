@@ -5,7 +5,7 @@ from tokenizers import Tokenizer
 
 from thyme.markup import TAGS
 from thyme.nano import CHECKPOINTS
-from thyme.nano.questions import COORDINATE_TOKENS
+from thyme.nano.perception.questions import COORDINATE_TOKENS
 from thyme.nano.tokenizer import SPECIAL, VOCABULARY, token_id
 from thyme.nano.world import CHARACTERS, COLORS
 

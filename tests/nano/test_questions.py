@@ -2,8 +2,8 @@ import random
 
 import pytest
 
-from thyme.nano.language import _is_near, _listed_check
-from thyme.nano.questions import (
+from thyme.nano.perception.language import _is_near, _listed_check
+from thyme.nano.perception.questions import (
     COORDINATE_TOKENS,
     LIST_LABELS,
     LIST_PLACES,
@@ -15,7 +15,7 @@ from thyme.nano.questions import (
     tokens,
     turns,
 )
-from thyme.nano.views import FAINT, Seen, View
+from thyme.nano.perception.views import FAINT, Seen, View
 
 PLATES = (
     Seen("red", "K7", True, (640, 320)),

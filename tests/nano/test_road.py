@@ -9,10 +9,10 @@ from thyme.errors import UsageError
 from thyme.families import load_family
 from thyme.markup import ANSWER_CLOSE
 from thyme.nano import CHECKPOINTS
-from thyme.nano.rows import Encoder
+from thyme.nano.perception.rows import Encoder
+from thyme.nano.perception.views import make_pool
 from thyme.nano.train import SMOKE, STAGES, GateError, Road
 from thyme.nano.tuning import direct_row, drawn_ids, load_for_training, matmul_attention, replay
-from thyme.nano.views import make_pool
 from thyme.nano.world import problem
 from thyme.prompts import PromptSet
 from thyme.store import read_trajectories

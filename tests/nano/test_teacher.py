@@ -6,8 +6,8 @@ import pytest
 
 from thyme.markup import is_well_formed
 from thyme.nano import CHECKPOINTS
+from thyme.nano.perception.views import VIEW, look
 from thyme.nano.teacher import TeacherError, compact, demonstrate, demonstrations, plan
-from thyme.nano.views import VIEW, look
 from thyme.nano.world import KINDS, problem
 from thyme.prompts import PromptSet
 from thyme.sandbox import open_sandbox

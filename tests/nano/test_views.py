@@ -4,8 +4,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thyme.nano import views
-from thyme.nano.views import CLASSES, FAINT, IGNORE, ILLEGIBLE, TOKENS, VIEW, Heads, draw_views, look, make_pool
+from thyme.nano.perception import views
+from thyme.nano.perception.views import (
+    CLASSES,
+    FAINT,
+    IGNORE,
+    ILLEGIBLE,
+    TOKENS,
+    VIEW,
+    Heads,
+    draw_views,
+    look,
+    make_pool,
+)
 from thyme.nano.world import CHARACTERS, COLORS
 
 

@@ -14,7 +14,7 @@ from thyme.rewards import PARTS
 from thyme.train.grpo.groups import Asked, Group, Member
 from thyme.train.grpo.monitors import METRICS, measure, outcomes
 from thyme.train.grpo.records import Gap, GRPORunReport, StepRecord, Trained
-from thyme.train.records import EvaluationPoint
+from thyme.train.run.records import EvaluationPoint
 from thyme.types import Execution, Generated, Score, StopReason, Trajectory
 
 SETTINGS = GRPOSettings(problems=2, group=4, batch_size=8)

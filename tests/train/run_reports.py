@@ -11,7 +11,7 @@ from thyme.config.sft import SFTSettings
 from thyme.config.training import LoraSettings
 from thyme.eval.scoring import wilson
 from thyme.eval.summary import Sample
-from thyme.train.records import EvaluationPoint, Point, SFTRunReport, SourceReport, StageReport, ValidationPoint
+from thyme.train.run.records import EvaluationPoint, Point, SFTRunReport, SourceReport, StageReport, ValidationPoint
 from thyme.types import Score
 
 

@@ -16,11 +16,11 @@ from transformers import AutoModelForImageTextToText
 
 from thyme.families import Family, load_family
 from thyme.families.qwen_vl_tensors import pixels
-from thyme.train.collate import collate
+from thyme.train.batches.collate import collate
+from thyme.train.batches.vision import FreshPixels, ImageSource, KeptFeatures, KeptPixels, model_inputs
 from thyme.train.data.loader import NUMBERS, TOKENS, Collator
 from thyme.train.data.sampling import EpochBatches, epoch_order
 from thyme.train.encode import Encoded, encode
-from thyme.train.vision import FreshPixels, ImageSource, KeptFeatures, KeptPixels, model_inputs
 
 
 def ragged(family: Family) -> list[Encoded]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from thyme.errors import ConfigError, TrainingError, UsageError
-from thyme.train.disk import full_disk_named, make_folder
+from thyme.train.run.disk import full_disk_named, make_folder
 
 
 def test_a_folder_is_made_and_nothing_is_left_in_it(tmp_path: Path) -> None:

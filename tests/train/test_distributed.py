@@ -20,7 +20,7 @@ from distributed_worker import made_samples
 from thyme.errors import UsageError
 from thyme.families import load_family
 from thyme.train import distributed
-from thyme.train.dummy_vision import unseen_image, with_unseen_image
+from thyme.train.batches.dummy_vision import unseen_image, with_unseen_image
 from thyme.train.encode import encode
 
 pytestmark = [

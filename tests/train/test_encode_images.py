@@ -16,9 +16,17 @@ from transformers import AutoModelForImageTextToText
 from thyme.families import Family, load_family
 from thyme.families.tensors import pixels
 from thyme.train.arguments import vision_modules
-from thyme.train.collate import collate
+from thyme.train.batches.collate import collate
+from thyme.train.batches.vision import (
+    FEATURES,
+    PIXELS,
+    FreshPixels,
+    ImageSource,
+    KeptFeatures,
+    KeptPixels,
+    model_inputs,
+)
 from thyme.train.encode import Encoded, encode
-from thyme.train.vision import FEATURES, PIXELS, FreshPixels, ImageSource, KeptFeatures, KeptPixels, model_inputs
 from thyme.types import ImageRecord
 
 

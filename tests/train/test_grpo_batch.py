@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from thyme.errors import EncodeError, UsageError
 from thyme.families import Family, load_family
+from thyme.train.batches.vision import FreshPixels
 from thyme.train.encode import Encoded, encode
 from thyme.train.grpo.batch import CODE, TEXT, Rollout, Row, collate_rows, encode_rollout, filler, micro_batches
-from thyme.train.vision import FreshPixels
 from thyme.types import Fingerprints, Generated, StopReason, Trajectory
 
 

@@ -22,7 +22,7 @@ from thyme.train.grpo.monitors import METRICS, tracked
 from thyme.train.grpo.records import StepRecord
 from thyme.train.grpo.report import REPORT_PAGE, LivePage, render_grpo_report, write_grpo_report
 from thyme.train.report.plots import smoothed
-from thyme.train.tracking import open_trackers
+from thyme.train.run.tracking import open_trackers
 from thyme.types import Score, StopReason
 
 if TYPE_CHECKING:

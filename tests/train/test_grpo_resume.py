@@ -24,12 +24,12 @@ from thyme.errors import ConfigError, TrainingStoppedError
 from thyme.families import load_family
 from thyme.nano import checkpoint_path
 from thyme.prompts import PromptSet
-from thyme.train.checkpoint import RUN_FILE
 from thyme.train.grpo.draws import member_seed
 from thyme.train.grpo.groups import Member
 from thyme.train.grpo.records import Trained
 from thyme.train.grpo.train import train_grpo
 from thyme.train.grpo.trainer import GRPO
+from thyme.train.run.checkpoint import RUN_FILE
 from thyme.types import Score
 
 pytestmark = [

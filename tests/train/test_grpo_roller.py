@@ -442,11 +442,19 @@ def test_a_sandbox_that_cannot_be_had_is_an_error_of_the_run() -> None:
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
+def interrupt_once(ready: Callable[[], bool]) -> None:
+    """Ctrl-C as soon as something is so; after a minute in any case."""
+    end = time.monotonic() + 60
+    while not ready() and time.monotonic() < end:
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_an_interrupt_ends_the_rollouts_and_leaves_nothing_behind() -> None:
     threads, processes = set(threading.enumerate()), set(psutil.Process().children(recursive=True))
     engine = says(*coded("import time\ntime.sleep(60)"))
     with roller_over(engine, SandboxConfig(pool=1, timeout_s=100), concurrency=8) as roller:
-        started = threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+        started = threading.Thread(target=interrupt_once, args=(lambda: len(engine.requests) == 8,))
         started.start()
         with pytest.raises(KeyboardInterrupt):
             roller.roll(None, asked(2), step=0, group=4)

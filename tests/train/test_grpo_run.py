@@ -325,7 +325,7 @@ def test_what_is_wrong_is_said_before_weights_are_loaded(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("thyme.train.runs.load_model", never)
+    monkeypatch.setattr("thyme.train.run.around.load_model", never)
     if "train.max_steps=null" in settings:
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"max_steps": None})})
         settings = []

@@ -20,11 +20,11 @@ from thyme.errors import ConfigError, TrainingError, TrainingStoppedError
 from thyme.families import Family, load_family
 from thyme.nano import checkpoint_path
 from thyme.prompts import PromptSet
-from thyme.train.checkpoint import last_checkpoint
 from thyme.train.grpo.groups import Group, Member
 from thyme.train.grpo.records import Trained
 from thyme.train.grpo.train import train_grpo
 from thyme.train.grpo.trainer import GRPO
+from thyme.train.run.checkpoint import last_checkpoint
 from thyme.types import Generated, Score, StopReason
 
 # peft still asks transformers by the old name of activation checkpointing.

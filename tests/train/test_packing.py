@@ -16,12 +16,12 @@ from transformers import AutoModelForImageTextToText
 from thyme.config.sft import SFTSettings
 from thyme.errors import ConfigError, UsageError
 from thyme.families import Family, load_family
-from thyme.train.collate import collate, collate_packed
+from thyme.train.batches.collate import collate, collate_packed
+from thyme.train.batches.vision import FreshPixels
 from thyme.train.data.packing import check_packable, pack, pack_stream
 from thyme.train.encode import Encoded, encode
 from thyme.train.sft import train_sft
 from thyme.train.sft.loss import full_sums
-from thyme.train.vision import FreshPixels
 
 FAMILIES = ["qwen2_5_vl", "qwen3_vl", "internvl"]
 

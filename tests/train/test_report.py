@@ -14,8 +14,8 @@ import pytest
 import run_reports as runs
 from chromium import contrasts, is_dark, needs_browser, open_browser, open_tab
 
-from thyme.train.records import Point
 from thyme.train.report.page import REPORT_PAGE, render_report, write_report
+from thyme.train.run.records import Point
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

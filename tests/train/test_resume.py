@@ -20,12 +20,12 @@ from thyme.config.training import LoraSettings
 from thyme.errors import ConfigError, TrainingStoppedError
 from thyme.families import Family, load_family
 from thyme.nano import checkpoint_path
-from thyme.train.checkpoint import RUN_FILE, last_checkpoint, remove_old_checkpoints
 from thyme.train.data.rows import RandomParts
 from thyme.train.data.samples import Stream
 from thyme.train.data.stream import StreamedSamples, StreamSource
 from thyme.train.encode import Encoded, MaskPolicy, encode
-from thyme.train.records import StageReport
+from thyme.train.run.checkpoint import RUN_FILE, last_checkpoint, remove_old_checkpoints
+from thyme.train.run.records import StageReport
 from thyme.train.sft import CHECKPOINTS, train_sft
 from thyme.train.sft.trainer import Trainer
 

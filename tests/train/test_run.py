@@ -16,9 +16,9 @@ from rich.console import Console
 
 from thyme.config.sft_recipe import SFTRecipe
 from thyme.errors import ConfigError, StoreError, UsageError
-from thyme.train import runs
 from thyme.train.evaluate import stored_points
-from thyme.train.records import SFTRunReport
+from thyme.train.run import around
+from thyme.train.run.records import SFTRunReport
 from thyme.train.sft import run as module
 from thyme.train.sft import train as sft
 from thyme.train.sft.run import run_sft
@@ -236,7 +236,7 @@ def test_what_is_wrong_is_said_before_weights_are_loaded(
     def never(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr(runs, "load_model", never)
+    monkeypatch.setattr(around, "load_model", never)
     if "cuda" in message.lower() and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises((UsageError, StoreError), match=message):

@@ -12,9 +12,9 @@ import pytest
 
 from thyme.config.training import TrackingSettings
 from thyme.errors import MissingExtraError, UsageError
-from thyme.train import tracking
-from thyme.train.records import EvaluationPoint
-from thyme.train.tracking import TrackingCallback, check_trackers, evaluated, open_trackers
+from thyme.train.run import tracking
+from thyme.train.run.records import EvaluationPoint
+from thyme.train.run.tracking import TrackingCallback, check_trackers, evaluated, open_trackers
 
 
 class State:

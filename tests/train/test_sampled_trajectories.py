@@ -14,9 +14,9 @@ from thyme.config.engine import EngineConfig
 from thyme.engines.base import Request
 from thyme.engines.transformers import TransformersEngine
 from thyme.families import load_family
-from thyme.train.collate import collate
+from thyme.train.batches.collate import collate
+from thyme.train.batches.vision import FreshPixels
 from thyme.train.encode import MaskPolicy, encode, turn_end_id
-from thyme.train.vision import FreshPixels
 from thyme.types import Fingerprints, Generated, Problem, Segment, StopReason, Trajectory
 
 

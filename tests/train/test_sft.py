@@ -22,13 +22,13 @@ from thyme.errors import UsageError
 from thyme.families import Family, load_family
 from thyme.families.qwen_vl_tensors import pixels
 from thyme.store import write_trajectories
+from thyme.train.batches.vision import FreshPixels
 from thyme.train.data.loader import Collator
 from thyme.train.data.samples import ListSamples
 from thyme.train.encode import Encoded, encode, encode_turns
-from thyme.train.records import StageReport
+from thyme.train.run.records import StageReport
 from thyme.train.sft import train_sft
 from thyme.train.sft.trainer import Data, Trainer
-from thyme.train.vision import FreshPixels
 
 # peft still asks transformers by the old name of activation checkpointing.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

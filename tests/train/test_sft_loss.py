@@ -15,11 +15,11 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from thyme.config.sft import SFTSettings
 from thyme.config.training import LoraSettings
 from thyme.families import Family, load_family
+from thyme.train.batches.vision import FreshPixels
 from thyme.train.data.loader import NUMBERS, TOKENS, Collator
 from thyme.train.data.samples import ListSamples
 from thyme.train.encode import Encoded, encode
 from thyme.train.sft.trainer import Data, Trainer
-from thyme.train.vision import FreshPixels
 
 # peft still asks transformers by the old name of activation checkpointing.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -1,4 +1,4 @@
-"""The command. One module a command, imported when it is called, so that ``thyme --help`` needs no torch.
+"""The commands of ``thyme``: one module each, imported when it is called, so that ``thyme --help`` needs no torch.
 
 Every error is one line on stderr: exit code 2 where the caller asked for something that cannot be, 1 for any other.
 """

@@ -76,7 +76,7 @@ def benchmark_problems(names: Iterable[str]) -> Iterator[Problem]:
 
 def _nano(name: str, settings: SourceSettings, seed: int) -> Source:
     """The embedded world, imported where it is drawn from."""
-    from thyme.nano.factory_source import open_nano
+    from thyme.nano.factory.source import open_nano
 
     return open_nano(name, settings, seed)
 

@@ -121,13 +121,13 @@ def ablate_sft(
     Example: thyme nano ablate-sft --out runs/ablation --seeds 1,2,3 --workers 2
     """
     try:
-        from thyme.nano.ablation import run
+        from thyme.nano.ablation.run import run
     except ModuleNotFoundError as error:
         raise MissingExtraError("the ablation", "train") from error
     from rich.console import Console
 
-    from thyme.nano.ablation_arms import ARMS, SMOKE, AblationSettings
-    from thyme.nano.ablation_report import Ablation
+    from thyme.nano.ablation.arms import ARMS, SMOKE, AblationSettings
+    from thyme.nano.ablation.report import Ablation
 
     changed = {"steps": steps, "problems": per_kind}
     how = (SMOKE if smoke else AblationSettings()).model_copy(
@@ -169,13 +169,13 @@ def ablate_grpo(
     Example: thyme nano ablate-grpo --out runs/ablation_grpo --seeds 1,2,3 --workers 2
     """
     try:
-        from thyme.nano.grpo_ablation import run
+        from thyme.nano.grpo_ablation.run import run
     except ModuleNotFoundError as error:
         raise MissingExtraError("the ablation", "train") from error
     from rich.console import Console
 
-    from thyme.nano.grpo_ablation_arms import SMOKE, STARTS, GRPOAblationSettings
-    from thyme.nano.grpo_ablation_report import asked_beforehand, sentences, write
+    from thyme.nano.grpo_ablation.arms import SMOKE, STARTS, GRPOAblationSettings
+    from thyme.nano.grpo_ablation.report import asked_beforehand, sentences, write
     from thyme.nano.sheets import as_tables
 
     changed = {"steps": steps, "asked": per_kind}

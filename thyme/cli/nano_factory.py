@@ -12,7 +12,7 @@ from thyme.cli import options
 from thyme.errors import UsageError
 
 if TYPE_CHECKING:
-    from thyme.nano.factory_caught import Table
+    from thyme.nano.factory.caught import Table
 
 Build = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of a build (`thyme data build --out`).")]
 
@@ -45,9 +45,9 @@ def teacher(
 
     Example: thyme nano teacher --log runs/planted.jsonl --error wrong_answer=0.1
     """
-    from thyme.nano.factory_checker import Slips
-    from thyme.nano.factory_faults import DEFAULT_RATE, Rates
-    from thyme.nano.factory_server import MODELS, Classroom, open_server
+    from thyme.nano.factory.checker import Slips
+    from thyme.nano.factory.faults import DEFAULT_RATE, Rates
+    from thyme.nano.factory.server import MODELS, Classroom, open_server
 
     rates = Rates(DEFAULT_RATE if rate is None else rate, _shares(error or []))
     if log is not None:
@@ -89,7 +89,7 @@ def caught(
 
     Example: thyme nano caught runs/nano_data --log runs/planted.jsonl
     """
-    from thyme.nano.factory_caught import compare
+    from thyme.nano.factory.caught import compare
 
     table = compare(out, log)
     if as_json:
@@ -129,7 +129,7 @@ def taught(
 
     Example: thyme nano taught runs/nano_data --to runs/nano_taught
     """
-    from thyme.nano.factory_taught import write_taught
+    from thyme.nano.factory.taught import write_taught
 
     if to.exists():
         raise UsageError(f"'{to}' is there already; name another folder")

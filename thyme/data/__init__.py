@@ -1,1 +1,1 @@
-"""Records of other people's making: reading and writing them as this package's own."""
+"""Making data: records by scenarios, stages and a factory, problems by filters and annotation; export and reports."""

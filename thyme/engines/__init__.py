@@ -1,4 +1,4 @@
-"""Engines: what generates. See `thyme.engines.base` for the contract."""
+"""Engines: what generates text, in this process or on a server. See `thyme.engines.base` for the contract."""
 
 from __future__ import annotations
 

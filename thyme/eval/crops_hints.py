@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ast
 import math
-import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
+from thyme.arithmetic import Arithmetic, Value, called, is_number
 from thyme.types import Execution
 
 Box: TypeAlias = tuple[int, int, int, int]
@@ -24,7 +24,6 @@ MOST_CHARS: Final = 20_000
 """Code that is longer is not read."""
 MOST_STEPS: Final = 2000
 """Statements that are followed in one block, repeated ones counted each time."""
-_LARGEST: Final = 1e7
 _FOUR: Final = re.compile(r"\((-?\d+), (-?\d+), (-?\d+), (-?\d+)\)")
 _SLICES: Final = re.compile(r"\[(\d+):(\d+), (\d+):(\d+)\]")
 
@@ -45,38 +44,16 @@ class _Picture:
         return self.box[3] - self.box[1]
 
 
-_Value: TypeAlias = "float | int | tuple[Any, ...] | _Picture | None"
-"""What is known of an expression; None: nothing."""
-
-_OPERATORS: Final[dict[type[ast.operator], Callable[[Any, Any], Any]]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-}
-_FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
-    "int": int,
-    "float": float,
-    "round": round,
-    "abs": abs,
-    "max": max,
-    "min": min,
-    "floor": math.floor,
-    "ceil": math.ceil,
-}
 _SAME_PICTURE: Final = {"array", "asarray", "convert", "copy", "cvtColor", "fromarray", "uint8", "astype"}
 _OPENED: Final = {"open", "imread"}
 
 
 @dataclass
-class Hints:
+class Hints(Arithmetic):
     """What the code of one trajectory has said so far; variables live on from block to block."""
 
     sizes: Sequence[tuple[int, int]]
     """Width and height of the problem's images, pixels."""
-    _names: dict[str, _Value] = field(default_factory=dict)
     _boxes: dict[int, dict[Box, None]] = field(default_factory=dict)
     """By image, in order of finding."""
     _steps: int = 0
@@ -123,17 +100,17 @@ class Hints:
     def _bind(self, statement: ast.stmt) -> None:
         """Keep what a statement gives names to."""
         if isinstance(statement, ast.Assign):
-            value = self._value(statement.value)
+            value = self.value(statement.value)
             for target in statement.targets:
-                self._assign(target, value)
+                self.assign(target, value)
         elif isinstance(statement, ast.AnnAssign):
-            self._assign(statement.target, self._of(statement.value))
+            self.assign(statement.target, self.value(statement.value))
         elif isinstance(statement, ast.AugAssign):
-            self._assign(statement.target, None)
+            self.assign(statement.target, None)
         elif isinstance(statement, ast.With):
             for item in statement.items:
                 if item.optional_vars is not None:
-                    self._assign(item.optional_vars, self._value(item.context_expr))
+                    self.assign(item.optional_vars, self.value(item.context_expr))
 
     def _inner(self, statement: ast.stmt) -> None:
         for name in ("body", "orelse", "finalbody"):
@@ -142,22 +119,14 @@ class Hints:
             self._block(handler.body)
 
     def _loop(self, statement: ast.For) -> None:
-        values = self._value(statement.iter)
+        values = self.value(statement.iter)
         if not isinstance(values, tuple):
-            self._assign(statement.target, None)
+            self.assign(statement.target, None)
             self._inner(statement)
             return
         for value in values[:MOST_BOXES]:
-            self._assign(statement.target, value)
+            self.assign(statement.target, value)
             self._block(statement.body)
-
-    def _assign(self, target: ast.expr, value: _Value) -> None:
-        if isinstance(target, ast.Name):
-            self._names[target.id] = value
-        elif isinstance(target, ast.Tuple | ast.List):
-            known = isinstance(value, tuple) and len(value) == len(target.elts)
-            for place, element in enumerate(target.elts):
-                self._assign(element, value[place] if known and isinstance(value, tuple) else None)
 
     # --- boxes --------------------------------------------------------------------------------------------------------
 
@@ -167,19 +136,19 @@ class Hints:
             if isinstance(node, ast.Call):
                 self._look_at_call(node)
             elif isinstance(node, ast.Subscript):
-                self._value(node)
+                self.value(node)
             elif isinstance(node, ast.Tuple | ast.List) and len(node.elts) == 4:
-                self._guess(self._value(node))
+                self._guess(self.value(node))
 
     def _look_at_call(self, node: ast.Call) -> None:
-        if _called(node) == "crop" and node.args:
-            self._value(node)
+        if called(node) == "crop" and node.args:
+            self.value(node)
         if len(node.args) >= 4:
-            self._guess(tuple(self._value(argument) for argument in node.args[:4]))
+            self._guess(tuple(self.value(argument) for argument in node.args[:4]))
 
-    def _guess(self, value: _Value) -> None:
+    def _guess(self, value: Value) -> None:
         """Four numbers: corners, or a corner and a size, in pixels or in shares of the image."""
-        if not isinstance(value, tuple) or not all(isinstance(v, int | float) for v in value):
+        if not isinstance(value, tuple) or not all(is_number(v) for v in value):
             return
         a, b, c, d = value
         self._add_everywhere((a, b, a + c, b + d))
@@ -212,45 +181,11 @@ class Hints:
 
     # --- values -------------------------------------------------------------------------------------------------------
 
-    def _of(self, node: ast.expr | None) -> _Value:
-        return None if node is None else self._value(node)
-
-    def _value(self, node: ast.expr) -> _Value:
-        """What is known of an expression."""
-        reader = getattr(self, f"_value_{type(node).__name__.lower()}", None)
-        try:
-            value: _Value = reader(node) if reader is not None else None
-        except (ArithmeticError, TypeError, ValueError, IndexError):  # code that would fail when it runs
-            return None
-        if isinstance(value, int | float) and not abs(value) <= _LARGEST:
-            return None
-        return value
-
-    def _value_constant(self, node: ast.Constant) -> _Value:
-        return node.value if isinstance(node.value, int | float) else None
-
-    def _value_name(self, node: ast.Name) -> _Value:
-        return self._names.get(node.id)
-
-    def _value_tuple(self, node: ast.Tuple | ast.List) -> _Value:
-        return tuple(self._value(element) for element in node.elts)
-
-    _value_list = _value_tuple
-
-    def _value_unaryop(self, node: ast.UnaryOp) -> _Value:
-        value = self._value(node.operand)
-        return -value if isinstance(node.op, ast.USub) and isinstance(value, int | float) else None
-
-    def _value_binop(self, node: ast.BinOp) -> _Value:
-        left, right = self._value(node.left), self._value(node.right)
-        known = isinstance(left, int | float) and isinstance(right, int | float) and type(node.op) in _OPERATORS
-        return _OPERATORS[type(node.op)](left, right) if known else None
-
-    def _value_attribute(self, node: ast.Attribute) -> _Value:
-        picture = self._value(node.value)
+    def _value_attribute(self, node: ast.Attribute) -> Value:
+        picture = self.value(node.value)
         if not isinstance(picture, _Picture):
             return None
-        known: dict[str, _Value] = {
+        known: dict[str, Value] = {
             "width": picture.width,
             "height": picture.height,
             "size": (picture.width, picture.height),
@@ -258,17 +193,11 @@ class Hints:
         }
         return known.get(node.attr)
 
-    def _value_subscript(self, node: ast.Subscript) -> _Value:
-        value, place = self._value(node.value), node.slice
-        if isinstance(value, tuple):
-            if isinstance(place, ast.Slice):  # ``shape[:2]``
-                last = self._of(place.upper)
-                return value[:last] if place.lower is None and isinstance(last, int) else None
-            index = self._value(place)
-            return value[index] if isinstance(index, int) else None
-        return self._sliced(value, place)
+    def _value_subscript(self, node: ast.Subscript) -> Value:
+        value = self.value(node.value)
+        return super()._value_subscript(node) if isinstance(value, tuple) else self._sliced(value, node.slice)
 
-    def _sliced(self, value: _Value, place: ast.expr) -> _Value:
+    def _sliced(self, value: Value, place: ast.expr) -> Value:
         """A part of an array: rows first, then columns."""
         slices = place.elts if isinstance(place, ast.Tuple) else [place]
         if not slices or not all(isinstance(part, ast.Slice) and part.step is None for part in slices[:2]):
@@ -289,17 +218,17 @@ class Hints:
     def _ends(self, part: ast.expr, length: int) -> tuple[float | None, float | None]:
         assert isinstance(part, ast.Slice)
         ends = [
-            default if node is None else self._value(node) for node, default in ((part.lower, 0), (part.upper, length))
+            default if node is None else self.value(node) for node, default in ((part.lower, 0), (part.upper, length))
         ]
-        first, last = (v + length * (v < 0) if isinstance(v, int | float) else None for v in ends)
+        first, last = (v + length * (v < 0) if is_number(v) else None for v in ends)
         return first, last
 
-    def _value_call(self, node: ast.Call) -> _Value:
-        name = _called(node)
-        owner = self._value(node.func.value) if isinstance(node.func, ast.Attribute) else None
+    def _value_call(self, node: ast.Call) -> Value:
+        name = called(node)
+        owner = self.value(node.func.value) if isinstance(node.func, ast.Attribute) else None
         if name == "crop" and node.args:
-            box = self._value(node.args[0])
-            numbers = isinstance(box, tuple) and len(box) == 4 and all(isinstance(v, int | float) for v in box)
+            box = self.value(node.args[0])
+            numbers = isinstance(box, tuple) and len(box) == 4 and all(is_number(v) for v in box)
             if not numbers or not isinstance(box, tuple):
                 return None
             if isinstance(owner, _Picture):
@@ -309,33 +238,23 @@ class Hints:
         if name in _OPENED:
             return self._opened(node)
         if name in _SAME_PICTURE:
-            candidates = [owner, *(self._value(argument) for argument in node.args[:1])]
+            candidates = [owner, *(self.value(argument) for argument in node.args[:1])]
             return next((value for value in candidates if isinstance(value, _Picture)), None)
-        return self._computed(name, node)
+        if name == "enumerate" and node.args and isinstance(values := self.value(node.args[0]), tuple):
+            return tuple(enumerate(values))
+        return super()._value_call(node)
 
-    def _opened(self, node: ast.Call) -> _Value:
+    def _opened(self, node: ast.Call) -> Value:
         """The image that is opened: the first, unless its number can be read off."""
         argument = node.args[0] if node.args else None
-        index: _Value = 0
+        index: Value = 0
         if isinstance(argument, ast.Subscript):
-            index = self._value(argument.slice)
+            index = self.value(argument.slice)
         if isinstance(argument, ast.Constant) and (number := re.search(r"image_(\d+)\.", str(argument.value))):
             index = int(number.group(1)) - 1
         if not isinstance(index, int) or not 0 <= index < len(self.sizes):
             return None
         return _Picture(index, (0, 0, *self.sizes[index]))
-
-    def _computed(self, name: str, node: ast.Call) -> _Value:
-        values = [self._value(argument) for argument in node.args]
-        if name == "enumerate" and values and isinstance(values[0], tuple):
-            return tuple(enumerate(values[0]))
-        known = name in _FUNCTIONS and values and all(isinstance(value, int | float) for value in values)
-        result: _Value = _FUNCTIONS[name](*values) if known else None
-        return result
-
-
-def _called(node: ast.Call) -> str:
-    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
 
 def _own_expressions(statement: ast.stmt) -> Iterator[ast.expr]:

@@ -27,11 +27,11 @@ from PIL import Image
 from thyme.config.training import DataSource
 from thyme.data.sources.lines import digest
 from thyme.errors import ConfigError
-from thyme.nano.questions import turns
+from thyme.nano.perception.questions import turns
+from thyme.nano.perception.views import ViewKind, draw_views
 from thyme.nano.teacher import Taught, compact, demonstrations, plan
 from thyme.nano.tuning import SHARES
 from thyme.nano.undecided import UNDECIDED
-from thyme.nano.views import ViewKind, draw_views
 from thyme.nano.world import KINDS, Kind, Split, problem, stream
 from thyme.prompts import PromptSet
 from thyme.sandbox import open_sandbox

@@ -20,7 +20,7 @@ from thyme.markup import (
     format_code,
     observation_text,
 )
-from thyme.nano.views import VIEW, look
+from thyme.nano.perception.views import VIEW, look
 from thyme.nano.world import CROP, Kind
 from thyme.prompts import PromptSet
 from thyme.sandbox.base import Sandbox

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from thyme.markup import TAGS, format_code
-from thyme.nano.questions import COORDINATE_TOKENS, copying, digits, turns
+from thyme.nano.perception.questions import COORDINATE_TOKENS, copying, digits, turns
+from thyme.nano.perception.views import FAINT, Seen, View
 from thyme.nano.teacher import closing, plan
-from thyme.nano.views import FAINT, Seen, View
 from thyme.nano.world import CHARACTERS, COLORS, GRID, problems
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"

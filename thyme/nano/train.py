@@ -23,14 +23,14 @@ from torch import Tensor
 from thyme.errors import ThymeError, UsageError
 from thyme.nano import CHECKPOINTS
 from thyme.nano.files import write_checkpoint
-from thyme.nano.language import train_language
 from thyme.nano.model import NanoConfig, NanoVL
-from thyme.nano.questions import Phase
-from thyme.nano.rows import Encoder, features_of
+from thyme.nano.perception.language import train_language
+from thyme.nano.perception.questions import Phase
+from thyme.nano.perception.rows import Encoder, features_of
+from thyme.nano.perception.tower import AuxiliaryHeads, train_tower
+from thyme.nano.perception.views import Pool, make_pool
 from thyme.nano.tokenizer import build_tokenizer
-from thyme.nano.tower import AuxiliaryHeads, train_tower
 from thyme.nano.tuning import demonstrate_all, settings, tune
-from thyme.nano.views import Pool, make_pool
 from thyme.nano.world import problem
 from thyme.prompts import PromptSet
 

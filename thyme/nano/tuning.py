@@ -20,15 +20,15 @@ from thyme.config import SFTSettings
 from thyme.families import Family, load_family
 from thyme.markup import ANSWER_CLOSE, ANSWER_OPEN
 from thyme.nano.model import attend
-from thyme.nano.questions import turns
+from thyme.nano.perception.questions import turns
+from thyme.nano.perception.views import Pool, ViewKind
 from thyme.nano.teacher import compact, demonstrations
-from thyme.nano.views import Pool, ViewKind
 from thyme.nano.world import Kind, problem, problem_id
 from thyme.prompts import PromptSet
 from thyme.sandbox import open_sandbox
 from thyme.store import append_trajectory, read_trajectories
 from thyme.train.encode import Encoded, MaskPolicy, encode, encode_turns
-from thyme.train.records import StageReport
+from thyme.train.run.records import StageReport
 from thyme.train.sft import train_sft
 from thyme.types import ImageRecord, Problem, Trajectory
 

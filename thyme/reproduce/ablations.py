@@ -8,16 +8,17 @@ from typing import Any
 
 from rich.console import Console
 
-from thyme.nano import ablation, grpo_ablation
-from thyme.nano.ablation_arms import ARMS, AblationSettings
-from thyme.nano.ablation_arms import SMOKE as SFT_SMOKE
-from thyme.nano.ablation_jobs import ArmResult
-from thyme.nano.ablation_report import Ablation
-from thyme.nano.grpo_ablation_arms import SMOKE as GRPO_SMOKE
-from thyme.nano.grpo_ablation_arms import STARTS, GRPOAblationSettings, arms_of
-from thyme.nano.grpo_ablation_findings import Findings
-from thyme.nano.grpo_ablation_jobs import BUILD, Job, arm_folder, do, read_arm, read_start, start_folder
-from thyme.nano.grpo_ablation_records import GRPOArmResult, StartResult
+from thyme.nano.ablation.arms import ARMS, AblationSettings
+from thyme.nano.ablation.arms import SMOKE as SFT_SMOKE
+from thyme.nano.ablation.jobs import ArmResult
+from thyme.nano.ablation.report import Ablation
+from thyme.nano.ablation.run import run as ablate_sft
+from thyme.nano.grpo_ablation.arms import SMOKE as GRPO_SMOKE
+from thyme.nano.grpo_ablation.arms import STARTS, GRPOAblationSettings, arms_of
+from thyme.nano.grpo_ablation.findings import Findings
+from thyme.nano.grpo_ablation.jobs import BUILD, Job, arm_folder, do, read_arm, read_start, start_folder
+from thyme.nano.grpo_ablation.records import GRPOArmResult, StartResult
+from thyme.nano.grpo_ablation.run import run as ablate_grpo
 from thyme.nano.jobs import is_done
 from thyme.reproduce.runner import Doing
 
@@ -27,7 +28,7 @@ Figures = dict[str, Any]
 def sft_arms(doing: Doing) -> Figures:
     """Train and ask every arm of the ablation of fine-tuning with one seed."""
     quiet = Console(file=io.StringIO())
-    results = ablation.run(doing.folder, _sft(doing), seeds=(doing.settings["seed"],), arms=list(ARMS), console=quiet)
+    results = ablate_sft(doing.folder, _sft(doing), seeds=(doing.settings["seed"],), arms=list(ARMS), console=quiet)
     return {"results": [result.model_dump(mode="json") for result in results]}
 
 
@@ -67,7 +68,7 @@ def grpo_starts(doing: Doing) -> Figures:
 def grpo_arms(doing: Doing) -> Figures:
     """Train and ask every arm of the ablation of GRPO with one seed."""
     made, how, seed = doing.store.work(doing.step.inputs[0]), _grpo(doing), doing.settings["seed"]
-    grpo_ablation.run(
+    ablate_grpo(
         doing.folder,
         how,
         seeds=(seed,),

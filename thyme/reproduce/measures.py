@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thyme.nano.ablation_stats import differences, estimate, student
-from thyme.nano.grpo_ablation_arms import NEED_CODE
+from thyme.nano.ablation.stats import differences, estimate, student
+from thyme.nano.grpo_ablation.arms import NEED_CODE
 from thyme.nano.world import KINDS
 from thyme.reproduce.graph import Result
 

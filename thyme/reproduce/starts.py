@@ -14,13 +14,13 @@ from rich.console import Console
 from thyme.config.training import DataSource
 from thyme.families import load_family
 from thyme.nano import checkpoint_path
-from thyme.nano.grpo_ablation_arms import SMOKE, GRPOAblationSettings
-from thyme.nano.grpo_ablation_starts import build
+from thyme.nano.grpo_ablation.arms import SMOKE, GRPOAblationSettings
+from thyme.nano.grpo_ablation.starts import build
 from thyme.nano.sources import NANO, open_rows
 from thyme.nano.tuning import direct_row, load_for_training, settings
 from thyme.prompts import PromptSet
 from thyme.train.encode import Dialogue, Encoded, MaskPolicy, encode, encode_turns
-from thyme.train.records import StageReport
+from thyme.train.run.records import StageReport
 from thyme.train.sft import train_sft
 from thyme.types import Generated, StopReason, Trajectory
 

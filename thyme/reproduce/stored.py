@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from thyme.errors import StoreError
-from thyme.nano.grpo_ablation_findings import Findings
+from thyme.nano.grpo_ablation.findings import Findings
 from thyme.reproduce.ablations import grpo_figures, sft_figures
 from thyme.reproduce.graph import How
 from thyme.reproduce.plan import DOCS, STORED

@@ -12,8 +12,9 @@ _ADVICE = {
     "namespaces": (
         "It needs Linux user and mount namespaces. On the machine itself: 'sysctl user.max_user_namespaces' must not "
         "be 0, 'kernel.unprivileged_userns_clone' (Debian) must be 1 and 'kernel.apparmor_restrict_unprivileged_userns'"
-        " (Ubuntu) 0, or run as root. In a container: start it with '--security-opt seccomp=unconfined --cap-add "
-        "SYS_ADMIN', or use the level 'landlock'."
+        " (Ubuntu) 0, or run as root. In a container: no capability is needed, but a filter that lets an ordinary user "
+        "make user namespaces, '--user 1000 --security-opt seccomp=deploy/seccomp/thyme-sandbox.json --security-opt "
+        "apparmor=unconfined' (docs/sandbox_production.md); or use the level 'landlock'."
     ),
     "landlock": (
         "It needs Linux 5.13 or later on x86-64 or aarch64, with Landlock switched on ('landlock' in "

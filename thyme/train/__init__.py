@@ -1,1 +1,1 @@
-"""Training: from trajectories to samples and masks, and supervised fine-tuning on them."""
+"""Training: from trajectories to samples and masks, supervised fine-tuning, and reinforcement."""

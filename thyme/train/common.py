@@ -14,15 +14,15 @@ from torch import nn
 
 from thyme.config.training import TrainingSettings
 from thyme.errors import TrainingError
-from thyme.train.checkpoint import (
+from thyme.train.distributed import barrier, sharding, world_size
+from thyme.train.optim import build_optimizer
+from thyme.train.run.checkpoint import (
     close_checkpoint,
     model_print,
     open_checkpoint,
     remove_old_checkpoints,
     save_weights,
 )
-from thyme.train.distributed import barrier, sharding, world_size
-from thyme.train.optim import build_optimizer
 from thyme.train.sharded import whole_model
 
 

@@ -37,7 +37,7 @@ from thyme.sandbox import open_sandbox
 from thyme.sandbox.base import Sandbox
 from thyme.store import append_trajectory, read_trajectories
 from thyme.train.distributed import gather, is_main, rank, world_size
-from thyme.train.records import EvaluationPoint
+from thyme.train.run.records import EvaluationPoint
 from thyme.types import Problem
 
 ProblemReader = Callable[[DataSource], Sequence[Problem]]

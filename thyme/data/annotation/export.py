@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +18,8 @@ from thyme.data.annotation.problems import what_lacks
 from thyme.data.annotation.records import Annotation, State
 from thyme.data.collect.folder import Collection, image_file
 from thyme.data.collect.records import Collected
-from thyme.errors import EncodeError, StoreError, UsageError
+from thyme.data.folders import new_folder
+from thyme.errors import EncodeError, UsageError
 from thyme.store import write_text
 from thyme.types import Record
 
@@ -94,21 +93,9 @@ def run_export(export: Export, progress: Callable[[int, int], None] | None = Non
     """
     if export.format not in FORMATS:
         raise UsageError(f"no format '{export.format}'; there are {', '.join(FORMATS)}")
-    if export.to.exists() and (not export.to.is_dir() or any(export.to.iterdir())):
-        raise UsageError(f"{export.to} is there already, and not empty; name another folder with --to")
-    to = export.to.resolve()  # a name such as "." has no neighbour, and a link is not a folder that can be put in place
-    if to == Path.cwd():
-        raise UsageError(f"{export.to} is the folder that you are in, and a new one is made; name another with --to")
-    begun = to.with_name(f".{to.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        begun.mkdir(parents=True)
+    with new_folder(export.to) as begun:
         summary = _write(export, begun, progress or (lambda written, left: None))
         write_text(begun / REPORT, summary.model_dump_json(indent=2) + "\n")
-        begun.replace(to)
-    except OSError as error:
-        raise StoreError(f"{export.to} cannot be written ({error.strerror}); is there room on the disk?") from error
-    finally:
-        shutil.rmtree(begun, ignore_errors=True)
     return summary
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import shutil
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
@@ -23,7 +21,8 @@ from thyme.data.export.reviews import Review, read_reviews
 from thyme.data.export.writers import open_writer
 from thyme.data.factory.folder import load, read_outcomes
 from thyme.data.factory.held_out import Gate, HeldOut
-from thyme.errors import StoreError, UsageError
+from thyme.data.folders import new_folder
+from thyme.errors import StoreError
 from thyme.sandbox.base import Sandbox
 from thyme.sandbox.broker import open_sandbox
 from thyme.store import write_text
@@ -109,18 +108,9 @@ def run_export(export: Export, progress: Callable[[int, int], None] | None = Non
         StoreError: The build is damaged, or the folder cannot be written.
         SandboxError: The sandbox failed.
     """
-    if export.to.exists() and (not export.to.is_dir() or any(export.to.iterdir())):
-        raise UsageError(f"{export.to} is there already, and not empty; name another folder with --to")
-    begun = export.to.with_name(f".{export.to.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        begun.mkdir(parents=True)
+    with new_folder(export.to) as begun:
         summary = asyncio.run(_write(export, begun, progress or (lambda written, left: None)))
         write_text(begun / REPORT, summary.model_dump_json(indent=2) + "\n")
-        begun.replace(export.to)
-    except OSError as error:
-        raise StoreError(f"{export.to} cannot be written ({error.strerror}); is there room on the disk?") from error
-    finally:
-        shutil.rmtree(begun, ignore_errors=True)
     return summary
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -32,16 +32,16 @@ class Tally:
     entered: Counter[str] = field(default_factory=Counter)
     passed: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Of wall clock, of all records together."""
 
     def add(self, other: Tally) -> None:
         """Count another's in."""
-        for mine, theirs in zip(self._all(), other._all(), strict=True):
-            mine.update(theirs)
-
-    def _all(self) -> tuple[Counter[str], ...]:
-        return self.entered, self.passed, self.rejected, self.seconds
+        self.entered.update(other.entered)
+        self.passed.update(other.passed)
+        self.rejected.update(other.rejected)
+        for stage, seconds in other.seconds.items():
+            self.seconds[stage] += seconds
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Chain:
         raise failure
 
     async def _once(self, draft: Draft) -> Draft | Rejection:
-        bench, seconds = Workbench(), Counter[str]()
+        bench, seconds = Workbench(), defaultdict[str, float](float)
         self.context.benches[draft.id] = bench
         try:
             record = await self._through(draft, seconds)
@@ -80,7 +80,7 @@ class Chain:
             await bench.aclose()
         return _timed(record, seconds)
 
-    async def _through(self, draft: Draft, seconds: Counter[str]) -> Draft | Rejection:
+    async def _through(self, draft: Draft, seconds: defaultdict[str, float]) -> Draft | Rejection:
         names = list(self.stages)
         places = [names.index(name) for name in REPEATED if name in names]
         first, last = (min(places), max(places)) if places else (len(names), len(names))
@@ -89,7 +89,7 @@ class Chain:
             record = await self._rounds(names[first : last + 1], record, seconds)
         return record if isinstance(record, Rejection) else await self._each(names[last + 1 :], record, seconds)
 
-    async def _each(self, names: list[str], draft: Draft, seconds: Counter[str]) -> Draft | Rejection:
+    async def _each(self, names: list[str], draft: Draft, seconds: defaultdict[str, float]) -> Draft | Rejection:
         for name in names:
             record = await self._step(name, draft, seconds)
             if isinstance(record, Rejection):
@@ -97,7 +97,7 @@ class Chain:
             draft = record
         return draft
 
-    async def _rounds(self, names: list[str], draft: Draft, seconds: Counter[str]) -> Draft | Rejection:
+    async def _rounds(self, names: list[str], draft: Draft, seconds: defaultdict[str, float]) -> Draft | Rejection:
         """Repeat some stages until the teacher has answered; one turn more than it may write blocks."""
         for _ in range(self.context.recipe.max_rounds + 1):
             for name in names:
@@ -109,7 +109,7 @@ class Chain:
             draft, names[0], TOO_MANY_ROUNDS, f"no answer after {self.context.recipe.max_rounds} rounds"
         )
 
-    async def _step(self, name: str, draft: Draft, seconds: Counter[str]) -> Draft | Rejection:
+    async def _step(self, name: str, draft: Draft, seconds: defaultdict[str, float]) -> Draft | Rejection:
         self.tally.entered[name] += 1
         started = time.perf_counter()
         try:
@@ -118,8 +118,8 @@ class Chain:
             return record
         finally:
             took = time.perf_counter() - started
-            seconds[name] += took  # type: ignore[assignment]  # a Counter of seconds
-            self.tally.seconds[name] += took  # type: ignore[assignment]  # as above
+            seconds[name] += took
+            self.tally.seconds[name] += took
 
     async def _guarded(self, name: str, draft: Draft) -> Draft | Rejection:
         try:

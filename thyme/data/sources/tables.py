@@ -5,15 +5,14 @@ Parquet and saved data sets are in `thyme.data.sources.arrow`, folders of pictur
 
 from __future__ import annotations
 
-import csv
 import json
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 from thyme.data.sources.lines import Lines, files_print
+from thyme.delimited import TextLines, next_fields
 from thyme.errors import StoreError
 
 DAMAGED_ROW = "damaged_row"
@@ -32,10 +31,6 @@ class DamagedRowError(StoreError):
         """
         super().__init__(message)
         self.trouble = trouble
-
-
-FIELD_CHARS = 1 << 29
-"""Longest field of a TSV file, characters: 400 MB of image. A quote that is never closed ends here."""
 
 
 class Table(Protocol):
@@ -140,11 +135,10 @@ class Delimited:
         """
         self._path, self._delimiter = path, delimiter
         self._offsets, self._numbers = array("q"), array("q")
-        csv.field_size_limit(max(csv.field_size_limit(), FIELD_CHARS))
         try:
             with path.open("rb") as file:
                 self.fingerprint, self.folder = files_print([path]), folder_of([path], root)
-                self._scan(_Text(file, path))
+                self._scan(TextLines(file, path))
         except OSError as error:
             raise StoreError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
@@ -158,9 +152,9 @@ class Delimited:
             raise IndexError(f"there are {len(self)} rows, none with the index {index}")
         try:
             with self._path.open("rb") as file:
-                lines = _Text(file, self._path)
+                lines = TextLines(file, self._path)
                 lines.go(self._offsets[index], self._numbers[index])
-                fields = self._fields(lines) or []
+                fields = next_fields(lines, self._delimiter) or []
         except OSError as error:
             raise StoreError(f"{self._path}: cannot be read any more ({error.strerror}); start again") from error
         return self._named(fields, self._numbers[index])
@@ -173,33 +167,19 @@ class Delimited:
         """File and line."""
         return f"{self._path.name}, line {self._numbers[index]}"
 
-    def _scan(self, lines: _Text) -> None:
-        self.columns: Sequence[str] = self._fields(lines) or []
+    def _scan(self, lines: TextLines) -> None:
+        self.columns: Sequence[str] = next_fields(lines, self._delimiter) or []
         if not any(self.columns):
             raise StoreError(f"{self._path} is empty; its first line must name the columns")
         while True:
             offset, number = lines.offset, lines.number + 1
-            fields = self._fields(lines)
+            fields = next_fields(lines, self._delimiter)
             if fields is None:
                 return
             if fields:
                 self._named(fields, number)
                 self._offsets.append(offset)
                 self._numbers.append(number)
-
-    def _fields(self, lines: _Text) -> list[str] | None:
-        """Fields of the next row; none of an empty line, None at the end of the file."""
-        line = next(lines, None)
-        if line is None:
-            return None
-        plain = line.rstrip("\r\n")
-        if '"' not in plain and "\r" not in plain:  # nearly every row with an image; csv reads it sign by sign
-            return plain.split(self._delimiter) if plain else []
-        start = lines.number
-        try:
-            return next(csv.reader(chain([line], lines), delimiter=self._delimiter), None)
-        except csv.Error as error:
-            raise StoreError(f"{self._path}, line {start}: {error}") from error
 
     def _named(self, fields: Sequence[str], number: int) -> dict[str, str | None]:
         if len(fields) != len(self.columns):
@@ -208,29 +188,3 @@ class Delimited:
                 "is the file whole, and its delimiter quoted where a field holds it?"
             )
         return {name: field or None for name, field in zip(self.columns, fields, strict=True)}
-
-
-class _Text:
-    """Lines of a file as text, and how many bytes of it were read."""
-
-    def __init__(self, file: BinaryIO, path: Path) -> None:
-        self._file, self._path, self.number, self.offset = file, path, 0, 0
-
-    def go(self, offset: int, number: int) -> None:
-        """Read on from a place, where the line with this number begins."""
-        self._file.seek(offset)
-        self.offset, self.number = offset, number - 1
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = self._file.readline()
-        if not line:
-            raise StopIteration
-        self.number, first = self.number + 1, self.offset == 0
-        self.offset += len(line)
-        try:
-            return line.decode("utf-8-sig" if first else "utf-8")
-        except UnicodeDecodeError as error:
-            raise StoreError(f"{self._path}, line {self.number}: not UTF-8 ({error.reason})") from error

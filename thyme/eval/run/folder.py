@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from pydantic import ValidationError
 from thyme.errors import StoreError, UsageError
 from thyme.eval.items import ItemResult
 from thyme.eval.manifest import RunManifest
-from thyme.store import load_images, read_line
+from thyme.store import append_line, load_images, read_line
 from thyme.types import Trajectory
 
 logger = logging.getLogger(__name__)
@@ -138,17 +137,7 @@ def append_item(path: Path, item: ItemResult) -> None:
     Raises:
         StoreError: The disk took only a part of it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    line = item.model_dump_json().encode() + b"\n"
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
-        size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            line = b"\n" + line  # an earlier write was cut off; its line stays damaged, ours does not become so
-        if os.write(descriptor, line) != len(line):
-            raise StoreError(f"{path}: the item could not be written whole; is the disk full?")
-    finally:
-        os.close(descriptor)
+    append_line(path, item.model_dump_json().encode() + b"\n", "the item")
 
 
 def items_file(folder: Path, benchmark: str, arm: str, shard: int) -> Path:

@@ -33,7 +33,7 @@ from thyme.errors import EncodeError, StoreError
 from thyme.families import Family
 from thyme.train.data.rows import Rows, name_of, peek, print_of
 from thyme.train.encode import Encoded, MaskPolicy, encode_item
-from thyme.train.records import SourceReport
+from thyme.train.run.records import SourceReport
 from thyme.types import ImageRecord
 
 logger = logging.getLogger(__name__)

@@ -16,15 +16,15 @@ from torch.utils.data import DataLoader, Dataset
 from thyme.config.sft import SFTSettings
 from thyme.errors import ThymeError
 from thyme.families import Family
-from thyme.train.collate import Batch, collate, collate_packed
+from thyme.train.batches.collate import Batch, collate, collate_packed
+from thyme.train.batches.dummy_vision import with_unseen_image
+from thyme.train.batches.vision import ImageSource
 from thyme.train.data.packing import pack, pack_stream
 from thyme.train.data.samples import Batches, Samples, Stream
 from thyme.train.data.sampling import EpochBatches, Row
 from thyme.train.distributed import gather, rank, world_size
-from thyme.train.dummy_vision import with_unseen_image
 from thyme.train.encode import Encoded
-from thyme.train.records import SourceReport
-from thyme.train.vision import ImageSource
+from thyme.train.run.records import SourceReport
 
 NUMBERS: Final = "sample_numbers"
 """In a batch: the numbers of its samples, for messages; no tensor, and not for the model."""
@@ -44,7 +44,7 @@ class Collator:
     pad_to_multiple: int = 1
     packed: bool = False
     always_an_image: bool = False
-    """See `thyme.train.dummy_vision`."""
+    """See `thyme.train.batches.dummy_vision`."""
 
     def __call__(self, rows: Sequence[Numbered]) -> Batch:
         """The batch; where it is not packed each row holds one sample."""

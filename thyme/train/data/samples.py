@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from thyme.train.encode import Encoded
-from thyme.train.records import SourceReport
+from thyme.train.run.records import SourceReport
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs

@@ -19,7 +19,7 @@ from thyme.train.data.stream import StreamedSamples, StreamSource
 from thyme.train.data.trajectories import open_trajectories
 from thyme.train.distributed import broadcast, is_main
 from thyme.train.encode import MaskPolicy
-from thyme.train.records import SourceReport
+from thyme.train.run.records import SourceReport
 
 READERS: dict[str, Reader] = {"trajectories": open_trajectories, "thyme-sft": open_published}
 """What opens the rows of a source, by its format."""

@@ -33,7 +33,7 @@ from thyme.train.data.rows import Draw, Parts
 from thyme.train.data.samples import Batch, Collate
 from thyme.train.distributed import rank, world_size
 from thyme.train.encode import Encoded, MaskPolicy, encode_item
-from thyme.train.records import SourceReport
+from thyme.train.run.records import SourceReport
 
 logger = logging.getLogger(__name__)
 

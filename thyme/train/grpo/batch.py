@@ -16,10 +16,10 @@ import torch
 from thyme.config.grpo import CodePolicy
 from thyme.errors import EncodeError, UsageError
 from thyme.families import Family, Grid
-from thyme.train.collate import collate
-from thyme.train.dummy_vision import with_unseen_image
+from thyme.train.batches.collate import collate
+from thyme.train.batches.dummy_vision import with_unseen_image
+from thyme.train.batches.vision import ImageSource
 from thyme.train.encode import Encoded, MaskPolicy, Span, encode, turn_end_id
-from thyme.train.vision import ImageSource
 from thyme.types import Generated, ImageRecord, Trajectory
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def collate_rows(
         family: Says which of the tensors its models take.
         tokens: The normaliser: tokens in the loss, of the whole step in all processes.
         pad_to_multiple: L is a multiple of this.
-        always_an_image: See `thyme.train.dummy_vision`.
+        always_an_image: See `thyme.train.batches.dummy_vision`.
 
     Returns:
         ``forward``: what the model takes. Then, (B, L - 1): ``targets`` ids; ``wanted``, whether the model wrote the

@@ -8,7 +8,7 @@ from pathlib import Path
 from thyme.eval.summary import ALL
 from thyme.train.evaluate import write_atomically
 from thyme.train.grpo.records import GRPORunReport
-from thyme.train.records import EvaluationPoint
+from thyme.train.run.records import EvaluationPoint
 
 CARD_FILE = "README.md"
 

@@ -20,7 +20,6 @@ from thyme.errors import MissingExtraError, ModelNotFoundError, UsageError
 from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
 from thyme.prompts import PromptSet
-from thyme.train.disk import make_folder
 from thyme.train.evaluate import ProblemReader, check_evaluation, open_problems
 from thyme.train.grpo.arguments import forwards
 from thyme.train.grpo.assembly import make_roller
@@ -34,9 +33,10 @@ from thyme.train.grpo.problems import open_problems as open_training
 from thyme.train.grpo.run import check_judge, described, steps_of
 from thyme.train.memory.estimate import MemoryEstimate, estimate
 from thyme.train.memory.words import known_config, memory_words, size_words
-from thyme.train.recipe_runs import own_prompts
-from thyme.train.runs import starting_model
-from thyme.train.tracking import check_trackers
+from thyme.train.run.around import starting_model
+from thyme.train.run.disk import make_folder
+from thyme.train.run.recipe import own_prompts
+from thyme.train.run.tracking import check_trackers
 
 _UNKNOWN_CONTEXT = 8192
 """Tokens of the longest sample where no recipe says it."""

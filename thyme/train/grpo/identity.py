@@ -11,7 +11,7 @@ from thyme.config.grpo import NOT_OF_THE_RUN
 from thyme.config.grpo_recipe import NOT_OF_ENGINE, NOT_OF_JUDGE, NOT_OF_SANDBOX, GRPORecipe
 from thyme.errors import ConfigError, StoreError, UsageError
 from thyme.train.evaluate import write_atomically
-from thyme.train.recipe_runs import public_name
+from thyme.train.run.recipe import public_name
 
 RUN_FILE = "grpo_run.json"
 """In the folder of a run: its recipe, as far as weights depend on it."""

@@ -20,7 +20,7 @@ from thyme.train.grpo.kept import FOLDER as TRAJECTORIES
 from thyme.train.grpo.kept import keep
 from thyme.train.grpo.monitors import observe, tracked
 from thyme.train.grpo.records import Alarm, StepRecord, Trained
-from thyme.train.tracking import Tracker
+from thyme.train.run.tracking import Tracker
 
 STEPS_FILE = "steps.jsonl"
 """In the folder of a run: a record a line."""

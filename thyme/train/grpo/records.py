@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from thyme.config.grpo import GRPOSettings
-from thyme.train.records import EvaluationPoint
+from thyme.train.run.records import EvaluationPoint
 
 
 class _Record(BaseModel):

@@ -21,8 +21,6 @@ from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
 from thyme.prompts import PromptSet
 from thyme.train.arguments import CHECKPOINTS, on_cpu
-from thyme.train.checkpoint import last_checkpoint
-from thyme.train.disk import full_disk_named, make_folder
 from thyme.train.distributed import barrier, connect, is_main, world_size
 from thyme.train.evaluate import (
     EvaluationCallback,
@@ -51,7 +49,9 @@ from thyme.train.grpo.report import LivePage, go_on_without, write_grpo_report
 from thyme.train.grpo.roller import GroupRoller
 from thyme.train.grpo.train import MODEL, train_grpo
 from thyme.train.grpo.trainer import Tell
-from thyme.train.recipe_runs import (
+from thyme.train.run.checkpoint import last_checkpoint
+from thyme.train.run.disk import full_disk_named, make_folder
+from thyme.train.run.recipe import (
     agreed,
     copy_prompts,
     device_name,
@@ -61,8 +61,8 @@ from thyme.train.recipe_runs import (
     say_evaluation,
     versions,
 )
-from thyme.train.records import EvaluationPoint
-from thyme.train.tracking import Tracker, check_trackers, evaluated, open_trackers
+from thyme.train.run.records import EvaluationPoint
+from thyme.train.run.tracking import Tracker, check_trackers, evaluated, open_trackers
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback

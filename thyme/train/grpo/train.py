@@ -20,8 +20,8 @@ from thyme.train.grpo.groups import Problems, Roller
 from thyme.train.grpo.records import Trained
 from thyme.train.grpo.step import in_words
 from thyme.train.grpo.trainer import GRPO, Tell, World
-from thyme.train.progress import ProgressBar
-from thyme.train.runs import checkpoint_to_resume, needed, save_model, starting_model, train_until_asked
+from thyme.train.run.around import checkpoint_to_resume, needed, save_model, starting_model, train_until_asked
+from thyme.train.run.progress import ProgressBar
 from thyme.train.sharded import prepare_to_spread
 
 if TYPE_CHECKING:

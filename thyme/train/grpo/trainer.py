@@ -23,9 +23,10 @@ from thyme.config.grpo import NOT_OF_THE_RUN, GRPOSettings
 from thyme.errors import ConfigError, MissingExtraError
 from thyme.families import Family
 from thyme.train.arguments import lora_config
+from thyme.train.batches.dummy_vision import unseen_image
+from thyme.train.batches.vision import PIXELS, model_inputs
 from thyme.train.common import TrainerMixin, described, kept_use_cache
 from thyme.train.distributed import broadcast, gather, is_main, rank, sharding, world_size
-from thyme.train.dummy_vision import unseen_image
 from thyme.train.grpo.arguments import arguments, forwards
 from thyme.train.grpo.batch import Row, collate_rows, filler, micro_batches
 from thyme.train.grpo.draws import Draws, share
@@ -36,10 +37,9 @@ from thyme.train.grpo.resample import roll_step
 from thyme.train.grpo.step import Share, share_of, why_left_out
 from thyme.train.grpo.tally import Tally, together
 from thyme.train.grpo.trl_trainer import GRPOTrainer
-from thyme.train.runs import image_source
+from thyme.train.run.around import image_source
+from thyme.train.run.watch import Clock, EndOnRequest, PointAtCheckpoint
 from thyme.train.sharded import gather_head, is_spread, keep_precision
-from thyme.train.vision import PIXELS, model_inputs
-from thyme.train.watch import Clock, EndOnRequest, PointAtCheckpoint
 
 try:
     from datasets import Dataset

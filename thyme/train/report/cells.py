@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from thyme.train.records import EvaluationPoint
+from thyme.train.run.records import EvaluationPoint
 from thyme.view.pages import duration
 
 __all__ = ["Card", "Cell", "cell", "duration", "interval", "row"]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thyme.eval.summary import ALL, Sample
-from thyme.train.records import EvaluationPoint, SFTRunReport, SourceReport, StageReport
 from thyme.train.report.cells import Card, duration, interval, row
 from thyme.train.report.pages import count, template
 from thyme.train.report.plots import Plot, curves, evaluation_curves, kinds
+from thyme.train.run.records import EvaluationPoint, SFTRunReport, SourceReport, StageReport
 from thyme.types import Problem
 from thyme.view.parts import Attempt, make_attempt, make_scene, seen_sizes
 from thyme.view.pictures import Inlined, Picture

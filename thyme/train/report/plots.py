@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from thyme.train.records import EvaluationPoint, SFTRunReport, StageReport
+from thyme.train.run.records import EvaluationPoint, SFTRunReport, StageReport
 from thyme.view.plots import DASHES, LINE, LINES, Plot, figure
 
 if TYPE_CHECKING:

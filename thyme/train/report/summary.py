@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from thyme.eval.summary import ALL
-from thyme.train.records import EvaluationPoint, SFTRunReport
+from thyme.train.run.records import EvaluationPoint, SFTRunReport
 
 
 def run_table(report: SFTRunReport) -> RenderableType:

@@ -20,6 +20,7 @@ from thyme.config.sft_recipe import SFTRecipe, StageRecipe
 from thyme.config.training import DataSource
 from thyme.errors import MissingExtraError, ModelNotFoundError
 from thyme.families import Family, load_family
+from thyme.train.batches.vision import FreshPixels
 from thyme.train.data.loader import Collator
 from thyme.train.data.rows import Reader
 from thyme.train.data.samples import is_stream
@@ -30,11 +31,10 @@ from thyme.train.evaluate import ProblemReader, check_evaluation, open_problems
 from thyme.train.memory.cost import UTILISATION, Load, cost
 from thyme.train.memory.estimate import estimate
 from thyme.train.memory.words import known_config, memory_words
-from thyme.train.records import SourceReport
 from thyme.train.report.preview import preview
+from thyme.train.run.records import SourceReport
+from thyme.train.run.tracking import check_trackers
 from thyme.train.sft.stages import check_stage
-from thyme.train.tracking import check_trackers
-from thyme.train.vision import FreshPixels
 
 ROWS = 128
 """Rows of a source that are read and encoded."""

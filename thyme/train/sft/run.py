@@ -20,11 +20,9 @@ from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
 from thyme.prompts import PromptSet
 from thyme.train.arguments import CHECKPOINTS, on_cpu
-from thyme.train.checkpoint import REPORT_FILE, last_checkpoint
 from thyme.train.data.rows import Reader
 from thyme.train.data.samples import Samples, Stream, is_stream
 from thyme.train.data.sources import open_samples
-from thyme.train.disk import full_disk_named, make_folder
 from thyme.train.distributed import barrier, is_main, world_size
 from thyme.train.encode import Encoded
 from thyme.train.evaluate import (
@@ -39,7 +37,11 @@ from thyme.train.evaluate import (
     stored_points,
     write_atomically,
 )
-from thyme.train.recipe_runs import (
+from thyme.train.report.page import write_report
+from thyme.train.report.preview import write_tokens_page
+from thyme.train.run.checkpoint import REPORT_FILE, last_checkpoint
+from thyme.train.run.disk import full_disk_named, make_folder
+from thyme.train.run.recipe import (
     agreed,
     copy_prompts,
     device_name,
@@ -49,12 +51,10 @@ from thyme.train.recipe_runs import (
     say_evaluation,
     versions,
 )
-from thyme.train.records import EvaluationPoint, SFTRunReport, SourceReport, StageReport
-from thyme.train.report.page import write_report
-from thyme.train.report.preview import write_tokens_page
+from thyme.train.run.records import EvaluationPoint, SFTRunReport, SourceReport, StageReport
+from thyme.train.run.tracking import Tracker, TrackingCallback, check_trackers, evaluated, open_trackers
 from thyme.train.sft import train_sft
 from thyme.train.sft.stages import Plan, StageRecord, finish, make_plan, prints
-from thyme.train.tracking import Tracker, TrackingCallback, check_trackers, evaluated, open_trackers
 
 DATA = "data"
 """Folder in the run's own: counts of samples, and what was drawn."""

@@ -23,13 +23,11 @@ from thyme.errors import ConfigError, UsageError
 from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
 from thyme.train.arguments import CHECKPOINTS
-from thyme.train.checkpoint import REPORT_FILE
+from thyme.train.batches.vision import ImageSource
 from thyme.train.data.samples import ListSamples, Samples, Stream, is_by_place, is_stream
 from thyme.train.distributed import barrier, connect, gather, is_main
 from thyme.train.encode import Encoded
-from thyme.train.progress import ProgressBar
-from thyme.train.records import Point, StageReport, ValidationPoint
-from thyme.train.runs import (
+from thyme.train.run.around import (
     checkpoint_to_resume,
     image_source,
     needed,
@@ -37,9 +35,11 @@ from thyme.train.runs import (
     starting_model,
     train_until_asked,
 )
+from thyme.train.run.checkpoint import REPORT_FILE
+from thyme.train.run.progress import ProgressBar
+from thyme.train.run.records import Point, StageReport, ValidationPoint
 from thyme.train.sft.trainer import Data, Trainer
 from thyme.train.sharded import prepare_to_spread
-from thyme.train.vision import ImageSource
 from thyme.types import ImageRecord
 
 if TYPE_CHECKING:

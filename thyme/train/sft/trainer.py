@@ -14,7 +14,8 @@ from thyme.config.sft import NOT_OF_THE_RUN, SFTSettings
 from thyme.errors import MissingExtraError, TrainingError
 from thyme.families import Family
 from thyme.train.arguments import lora_config
-from thyme.train.checkpoint import load_stream_state, save_stream_state
+from thyme.train.batches.dummy_vision import unseen_image
+from thyme.train.batches.vision import PIXELS, ImageSource, model_inputs
 from thyme.train.common import TrainerMixin, described, kept_use_cache
 from thyme.train.data.loader import (
     NUMBERS,
@@ -28,14 +29,13 @@ from thyme.train.data.loader import (
 from thyme.train.data.packing import check_packable
 from thyme.train.data.samples import Samples, Stream, is_stream
 from thyme.train.distributed import broadcast, gather, world_size
-from thyme.train.dummy_vision import unseen_image
 from thyme.train.encode import IGNORED
-from thyme.train.records import SourceReport
+from thyme.train.run.checkpoint import load_stream_state, save_stream_state
+from thyme.train.run.records import SourceReport
+from thyme.train.run.watch import Clock, EndOnRequest, PointAtCheckpoint
 from thyme.train.sft.arguments import arguments, steps_of
 from thyme.train.sft.loss import full_sums
 from thyme.train.sharded import gather_head, is_spread, keep_precision
-from thyme.train.vision import PIXELS, ImageSource, model_inputs
-from thyme.train.watch import Clock, EndOnRequest, PointAtCheckpoint
 
 try:
     from datasets import Dataset

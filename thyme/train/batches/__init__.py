@@ -1,0 +1,1 @@
+"""From samples to a batch of tensors, and where a batch gets its images from."""
