@@ -6,12 +6,13 @@ JOBS   ?= 3
 WORKERS ?= 2
 VLLM_VENV ?= .venv-vllm
 OUTSIDE ?= .venv-outside
+PACKAGE ?= .venv-package
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.thyme-installed
 VLLM_STAMP := $(VLLM_VENV)/.thyme-installed
 ON_TRANSFORMERS := $(addprefix tests/,engines families agent view train nano)
 
-.PHONY: demo test test-slow test-vllm test-outside check docs bench soak reproduce clean setup help
+.PHONY: demo test test-slow test-vllm test-outside check docs package bench soak reproduce clean setup help
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
@@ -59,6 +60,10 @@ check: $(STAMP) docs
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
+# make package  wheel and sdist, built, installed into an environment of their own and tried
+package: $(STAMP)
+	$(BIN)/python scripts/try_package.py $(PACKAGE)
+
 # make bench  speed, side by side, in one run
 bench: $(STAMP)
 	for f in $(filter-out benchmarks/soak.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$f || exit 1; done
@@ -73,4 +78,4 @@ reproduce: $(STAMP)
 
 # make clean  removes the environments and what runs left behind
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) $(OUTSIDE) demo runs site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) $(OUTSIDE) $(PACKAGE) demo runs site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,8 +2,14 @@
 
     python examples/extend/own_reward.py runs/own_reward --steps 2
 
-A reward is a function of a trajectory. `Paying` stands between the trainer and what rolls out, and adds it to the score
-that each rollout has. docs/extend/reward.md.
+A reward is a function of a trajectory. A recipe names it, and nothing else is needed:
+
+    [rewards.own.short_code]
+    function = "examples/extend/own_reward.py:short_code"
+    weight = 0.25
+
+For what a function of one trajectory cannot say, `Paying` stands between the trainer and what rolls out, and adds to
+the score that each rollout has; this program trains with that. docs/extend/reward.md.
 """
 
 from __future__ import annotations

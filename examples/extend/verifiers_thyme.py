@@ -1,6 +1,7 @@
-"""Thyme's loop, sandbox and rewards inside of verifiers: a taskset and the harness that plays it.
+r"""Thyme's loop, sandbox and rewards inside of verifiers: a taskset and the harness that plays it.
 
-    vf-eval verifiers_thyme -m MODEL --client.base-url http://localhost:8000/v1 --env.agent.runtime.type subprocess
+    vf-eval verifiers_thyme --env.agent.harness.id verifiers_thyme --env.agent.runtime.type subprocess -m MODEL \
+      --client.base-url http://localhost:8000/v1 --client.api-key-var KEY --no-push
 
 The harness is Thyme's rollout with a model that is asked through the endpoint which verifiers hands to every harness,
 so verifiers records each call; code runs in Thyme's sandbox, never in verifiers' runtime. The task's
@@ -11,12 +12,11 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import httpx
 import verifiers.v1 as vf
 from own_engine import TurnEngine, Write
-from pydantic import Field
 
 from thyme.agent import rollout
 from thyme.config import RolloutConfig, SandboxConfig
@@ -94,9 +94,9 @@ class ThymeHarnessConfig(vf.HarnessConfig):
     max_rounds: int = 4
     sandbox_url: str = ""
     """A ``thyme sandbox serve``, its token in THYME_SANDBOX_TOKEN; empty: the strongest level of this machine."""
-    extra: dict[str, bool] = Field(default_factory=lambda: {"include_stop_str_in_output": True})
-    """Fields for every request. This one has vLLM leave ``</code>`` where it is: what is sent back is then what was
-    drawn, and a trace is one branch. Empty for servers that refuse fields they do not know."""
+    keep_stop: bool = True
+    """Whether each request says ``include_stop_str_in_output``. It has vLLM leave ``</code>`` where it is: what is sent
+    back is then what was drawn, and a trace is one branch. False for servers that refuse fields they do not know."""
 
 
 class ThymeHarness(vf.Harness[ThymeHarnessConfig]):
@@ -124,7 +124,7 @@ class ThymeHarness(vf.Harness[ThymeHarnessConfig]):
             httpx.AsyncClient(headers={"authorization": f"Bearer {secret}"}, timeout=600) as client,
             open_remote(url) if url else open_sandbox(SandboxConfig(pool=0)) as sandbox,
         ):
-            engine = TurnEngine(asking(client, endpoint, ctx.model, self.config.extra), ctx.model)
+            engine = TurnEngine(asking(client, endpoint, ctx.model, keep_stop=self.config.keep_stop), ctx.model)
             made = await rollout(data.as_problem, engine, sandbox, config, prompts=PromptSet.load(None))
         trace.info[RECORD] = json.loads(made.model_dump_json())
         if made.error is not None:
@@ -132,7 +132,7 @@ class ThymeHarness(vf.Harness[ThymeHarnessConfig]):
         return vf.ProgramResult(0, made.response, "")
 
 
-def asking(client: httpx.AsyncClient, endpoint: str, model: str, extra: Mapping[str, bool]) -> Write:
+def asking(client: httpx.AsyncClient, endpoint: str, model: str, *, keep_stop: bool) -> Write:
     """What writes the next turn by asking an OpenAI-compatible endpoint; sampling is the endpoint's business."""
 
     async def write(request: Request) -> str:
@@ -140,7 +140,7 @@ def asking(client: httpx.AsyncClient, endpoint: str, model: str, extra: Mapping[
             "model": model,
             "messages": in_turns(request, lambda image: data_url(image, image.size)),
             "stop": [CODE_CLOSE, ANSWER_CLOSE],
-            **extra,
+            **({"include_stop_str_in_output": True} if keep_stop else {}),
         }
         reply = await client.post(f"{endpoint.rstrip('/')}/chat/completions", json=body)
         reply.raise_for_status()

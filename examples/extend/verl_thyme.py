@@ -6,7 +6,7 @@ In verl's configuration of tools (``actor_rollout_ref.rollout.multi_turn.tool_co
       - class_name: verl_thyme.ThymeTool
         config: {type: native, sandbox_url: "http://sandbox.internal:8765"}
 
-and ``reward.custom_reward_function.path=verl_thyme.py``. Written for verl 0.9; docs/extend/verl.md.
+and ``reward.custom_reward_function.path=examples/extend/verl_thyme.py``. Written for verl 0.9; docs/extend/verl.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import base64
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -49,13 +48,11 @@ MOST_SESSIONS = 64
 """Trajectories whose variables are kept; the one that waited longest is forgotten."""
 
 
-@dataclass
 class _Opened:
-    """A session, and what ends with it."""
+    """A session, and what ends with it. No dataclass: verl runs this file without entering it into ``sys.modules``."""
 
-    session: Session
-    resources: AsyncExitStack
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    def __init__(self, session: Session, resources: AsyncExitStack) -> None:
+        self.session, self.resources, self.lock = session, resources, asyncio.Lock()
 
 
 class ThymeTool(BaseTool):  # type: ignore[misc]  # verl has no types

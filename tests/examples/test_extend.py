@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,9 @@ from typing import Any
 import pytest
 import sample_records
 from extend_examples import FOLDER, ROOT, example
+from typer.testing import CliRunner
 
+from thyme.cli import app
 from thyme.data.factory.folder import read_records
 from thyme.engines.base import Engine, Request
 from thyme.errors import EngineError
@@ -98,6 +101,17 @@ def test_a_reward_is_added_and_nothing_is_scored_that_was_not() -> None:
 
 def _nothing(trajectory: Trajectory) -> float:
     return 0.0
+
+
+def test_the_command_of_the_page_pays_by_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs" / "extend" / "reward.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^```sh\nthyme (.*?)^```", text, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(ROOT)  # where paths of the page count from
+    small = ("train.group=2", "rollout.max_tokens=96")
+    words = [*shlex.split(command.replace("\\\n", "")), *(part for one in small for part in ("--set", one))]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert re.search(r"short code (0|1|0?\.\d+)", done.output)
 
 
 def test_a_benchmark_gives_half_for_one_beside(tmp_path: Path) -> None:

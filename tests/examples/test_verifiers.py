@@ -6,7 +6,10 @@ import asyncio
 import inspect
 import json
 import os
+import re
+import shlex
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,9 +28,9 @@ def module() -> Any:
     return example("verifiers_thyme")
 
 
-def play(module: Any, task: Any, extra: dict[str, bool]) -> tuple[Any, Any, list[dict[str, Any]]]:
+def play(module: Any, task: Any, *, keep_stop: bool) -> tuple[Any, Any, list[dict[str, Any]]]:
     requests: list[dict[str, Any]] = []
-    harness = module.ThymeHarness(module.ThymeHarnessConfig(extra=extra))
+    harness = module.ThymeHarness(module.ThymeHarnessConfig(keep_stop=keep_stop))
     trace = SimpleNamespace(info={})
     with model_server(requests) as url:
         context = SimpleNamespace(model="toy")
@@ -37,13 +40,13 @@ def play(module: Any, task: Any, extra: dict[str, bool]) -> tuple[Any, Any, list
 
 def test_a_task_is_played_and_paid(module: Any) -> None:
     _, task = module.ThymeTaskset(module.ThymeTasksetConfig(per_kind=1)).load()
-    result, trace, requests = play(module, task, {"seed": True})
+    result, trace, requests = play(module, task, keep_stop=False)
     assert result.exit_code == 0, result.stderr
     assert [block.kind for block in parse(result.stdout)].count("code") == 1
     first, second = requests
     assert first["stop"] == ["</code>", "</answer>"]
-    assert first["seed"] is True
-    assert module.ThymeHarnessConfig().extra == {"include_stop_str_in_output": True}
+    assert "include_stop_str_in_output" not in first
+    assert module.ThymeHarnessConfig().keep_stop
     assert second["messages"][2]["content"].endswith("</code>")
     assert second["messages"][3]["content"][1]["type"] == "image_url"  # the crop
     assert asyncio.run(task.code_blocks(trace)) == 1
@@ -79,15 +82,40 @@ def test_a_stop_string_is_put_back_once(module: Any, said: str, whole: str) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(PYTHON is None, reason="THYME_VERIFIERS_PYTHON names no interpreter that has verifiers and thyme")
 def test_the_real_verifiers_plays_it_too(module: Any) -> None:
     requests: list[dict[str, Any]] = []
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "NO_KEY": "none"}
     with model_server(requests) as url:
         command = [str(PYTHON), str(ROOT / "tests/examples/verifiers_run.py"), url, "toy"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environ)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, env=environ)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["errors"] == []
     assert (told["rewards"], told["calls"], told["branches"]) == ([0.5, 0.5], [2, 2], [1, 1])
     assert told["launch"] == list(inspect.signature(module.ThymeHarness.launch).parameters)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(PYTHON is None, reason="THYME_VERIFIERS_PYTHON names no interpreter that has verifiers and thyme")
+def test_the_command_of_the_page_runs_to_its_end(tmp_path: Path) -> None:
+    page = (ROOT / "docs/extend/verifiers.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^vf-eval (.*)$", page, re.MULTILINE)
+    requests: list[dict[str, Any]] = []
+    places = [str(ROOT), str(ROOT / "examples" / "extend")]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "KEY": "none"}
+    with model_server(requests) as url:
+        words = shlex.split(line.replace("http://127.0.0.1:8000/v1", url).replace("MODEL", "toy"))
+        command = [str(Path(str(PYTHON)).parent / "vf-eval"), *words, "--no-rich"]
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False, env=environ
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = tmp_path.glob("outputs/*/traces.jsonl")
+    traces = [trace for row in file.read_text().splitlines() for trace in json.loads(row)["traces"]]
+    assert [trace["errors"] for trace in traces] == [[]] * 4
+    assert [trace["rewards"]["thyme"]["score"] for trace in traces] == [0.5] * 4
+    assert [trace["metrics"]["code_blocks"] for trace in traces] == [1.0] * 4
+    assert requests[0]["include_stop_str_in_output"] is True

@@ -6,10 +6,11 @@ import asyncio
 import json
 import os
 import subprocess
+from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
 
 import pytest
-from extend_examples import ROOT, example
+from extend_examples import FOLDER, ROOT, example
 from stand_ins import stand_in
 
 PYTHON = os.environ.get("THYME_VERL_PYTHON")
@@ -70,13 +71,26 @@ def test_no_reference_is_no_zero() -> None:
         example("verl_thyme").compute_score("", "<answer>22</answer>", None)
 
 
+def test_the_file_runs_as_verl_runs_it() -> None:
+    """By its path, and without an entry in `sys.modules`."""
+    stand_in()
+    spec = spec_from_file_location("custom_module_1", FOLDER / "verl_thyme.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.compute_score("", "<answer>22</answer>", "22")["result"] == 1.0
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(PYTHON is None, reason="THYME_VERL_PYTHON names no interpreter that has verl and thyme")
 def test_the_real_verl_takes_it() -> None:
     command = [str(PYTHON), str(ROOT / "tests/examples/verl_run.py")]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environ)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, env=environ)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     check(told["calls"])
     assert (told["name"], told["score"]["score"]) == ("python", 1.5)
+    assert told["paid"] == {"reward_score": 1.5, "reward_extra_info": {"score": 1.5, "result": 1.0, "format": 1.0}}

@@ -40,11 +40,41 @@ async def calls() -> list[dict[str, Any]]:
     return made
 
 
+class Characters:
+    """Decodes tokens that are code points."""
+
+    def decode(self, ids: Any, skip_special_tokens: bool = True) -> str:
+        return "".join(map(chr, ids.tolist()))
+
+
+async def paid(response: str) -> dict[str, Any]:
+    """What verl's own reward manager makes of the file that its configuration names."""
+    import numpy as np
+    import torch
+    from omegaconf import OmegaConf
+    from verl import DataProto
+    from verl.trainer.ppo.reward import load_reward_manager
+
+    file = Path(__file__).parents[2] / "examples" / "extend" / "verl_thyme.py"
+    named = {"custom_reward_function": {"path": str(file), "name": "compute_score"}}
+    chosen = {"reward_manager": {"source": "register", "name": "naive"}}
+    manager = load_reward_manager(OmegaConf.create({"reward": named | chosen}), Characters())
+    ids = torch.tensor([[ord(character) for character in response]])
+    row = {"data_source": "mine", "reward_model": {"ground_truth": "22"}, "extra_info": {}}
+    data = DataProto.from_dict(
+        tensors={"responses": ids, "attention_mask": torch.ones_like(ids)},
+        non_tensors={name: np.array([value], dtype=object) for name, value in row.items()},
+    )
+    made: dict[str, Any] = await manager.run_single(data)
+    return made
+
+
 if __name__ == "__main__":
     response = "<think>I see.</think>\n<answer>22</answer>"
     told = {
         "calls": asyncio.run(calls()),
         "name": SCHEMA["function"]["name"],
         "score": compute_score("", response, "22"),
+        "paid": asyncio.run(paid(response)),
     }
     sys.stdout.write("\n" + json.dumps(told))

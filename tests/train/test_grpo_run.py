@@ -305,6 +305,27 @@ def test_a_judge_is_asked_and_its_verdicts_are_kept(recipe: GRPORecipe, tmp_path
     assert list((tmp_path / "run/verdicts").rglob("*"))
 
 
+def test_a_reward_of_ones_own_is_paid_and_another_one_is_another_run(recipe: GRPORecipe, tmp_path: Path) -> None:
+    """One step; then its file changes."""
+    source = tmp_path / "mine.py"
+    source.write_text("def short(trajectory):\n    return len(trajectory.response) / 1000\n")
+    own = f"rewards.own.short={{function='{source}:short',weight=0.5}}"
+    run(recipe, tmp_path / "run", own, "train.max_steps=1", BARE)
+    (record,) = read_steps(tmp_path / "run")
+    kept = list(read_trajectories(tmp_path / "run/trajectories/step-000001.jsonl", images=False))
+    assert record.metrics["reward/short"] == pytest.approx(sum(len(one.response) for one in kept) / len(kept) / 1000)
+    assert "scorer_own_failures" not in record.counts
+    page = (tmp_path / "run/report.html").read_text()
+    assert "Own part: short" in page
+    assert str(tmp_path) not in page
+    told = json.loads((tmp_path / "run/grpo_run.json").read_text())
+    assert told["rewards.own.short.function"] == "mine.py:short"
+    (tmp_path / "run/grpo_report.json").unlink()
+    source.write_text("def short(trajectory):\n    return 1\n")
+    with pytest.raises(ConfigError, match="other rollouts or rewards"):
+        run(recipe, tmp_path / "run", own, "train.max_steps=1", BARE, resume=True)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -34,7 +34,7 @@ def ask(
         list[str],
         typer.Argument(
             metavar="IMAGE",
-            help="Image files; - is stdin. None: a question in words.",
+            help="Image files; - is stdin. Without one the question is asked in words alone.",
             default_factory=list,
             show_default=False,
         ),

@@ -37,7 +37,8 @@ def grpo(
             "--set",
             metavar="KEY=VALUE",
             help="Over the recipe: train.max_steps=20, train.learning_rate=1e-4, rollout.code_temperature=0.3, "
-            "rewards.tool_cost=0.05, data.NAME.limit=100, evaluation.every_steps=50, … Repeatable.",
+            "rewards.tool_cost=0.05, rewards.own.NAME.function=FILE.py:FUNCTION, "
+            "data.NAME.limit=100, evaluation.every_steps=50, … Repeatable.",
         ),
     ] = None,
     out: Out = None,

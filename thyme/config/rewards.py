@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from thyme.config.base import Config
 
@@ -38,6 +38,26 @@ class JudgeSettings(Config):
         return self.model.rpartition("#")[2]
 
 
+class OwnReward(Config):
+    """A function of one's own that a trajectory is paid for; see docs/extend/reward.md."""
+
+    function: str
+    """``FILE.py:NAME`` or ``package.module:NAME``. It takes a `thyme.types.Trajectory` and gives a number, or None
+    where it cannot tell; it may be ``async``. The file or module is run by whoever follows the recipe."""
+    weight: Annotated[float, Field(allow_inf_nan=False)]
+    """What its number is multiplied by before it is added; below 0 it is a cost, 0 does not call it."""
+    only_right: bool = False
+    """Paid, and called, only where the answer is right."""
+
+    @field_validator("function")
+    @classmethod
+    def _names_both(cls, value: str) -> str:
+        where, _, name = value.rpartition(":")
+        if not where or not name.isidentifier():
+            raise ValueError("name file or module and the function in it: FILE.py:NAME or package.module:NAME")
+        return value
+
+
 class RewardSettings(Config):
     """Parts of the reward, and how they are put together; paper section 3.3, see docs/rewards.md."""
 
@@ -62,6 +82,8 @@ class RewardSettings(Config):
     """``rule``: whether what the reasoning states last is what is answered; needs no judge. Where nothing is stated
     the bonus is not paid, and a right answer keeps the rest. ``off``: the part is left out."""
     judge: JudgeSettings | None = None
+    own: dict[str, OwnReward] = Field(default_factory=dict)
+    """Functions of one's own by the name of their part."""
     math_timeout_s: Seconds = 5.0
     """Of one comparison by math-verify, in a process of its own that is then ended; the answer stays wrong."""
 
@@ -71,3 +93,20 @@ class RewardSettings(Config):
         if asks and self.judge is None:
             raise ValueError("a judge is asked for and none is named: set judge.model = 'URL#NAME'")
         return self
+
+    @model_validator(mode="after")
+    def _own_names_are_free(self) -> RewardSettings:
+        for name in self.own:
+            if name in type(self).model_fields:
+                raise ValueError(f"rewards.{name} is a setting already: give your own part another name")
+            if not name.isidentifier():
+                raise ValueError(f"'{name}' is no name of a part: take letters, digits and _")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before_there_were_own(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without rewards of one's own the settings read as they always did: runs are known by them."""
+        found: dict[str, Any] = serialise(self)
+        if not self.own:
+            found.pop("own", None)
+        return found

@@ -94,9 +94,7 @@ class Runner:
         with (
             _alone(self.store.folder),
             # A process for each step: its memory and its seconds are its own.
-            ProcessPoolExecutor(
-                self.workers, mp_context=context, max_tasks_per_child=1, initializer=_settle
-            ) as pool,
+            ProcessPoolExecutor(self.workers, mp_context=context, max_tasks_per_child=1, initializer=_settle) as pool,
         ):
             running: dict[Future[None], Step] = {}
             while True:

@@ -16,7 +16,7 @@ PARTS = ("format", "result", "consistency", "process", "code", "tool_cost")
 - ``process``, ``code``: 0 to 1, of the released code's judges.
 - ``tool_cost``: 1 where code ran, else 0.
 
-None is a part that was not asked for, or that nobody could tell.
+None is a part that was not asked for, or that nobody could tell. Rewards of one's own come behind, by their names.
 """
 
 
@@ -30,8 +30,10 @@ def combine(parts: Mapping[str, float | None], settings: RewardSettings) -> floa
         additive                  w_R R + w_C C + [R>0] (w_P P + w_K K)     + w_F F - w_T T
         none                      w_R R + [R>0] (w_P P + w_K K)             + w_F F - w_T T
 
+    and what rewards of one's own earn times their weights, as they are or with [R>0] (``only_right``).
+
     Args:
-        parts: By `PARTS`; a missing one is None.
+        parts: By `PARTS` and the names of ``settings.own``; a missing one is None.
         settings: Weights, preset and gating.
 
     Returns:
@@ -47,6 +49,10 @@ def combine(parts: Mapping[str, float | None], settings: RewardSettings) -> floa
         _term(settings.format, parts.get("format")),
         _term(-settings.tool_cost, parts.get("tool_cost")),
         *_consistency(result, right, parts.get("consistency"), settings),
+        *(
+            _term(one.weight, parts.get(name), *((right,) if one.only_right else ()))
+            for name, one in settings.own.items()
+        ),
     ]
     known = [term for term in terms if term is not None]
     return math.fsum(known) if len(known) == len(terms) else None

@@ -19,6 +19,7 @@ from thyme.rewards.combination import PARTS, asks_consistency, combine
 from thyme.rewards.consistency import reasoning, states_answer
 from thyme.rewards.format import FORMATS
 from thyme.rewards.mathematics import MathVerifier, StoppedError, expressions, installed
+from thyme.rewards.own import OwnRewardError, Payer, load_own
 from thyme.rewards.verdicts import Kind, Material
 from thyme.types import Problem, Score, StopReason, Trajectory
 
@@ -38,6 +39,7 @@ COUNTERS: Mapping[str, str] = {
     "outages": "verdicts, and results of math-verify, that were not to be had",
     "math_checks": "answers that math-verify looked at",
     "math_timeouts": "of these, the ones that took too long or ended its process",
+    "own_failures": "calls of rewards of one's own that raised or gave no number",
 }
 """What `Scorer.counters` counts."""
 
@@ -51,9 +53,10 @@ class Scorer:
         counts: Counter[str] | None = None,
         judge: Judge | None = None,
         mathematics: MathVerifier | None = None,
+        own: Mapping[str, Payer] | None = None,
     ) -> None:
         """Use `open_scorer`."""
-        self.settings = settings
+        self.settings, self._own = settings, own or {}
         self._counts = Counter() if counts is None else counts
         self._judge, self._mathematics = judge, mathematics
 
@@ -75,15 +78,16 @@ class Scorer:
         """The reward of one trajectory.
 
         Returns:
-            ``parts`` by `PARTS`. The value is None where the rollout failed or was cancelled, the problem has no
-            reference, or a judge gave no verdict; the note says which.
+            ``parts`` by `PARTS`, and rewards of one's own by their names. The value is None where the rollout failed
+            or was cancelled, the problem has no reference, or a judge gave no verdict or a reward of one's own no
+            number; the note says which.
         """
         score = await self._score(trajectory)
         self._counts["unscored" if score.value is None else "scored"] += 1
         return score
 
     async def _score(self, trajectory: Trajectory) -> Score:
-        parts: dict[str, float | None] = dict.fromkeys(PARTS)
+        parts: dict[str, float | None] = dict.fromkeys((*PARTS, *self._own))
         if trajectory.stop in {StopReason.ERROR, StopReason.CANCELLED}:
             message = trajectory.error.message if trajectory.error is not None else str(trajectory.stop)
             return Score(value=None, parts=parts, note=f"failed: {message}")
@@ -97,6 +101,8 @@ class Scorer:
             self._process(trajectory, result, notes),
             self._code(trajectory, result, notes),
         )
+        for name, payer in self._own.items():
+            parts[name] = await self._paid(name, payer, trajectory, result, notes)
         return Score(value=combine(parts, self.settings), parts=parts, note="; ".join(notes))
 
     async def _result(self, problem: Problem, answer: str | None, notes: list[str]) -> float | None:
@@ -164,6 +170,25 @@ class Scorer:
             return 0.0
         return await self._judged("code", material.of_code(trajectory), notes)
 
+    async def _paid(
+        self, name: str, payer: Payer, trajectory: Trajectory, result: float | None, notes: list[str]
+    ) -> float | None:
+        """What a reward of one's own pays; None with a note where it does not tell."""
+        settings = self.settings.own[name]
+        if settings.weight == 0 or (settings.only_right and (result is None or result <= 0)):
+            return None
+        try:
+            value = await payer(trajectory)
+        except OwnRewardError as error:
+            self._counts["own_failures"] += 1
+            if self._counts["own_failures"] == 1:
+                logger.warning("rewards.own.%s does not pay trajectory %s: %s", name, trajectory.id, error)
+            notes.append(f"no {name}: {error}")
+            return None
+        if value is None:
+            notes.append(f"no {name}")
+        return value
+
     async def _judged(self, kind: Kind, asked: Mapping[str, Material], notes: list[str]) -> float | None:
         """A verdict; None with a note where there is none."""
         from thyme.rewards.judge import NoVerdictError
@@ -198,7 +223,9 @@ async def open_scorer(settings: RewardSettings, *, cache: Path | None = None) ->
 
     Raises:
         UsageError: The judge's model is not ``URL#NAME``.
+        ConfigError: A reward of one's own is not there, or cannot be loaded.
     """
+    own = load_own(settings.own)
     counts: Counter[str] = Counter()
     mathematics = MathVerifier(settings.math_timeout_s) if settings.result_by != "judge" and installed() else None
     if mathematics is None and settings.result_by != "judge":
@@ -207,7 +234,7 @@ async def open_scorer(settings: RewardSettings, *, cache: Path | None = None) ->
         )
     judge = _judge(settings, counts, cache)
     try:
-        yield Scorer(settings, counts, judge, mathematics)
+        yield Scorer(settings, counts, judge, mathematics, own)
     finally:
         if judge is not None:
             await judge.aclose()

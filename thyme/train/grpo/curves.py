@@ -106,14 +106,21 @@ def sections(report: GRPORunReport, spells: Sequence[Spell]) -> list[Section]:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    made = []
+    made: list[Section] = []
     for (title, lead), figures in FIGURES.items():
-        drawn = [_drawn(figure, report, spells) for figure in figures]
+        own = () if made else _own(report)  # with what is earned
+        drawn = [_drawn(figure, report, spells) for figure in (*figures, *own)]
         made.append(Section(title, lead, [one for one in drawn if one is not None]))
     lead = "Lines: rollouts in training, sampled. Diamonds: evaluations with their 95 % interval."
     made.insert(1, Section("By kind of problem", lead, _by_kind(report)))
     made.append(Section("Time", "Wall clock of a step, by part.", _time(report)))
     return [section for section in made if section.plots]
+
+
+def _own(report: GRPORunReport) -> list[Figure]:
+    """A figure for each reward of one's own."""
+    names = report.recipe.get("rewards", {}).get("own", {})
+    return [Figure(f"Own part: {name.replace('_', ' ')}", ((f"reward/{name}", name),)) for name in names]
 
 
 def _drawn(figure: Figure, report: GRPORunReport, spells: Sequence[Spell]) -> Plot | None:

@@ -30,7 +30,7 @@ from thyme.train.grpo.identity import RUN_FILE
 from thyme.train.grpo.preview import preview, write_group_page
 from thyme.train.grpo.problems import MixedProblems, Reader
 from thyme.train.grpo.problems import open_problems as open_training
-from thyme.train.grpo.run import check_judge, described, steps_of
+from thyme.train.grpo.run import check_rewards, described, steps_of
 from thyme.train.memory.estimate import MemoryEstimate, estimate
 from thyme.train.memory.words import known_config, memory_words, size_words
 from thyme.train.run.around import starting_model
@@ -89,7 +89,7 @@ def dry_run(
             check_evaluation(recipe.evaluation, family)
         asked = open_problems(recipe.evaluation.data, problem_readers)
         console.print(f"evaluation: {len(asked)} problems ({recipe.evaluation.data.format})")
-    check_judge(recipe.rewards)
+    check_rewards(recipe.rewards)
     if family is None:
         return None
     words = PromptSet.load(prompts or own_prompts(model))

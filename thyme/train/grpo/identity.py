@@ -26,7 +26,7 @@ _LEFT_OUT: dict[str, Any] = {
     "sandbox": NOT_OF_SANDBOX,
     "rewards": {"judge": NOT_OF_JUDGE},
 }
-_PATHS = ("model", "prompts", "path")
+_PATHS = ("model", "prompts", "path", "function")
 
 
 def identity(recipe: GRPORecipe) -> dict[str, Any]:

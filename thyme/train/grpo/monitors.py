@@ -71,7 +71,7 @@ METRICS: dict[str, str] = {
     "speed/engine_s": "Seconds of generation a rollout",
     "speed/sandbox_s": "Seconds in the sandbox a rollout",
 }
-"""Name to what it is. The names go to trackers as they are."""
+"""Name to what it is. The names go to trackers as they are; rewards of one's own come as ``reward/NAME``."""
 
 
 def observe(
@@ -132,7 +132,7 @@ def measure(
     broken = [name for name, value in figures.items() if value is not None and not math.isfinite(value)]
     return StepRecord(
         step=step,
-        metrics={name: None if name in broken else figures.get(name) for name in METRICS},
+        metrics={name: None if name in broken else figures.get(name) for name in {**METRICS, **figures}},
         kinds=_kinds(outcomes),
         seconds={name: round(value, 4) for name, value in seconds.items()},
         counts={**_counts(outcomes, members), "not_finite": len(broken), **(counts or {})},
@@ -169,10 +169,11 @@ def _ratio(part: float, whole: float) -> float | None:
 
 def _rewards(members: Sequence[Outcome]) -> dict[str, float | None]:
     values = [member.reward for member in members if member.reward is not None]
+    own = sorted({part for member in members for part in member.parts} - set(PARTS))
     return {
         "reward/mean": _mean(values),
         "reward/std": pstdev(values) if values else None,
-        **{f"reward/{part}": _mean(member.parts.get(part) for member in members) for part in PARTS},
+        **{f"reward/{part}": _mean(member.parts.get(part) for member in members) for part in (*PARTS, *own)},
     }
 
 

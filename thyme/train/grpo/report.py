@@ -270,7 +270,8 @@ def _counts(records: Sequence[StepRecord]) -> Mapping[str, int]:
 def _paid(report: GRPORunReport) -> set[str]:
     """Parts of the reward that have a weight."""
     weights = report.recipe.get("rewards", {})
-    return {part for part in PARTS if weights.get(part, RewardSettings.model_fields[part].default) > 0}
+    usual = {part for part in PARTS if weights.get(part, RewardSettings.model_fields[part].default) > 0}
+    return usual | {part for part, own in weights.get("own", {}).items() if own["weight"]}
 
 
 def _samples(trajectories: Sequence[Kept], paid: set[str]) -> dict[str, list[Shown]]:

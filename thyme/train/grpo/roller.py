@@ -30,6 +30,7 @@ from thyme.engines.base import Engine, EngineInfo
 from thyme.errors import SandboxDiedError, SandboxError, TrainingError
 from thyme.prompts import PromptSet
 from thyme.rewards import Scorer, open_scorer
+from thyme.rewards.own import own_fingerprint
 from thyme.sandbox import open_sandbox
 from thyme.sandbox.base import Sandbox
 from thyme.train.grpo.draws import member_seed
@@ -138,7 +139,7 @@ class GroupRoller:
         """Hash of what decides about rollouts and their rewards, weights and problems apart."""
         sandbox, judge = self._sandbox, self._rewards.judge
         code = sandbox.model_dump_json(exclude=NOT_OF_SANDBOX) if isinstance(sandbox, SandboxConfig) else ""
-        judged = self._rewards.model_dump_json(exclude={"judge": NOT_OF_JUDGE | {"model"}})
+        judged = self._rewards.model_dump_json(exclude={"judge": NOT_OF_JUDGE | {"model"}, "own": True})
         parts = (
             self._policy.fingerprint,
             self._config.model_dump_json(),
@@ -147,6 +148,7 @@ class GroupRoller:
             "" if judge is None else judge.name,
             self._prompts.fingerprint,
             str(self._seed),
+            *((own_fingerprint(self._rewards.own),) if self._rewards.own else ()),
         )
         return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 

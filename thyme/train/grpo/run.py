@@ -20,6 +20,7 @@ from thyme.errors import ConfigError, StoreError, ThymeError, TrainingStoppedErr
 from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
 from thyme.prompts import PromptSet
+from thyme.rewards.own import load_own
 from thyme.train.arguments import CHECKPOINTS, on_cpu
 from thyme.train.distributed import barrier, connect, is_main, world_size
 from thyme.train.evaluate import (
@@ -170,7 +171,7 @@ def _prepared(
     family = load_family(model, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
     problems = open_training(recipe.data, readers)
     steps = steps_of(recipe, problems)
-    agreed(lambda: check_judge(recipe.rewards))
+    agreed(lambda: check_rewards(recipe.rewards))
     agreed(lambda: make_folder(out))
     words = PromptSet.load(prompts or own_prompts(model))
     before = agreed(lambda: _done(out)) if resume else []
@@ -201,13 +202,15 @@ def steps_of(recipe: GRPORecipe, problems: MixedProblems) -> int:
     return Draws(len(problems), settings.problems, settings.seed).steps(settings.epochs)
 
 
-def check_judge(settings: RewardSettings) -> None:
-    """Ask the judge something simple, so that no run begins with one that is not there.
+def check_rewards(settings: RewardSettings) -> None:
+    """Load rewards of one's own, and ask the judge something simple, so that no run begins without one of them.
 
     Raises:
-        NoVerdictError: It gives no verdict.
+        NoVerdictError: The judge gives no verdict.
         UsageError: Its model is not ``URL#NAME``.
+        ConfigError: A reward of one's own is not there, or cannot be loaded.
     """
+    load_own(settings.own)
     if settings.judge is None:
         return
     from collections import Counter

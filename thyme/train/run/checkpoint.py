@@ -232,8 +232,9 @@ def _differences(stored: str, run: str) -> str:
         "data": "other samples",
         "model": "another model to start from",
         "processes": "another number of processes",
+        "rollouts": "other rollouts or rewards",
     }
-    found = [words for key, words in named.items() if old.get(key) != new[key]]
+    found = [words for key, words in named.items() if old.get(key) != new.get(key)]
     if settings:
         found.append(f"other settings ({', '.join(settings)})")
     return " and ".join(found) or "other settings"

@@ -23,7 +23,7 @@ from thyme.train.distributed import broadcast, is_main
 from thyme.train.run.records import EvaluationPoint
 
 _LIBRARIES = ("thyme-vl", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm")
-_PATHS = ("path", "model", "prompts", "cache")
+_PATHS = ("path", "model", "prompts", "cache", "function")
 """Keys of a recipe that may hold a path of the machine."""
 
 T = TypeVar("T")
