@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 from jinja2 import PackageLoader, Template
 
 from thyme.view.parts import environment
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A headline figure at the top of a report."""
+
+    label: str
+    value: str
+    note: str = ""
+    verdict: str = ""
+    """``better`` or ``worse`` than what it is compared with; empty where it is not."""
 
 
 @cache

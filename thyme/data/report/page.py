@@ -12,17 +12,8 @@ from thyme.data.report.counts import Funnel
 from thyme.data.report.examples import EACH, MOST, Example, Kind, Picks, make_example
 from thyme.data.report.meanings import meaning
 from thyme.data.report.words import STATES, cautions, findings, percent, usd
-from thyme.view.pages import duration, template
+from thyme.view.pages import Card, duration, template
 from thyme.view.words import count
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A headline figure."""
-
-    label: str
-    value: str
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

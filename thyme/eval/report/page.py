@@ -17,7 +17,7 @@ from thyme.eval.report.words import cautions, findings, headline_is_mean
 from thyme.eval.results import BenchmarkResult, Results
 from thyme.eval.statistics import DRAWS, FLIPS
 from thyme.types import Problem, Score, Trajectory
-from thyme.view.pages import duration, template
+from thyme.view.pages import Card, duration, template
 from thyme.view.parts import Attempt, make_attempt, make_scene, seen_sizes
 from thyme.view.pictures import Inlined, Picture
 
@@ -26,16 +26,6 @@ _SIDE = 640
 
 Find = Callable[[ItemResult], Trajectory | None]
 """The stored trajectory of an item, with its pixels."""
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A headline figure."""
-
-    label: str
-    value: str
-    note: str
-    verdict: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,18 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from thyme.train.run.records import EvaluationPoint
-from thyme.view.pages import duration
+from thyme.view.pages import Card, duration
 
 __all__ = ["Card", "Cell", "cell", "duration", "interval", "row"]
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A headline figure."""
-
-    label: str
-    value: str
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
