@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from thyme.data.syntax import parsed
+from thyme.data.syntax import below, parsed
 
 _Value: TypeAlias = "float | int | tuple[Any, ...] | None"
 """What is known of an expression; None: nothing."""
@@ -58,7 +58,7 @@ class _Reader:
         if tree is None:  # it says nothing
             return
         for statement in _in_order(tree.body):
-            for node in ast.walk(statement):
+            for node in below(statement):
                 self._look(node)
             if isinstance(statement, ast.Assign):
                 value = self._value(statement.value)
