@@ -237,15 +237,23 @@ def write_image(
     target = place(record)
     if target.exists():
         return record
-    data = encoded if encoded is not None else (encode or _encode)(record)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _put(target, encoded if encoded is not None else (encode or _encode)(record))
+    return record
+
+
+def _put(target: Path, data: bytes) -> None:
+    """Put a file in place, whole or not at all; its folder is made where missing."""
     temporary = _temporary_name(target)
     try:
-        temporary.write_bytes(data)
+        try:
+            temporary.write_bytes(data)
+        except FileNotFoundError:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data)
         temporary.replace(target)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
-    return record
+        raise
 
 
 def _encode(record: ImageRecord) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 CODE_OPEN, CODE_CLOSE = "<code>", "</code>"
@@ -51,6 +52,15 @@ def unescape(text: str) -> str:
     return _ESCAPED.sub(lambda match: _CHARACTERS[match.group()], text)
 
 
+@lru_cache(64)
+def _sought(tags: tuple[str, ...]) -> tuple[re.Pattern[str], frozenset[str]]:
+    """What finds some tags, and all that one of them may begin with."""
+    if any(not tag.startswith("<") or "<" in tag[1:] for tag in tags):
+        raise ValueError(f"every tag must begin with its only '<': {list(tags)}")
+    pattern = re.compile("|".join(re.escape(tag) for tag in sorted(tags, key=len, reverse=True)) or r"(?!)")
+    return pattern, frozenset(tag[:length] for tag in tags for length in range(1, len(tag)))
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A tag, or text between tags, and where it stands in everything fed so far (characters)."""
@@ -75,10 +85,7 @@ class TagScanner:
 
     def __init__(self, tags: Sequence[str] = TAGS) -> None:
         """Look for `tags`, each of which begins with ``<`` and holds no other ``<``."""
-        if any(not tag.startswith("<") or "<" in tag[1:] for tag in tags):
-            raise ValueError(f"every tag must begin with its only '<': {list(tags)}")
-        self._pattern = re.compile("|".join(re.escape(tag) for tag in sorted(tags, key=len, reverse=True)) or r"(?!)")
-        self._prefixes = frozenset(tag[:length] for tag in tags for length in range(1, len(tag)))
+        self._pattern, self._prefixes = _sought(tuple(tags))
         self._held = ""
         self._position = 0
 

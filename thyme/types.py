@@ -140,6 +140,12 @@ class ImageRecord(Record):
         record._image, record._encoded = None, encoded
         return record
 
+    def with_encoded(self, encoded: bytes) -> ImageRecord:
+        """The same record with the bytes of a file, in its format, that shows exactly its pixels."""
+        record = self.model_copy()
+        record._encoded = encoded
+        return record
+
     @property
     def image(self) -> Image.Image:
         """The pixels.

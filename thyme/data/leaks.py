@@ -14,6 +14,7 @@ import re
 import tokenize
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from thyme.data.drafts import Draft
@@ -182,8 +183,12 @@ def _has_answer(text: str, answer: str) -> bool:
     return any(spoken[start : start + len(asked)] == asked for start in range(len(spoken) - len(asked) + 1))
 
 
+_BETWEEN: Final = re.compile(r"[_\W]+")
+
+
+@lru_cache(1 << 12)  # records of a build name their pictures and variables alike
 def _squeezed(text: str) -> str:
-    return "".join(words(re.sub(r"[_\W]+", " ", text)))
+    return "".join(words(_BETWEEN.sub(" ", text)))
 
 
 def _is_code(word: str, *, in_file: bool) -> bool:
@@ -221,17 +226,20 @@ _GIVEN: Final = re.compile(
 
 def remarks(code: str) -> list[str]:
     """Comments in code, and texts that stand for themselves, such as docstrings."""
-    found = []
-    try:
-        for token in tokenize.generate_tokens(io.StringIO(code).readline):
-            if token.type == tokenize.COMMENT:
-                found.append(token.string.lstrip("# "))
-    except (tokenize.TokenError, SyntaxError):  # what could be read before is kept
-        pass
+    found = list(_comments(code)) if "#" in code else []
     for node in nodes(code):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             found.append(node.value.value)
     return found
+
+
+def _comments(code: str) -> Iterator[str]:
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(code).readline):
+            if token.type == tokenize.COMMENT:
+                yield token.string.lstrip("# ")
+    except (tokenize.TokenError, SyntaxError):  # what could be read before is kept
+        pass
 
 
 def names_in(code: str) -> list[str]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, overload
 
@@ -204,9 +204,15 @@ def stored(out: Path, record: Draft | Rejection) -> Draft | Rejection:
     Raises:
         StoreError: A picture cannot be stored.
     """
+    formats: dict[tuple[str, str], str] = {}
+    """Of those that are written, as they were given: a picture stands in a record under several names."""
 
     def write(image: ImageRecord) -> ImageRecord:
-        return write_image(image, lambda placed: image_file(out, placed), png.encode if png.can_encode(image) else None)
+        key = (image.id, image.format)
+        if key not in formats:
+            encode = png.encode if png.can_encode(image) else None
+            formats[key] = write_image(image, lambda placed: image_file(out, placed), encode).format
+        return image if image.format == formats[key] else image.model_copy(update={"format": formats[key]})
 
     return mapped(record, write)
 
@@ -252,15 +258,16 @@ def _with_images(problem: Problem, images: tuple[ImageRecord, ...]) -> Problem:
 
 def image_ids(record: Draft | Rejection) -> list[str]:
     """Names of the pictures that are stored with a record, in the order in which they are met, each once."""
-    found: dict[str, None] = {}
-
-    def note(image: ImageRecord) -> ImageRecord:
-        found[image.id] = None
-        return image
-
     draft = record.draft if isinstance(record, Rejection) else record
-    mapped(draft.model_copy(update={"origin": _with_images(draft.origin, ())}), note)
-    return list(found)
+    images = [*draft.problem.images, *_made(draft.segments)]
+    if draft.trajectory is not None:
+        asked, prompt = draft.trajectory.problem, draft.trajectory.prompt
+        images += [*asked.images, *(seen.image for seen in prompt.images), *_made(draft.trajectory.segments)]
+    return list(dict.fromkeys(image.id for image in images))
+
+
+def _made(segments: Iterable[Segment]) -> Iterator[ImageRecord]:
+    return (image for s in segments if isinstance(s, Observation) for image in s.execution.images)
 
 
 def content(record: Draft | Rejection) -> str:

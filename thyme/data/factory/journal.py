@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from thyme.data.drafts import Draft, Rejection
 from thyme.errors import StoreError
@@ -81,10 +82,9 @@ def outcomes(path: Path) -> dict[int, Outcome]:
 
 
 def _parsed(line: bytes) -> Outcome | None:
-    head, between, rest = line.partition(_RECORD)
+    _, between, rest = line.partition(_RECORD)
     try:
-        json.loads(line)
-        told = json.loads(head + b"}")
+        told = from_json(line)
         found = Outcome(told["index"], told["kept"], tuple(told["images"]), rest.rstrip(b"\n")[:-1])
     except (ValueError, LookupError, TypeError):
         return None

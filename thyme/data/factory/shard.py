@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import from_json
 
 from thyme.data.factory.journal import Outcome
 from thyme.errors import MissingExtraError, StoreError
@@ -67,7 +68,7 @@ def write_shard(path: Path, outcomes: Iterable[Outcome], *, kept: bool) -> None:
 
 
 def _row(outcome: Outcome) -> dict[str, Any]:
-    record = json.loads(outcome.json)
+    record = from_json(outcome.json)
     draft = record if outcome.kept else record["draft"]
     problem = draft["problem"]
     row = {

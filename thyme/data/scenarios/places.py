@@ -43,7 +43,11 @@ CLOSE: Final = 160
 _STEP: Final = 1.08
 _FINE: Final = 1.015
 _MARGIN: Final = 0.15
+_GAP: Final = 4.0
+"""Times a glimpse's size at which it is averaged exactly: with less, an enlarged crop is not `SURE` to be its place."""
 _SMOOTH: Final = Image.Resampling.BILINEAR
+FEW: Final = 16
+"""Levels of 255 over which a picture has to spread to be told by some of its pixels."""
 
 
 @dataclass(frozen=True)
@@ -92,16 +96,30 @@ def where(shown: Image.Image, original: Image.Image, candidates: Iterable[Sequen
         The best of the candidates, exact; else the best place of a search, true to about a hundredth of the original's
         side; None where nothing is alike, or the picture is of one colour.
     """
-    glimpse = _glimpse(shown, (0, 0, *shown.size), shown.size)
     rounded = (tuple(round(v) for v in box) for box in candidates)
     fitted = {inside((b[0], b[1], b[2], b[3]), original.size): None for b in rounded}
+    glimpse: Grey | None = None
     best, box = 0.0, None
     for candidate in filter(None, fitted):
+        if _is_part(shown, original, candidate):
+            return candidate
+        glimpse = _glimpse(shown, (0, 0, *shown.size), shown.size) if glimpse is None else glimpse
         found = _alike(shown.size, glimpse, original, candidate)
         best, box = max((best, box), (found, candidate), key=lambda pair: pair[0])
         if best >= SURE:
             break
     return box if best >= ALIKE else _searched(shown.convert("L"), original.convert("L"))
+
+
+def _is_part(shown: Image.Image, original: Image.Image, box: Box) -> bool:
+    """Whether a picture is a box of the original as it is, by some thousand of its pixels: so most crops are found."""
+    left, top, right, bottom = box
+    if (right - left, bottom - top, shown.mode) != (*shown.size, original.mode):
+        return False
+    part = original.resize((GLIMPSE, GLIMPSE), Image.Resampling.NEAREST, box)
+    if np.ptp(np.asarray(part), axis=(0, 1)).max() < FEW:
+        return False  # what is nearly of one colour is like much else
+    return shown.resize(part.size, Image.Resampling.NEAREST).tobytes() == part.tobytes()
 
 
 def likeness(shown: Image.Image, original: Image.Image, box: Box) -> float:
@@ -125,7 +143,7 @@ def _glimpse(image: Image.Image, box: Box, size: tuple[int, int]) -> Grey:
     """A small grey copy of a part, of the proportions of `size`."""
     scale = min(1.0, GLIMPSE / max(size))
     small = (max(4, round(size[0] * scale)), max(4, round(size[1] * scale)))
-    return np.asarray(image.resize(small, Image.Resampling.BOX, box, reducing_gap=2.0).convert("L"), np.float32)
+    return np.asarray(image.resize(small, Image.Resampling.BOX, box, reducing_gap=_GAP).convert("L"), np.float32)
 
 
 def correlation(one: NDArray[Any], other: NDArray[Any]) -> float:

@@ -116,14 +116,20 @@ def not_before(draft: Draft) -> Refusal | None:
     if answer is None or not executions(draft):
         return None
     plain = meant(draft.problem, answer).strip()
-    introduced = re.search(_INTRODUCED + r"\W*" + re.escape(plain) + r"(?!\w)", before, re.IGNORECASE)
+    introduced = _introduced(plain, before)
     if not introduced and draft.problem.choices:
-        introduced = re.search(
-            r"\b(?:answer|option|choice)\b(?:\s+is|:)?\s*\(?" + re.escape(answer.strip()) + r"\b", before
-        )
+        named = r"\b(?:answer|option|choice)\b(?:\s+is|:)?\s*\(?" + re.escape(answer.strip()) + r"\b"
+        introduced = bool(re.search(named, before))
     if introduced or (not draft.problem.choices and _stated(plain, before, draft.problem.question)):
         return Refusal("answer_before", f"{plain!r} stands in the text before any code ran")
     return None
+
+
+def _introduced(answer: str, text: str) -> bool:
+    literal = re.escape(answer)
+    if not re.search(literal, text, re.IGNORECASE):  # the expression below takes ten times as long to compile
+        return False
+    return bool(re.search(_INTRODUCED + r"\W*" + literal + r"(?!\w)", text, re.IGNORECASE))
 
 
 def _stated(answer: str, text: str, question: str) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from thyme.arithmetic import Arithmetic, Value, is_number
-from thyme.data.syntax import parsed
+from thyme.data.syntax import below, parsed
 
 MOST: Final = 40
 """Boxes that are handed on, the latest ones."""
@@ -45,7 +45,7 @@ class _Reader(Arithmetic):
         if tree is None:  # it says nothing
             return
         for statement in _in_order(tree.body):
-            for node in ast.walk(statement):
+            for node in below(statement):
                 self._look(node)
             if isinstance(statement, ast.Assign):
                 value = self.value(statement.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from thyme.data.drafts import Draft
 from thyme.markup import ANSWER_OPEN, CODE_OPEN, IMAGE, THINK_CLOSE, THINK_OPEN, extract_answer
@@ -21,7 +22,10 @@ def response(draft: Draft) -> str:
 
 def answer_of(draft: Draft) -> str | None:
     """What was answered; None where nothing was."""
-    return extract_answer(response(draft))
+    return _answer(response(draft))
+
+
+_answer = lru_cache(64)(extract_answer)  # rules ask for the same answer one after the other
 
 
 def executions(draft: Draft) -> tuple[Execution, ...]:

@@ -6,6 +6,7 @@ import asyncio
 import random
 
 from thyme.data.drafts import Draft, Rejection
+from thyme.data.factory import png
 from thyme.data.scenarios import SCENARIOS
 from thyme.data.scenarios.base import Refusal, lacks
 from thyme.data.stages.base import Context
@@ -24,7 +25,9 @@ async def prepare(draft: Draft, context: Context) -> Draft | Rejection:
     Returns:
         The draft with `Draft.problem` and `Draft.hints`; or a rejection: ``lacks_FACT``, or what the scenario says.
     """
-    return await asyncio.to_thread(prepared, draft)  # pictures of many megapixels are turned here
+    if not SCENARIOS[draft.scenario].draws:
+        return prepared(draft)
+    return await asyncio.to_thread(_encoded, draft)  # pictures of many megapixels are turned here
 
 
 def prepared(draft: Draft) -> Draft | Rejection:
@@ -37,6 +40,18 @@ def prepared(draft: Draft) -> Draft | Rejection:
         return Rejection.of(draft, STAGE, made.reason, made.note)
     problem = _neutral(made.problem, draft.id, draft.origin.kind or scenario.name)
     return draft.model_copy(update={"problem": problem, "hints": dict(made.hints)})
+
+
+def _encoded(draft: Draft) -> Draft | Rejection:
+    """`prepared`, its pictures encoded: once for the sandbox, which reads files, and for the build's folder."""
+    record = prepared(draft)
+    if isinstance(record, Rejection):
+        return record
+    images = tuple(
+        image.with_encoded(png.encode(image)) if image.encoded is None and png.can_encode(image) else image
+        for image in record.problem.images
+    )
+    return record.model_copy(update={"problem": record.problem.model_copy(update={"images": images})})
 
 
 def _neutral(problem: Problem, name: str, kind: str) -> Problem:
