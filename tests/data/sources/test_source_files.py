@@ -268,9 +268,11 @@ def test_a_path_cannot_leave_its_folder(tmp_path: Path) -> None:
 
 
 def test_a_tsv_row_of_another_width_is_named(tmp_path: Path) -> None:
-    (tmp_path / "rows.tsv").write_text("question\tanswer\na\tb\nc\n")
+    (tmp_path / "rows.tsv").write_text("question\tanswer\na\tb\nc\nd\te\n")
+    source = open_source("a", SourceSettings(path=str(tmp_path / "rows.tsv")))
     with pytest.raises(StoreError, match="line 3: 1 fields, the header names 2"):
-        open_source("a", SourceSettings(path=str(tmp_path / "rows.tsv")))
+        source.problem(1)
+    assert (len(source), source.problem(2).question) == (3, "d")
 
 
 @pytest.mark.parametrize(
