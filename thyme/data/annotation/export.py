@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from glob import escape
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +24,8 @@ from thyme.data.annotation.problems import what_lacks
 from thyme.data.annotation.records import Annotation, State
 from thyme.data.collect.folder import Collection, image_file
 from thyme.data.collect.records import Collected
-from thyme.errors import EncodeError, StoreError, UsageError
-from thyme.store import write_text
+from thyme.errors import EncodeError, UsageError
+from thyme.store import bytes_in, unwritten
 from thyme.types import Record
 
 REPORT: Final = "export.json"
@@ -101,15 +105,41 @@ def run_export(export: Export, progress: Callable[[int, int], None] | None = Non
         raise UsageError(f"{export.to} is the folder that you are in, and a new one is made; name another with --to")
     begun = to.with_name(f".{to.name}.{secrets.token_hex(4)}.tmp")
     try:
-        begun.mkdir(parents=True)
-        summary = _write(export, begun, progress or (lambda written, left: None))
-        write_text(begun / REPORT, summary.model_dump_json(indent=2) + "\n")
-        begun.replace(to)
+        with _held(begun):
+            summary = _write(export, begun, progress or (lambda written, left: None))
+            (begun / REPORT).write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            begun.replace(to)
     except OSError as error:
-        raise StoreError(f"{export.to} cannot be written ({error.strerror}); is there room on the disk?") from error
+        raise unwritten(export.to, error, written=bytes_in(begun)) from error
     finally:
         shutil.rmtree(begun, ignore_errors=True)
     return summary
+
+
+@contextmanager
+def _held(begun: Path) -> Iterator[None]:
+    """Make the folder, locked as long as it is written to; what killed exports to the same place left is deleted."""
+    begun.mkdir(parents=True)
+    with _locked(begun):
+        for other in begun.parent.glob(f"{escape(begun.name.rsplit('.', 2)[0])}.{'[0-9a-f]' * 8}.tmp"):
+            with suppress(OSError), _locked(other):  # who has it open has locked it
+                shutil.rmtree(other)
+        yield
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder.
+
+    Raises:
+        OSError: Somebody else did, or it is gone.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _write(export: Export, folder: Path, progress: Callable[[int, int], None]) -> Summary:
@@ -135,7 +165,8 @@ def _write(export: Export, folder: Path, progress: Callable[[int, int], None]) -
         written.pop(one.where)
         left.append(one)
     chosen = list(written.values())
-    write_text(folder / DATASHEET, datasheet(export.sources, chosen, left, export.sheet))
+    sheet = datasheet(export.sources, chosen, left, export.sheet)
+    (folder / DATASHEET).write_text(sheet, encoding="utf-8")
     return Summary(
         format=export.format,
         written=len(chosen),

@@ -26,7 +26,7 @@ from thyme.data.factory.held_out import Gate, HeldOut
 from thyme.errors import StoreError, UsageError
 from thyme.sandbox.base import Sandbox
 from thyme.sandbox.broker import open_sandbox
-from thyme.store import write_text
+from thyme.store import unwritten, write_text
 from thyme.types import Record
 
 REPORT = "export.json"
@@ -118,7 +118,7 @@ def run_export(export: Export, progress: Callable[[int, int], None] | None = Non
         write_text(begun / REPORT, summary.model_dump_json(indent=2) + "\n")
         begun.replace(export.to)
     except OSError as error:
-        raise StoreError(f"{export.to} cannot be written ({error.strerror}); is there room on the disk?") from error
+        raise unwritten(export.to, error) from error
     finally:
         shutil.rmtree(begun, ignore_errors=True)
     return summary
