@@ -382,8 +382,8 @@ def test_a_folder_that_cannot_be_read_is_told_and_the_others_are_taken(
     scandir = os.scandir
 
     def refusing(path: Any) -> Any:
-        if os.fspath(path).endswith("shut"):
-            raise PermissionError(13, "Permission denied", os.fspath(path))
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
     with monkeypatch.context() as patched:
