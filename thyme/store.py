@@ -8,10 +8,12 @@ are written losslessly. Two encodings of the same pixels in the same format are 
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -335,15 +337,46 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StoreError: It cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_name(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error.strerror}); is there room on the disk?") from error
+        raise unwritten(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unwritten(path: Path, error: OSError, *, written: int | None = None) -> StoreError:
+    """The error that says what cannot be written, why, and the way out.
+
+    Args:
+        path: File or folder, as people know it.
+        error: Of the system, or of a library that passes its number on.
+        written: Bytes that were written before, where somebody counted them.
+    """
+    number = error.errno or 0
+    reason = os.strerror(number) if number else str(error)
+    after = "" if written is None else f" after {written / 1e6:.1f} MB"
+    return StoreError(f"{path} cannot be written ({reason}){after}; {_way_out(path, number)}")
+
+
+def _way_out(path: Path, number: int) -> str:
+    if number == errno.EFBIG:
+        return "raise the limit on the size of a file (ulimit -f), and run the same command again"
+    if number in {errno.ENOSPC, errno.EDQUOT}:
+        there = next(folder for folder in path.absolute().parents if folder.is_dir())
+        free = shutil.disk_usage(there).free / 1e6
+        return f"{free:.1f} MB are free there: make room on the disk, and run the same command again"
+    if number in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return "check the permissions of its folder, or name another one"
+    return "is there room on the disk?"
+
+
+def bytes_in(folder: Path) -> int:
+    """Bytes of the files in a folder, at any depth."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _temporary_name(path: Path) -> Path:

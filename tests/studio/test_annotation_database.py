@@ -44,7 +44,7 @@ def test_what_the_version_before_holds_is_kept(url: str) -> None:
     engine.dispose()
     database = Database(url)
     with database.engine.connect() as connection:
-        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "0002"
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "0003"
         for table in TABLES:
             after = connection.execute(text(f"SELECT * FROM {table}")).mappings().all()
             more = {"roles": "annotate second"} if table in {"reviewers", "invites"} else {}

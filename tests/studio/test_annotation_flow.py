@@ -102,6 +102,29 @@ def test_a_dispute_goes_to_somebody_who_leads_and_back_to_the_author(served: Ser
     assert judged(lea, id, "reject", reason="ambiguous") == "rejected"
 
 
+def test_who_looked_at_a_dispute_is_not_asked_for_its_answer_later(served: Served) -> None:
+    """By its page, by what is handed out, or by the list: no second person knows the answer."""
+    ana, bo, cy = (served.client(name) for name in ("Ana", "Bo", "Cy"))
+    lea, mia, ned, oz = (served.client(name, lead=True) for name in ("Lea", "Mia", "Ned", "Oz"))
+    id = written(ana)["id"]
+    answered(bo, id, "KX1")
+    assert mia.get(f"{A}/questions/{id}")["answer"] == "KX7"
+    assert ned.get(f"{A}/questions", state="disputed")["questions"][0]["answer"] == "KX7"
+    assert oz.post(f"{A}/next", queue="adjudicate")["work"]["id"] == id
+    oz.send("DELETE", f"{A}/questions/{id}/lease")
+    judged(lea, id, "return", reason="ambiguous")
+    mine = ana.post(f"{A}/next", queue="returned")["work"]
+    ana.post(f"{A}/questions/{id}/submit", version=mine["version"])
+    for lead in (lea, mia, ned, oz):
+        assert lead.post(f"{A}/next", queue="second")["work"] is None
+        assert waiting(lead).get("second") is None
+        said = {"answer": "KX7", "category": "ocr"}
+        assert refused(lead, "POST", f"/questions/{id}/answer", said)[1]["code"] == "turn"
+    assert cy.post(f"{A}/next", queue="second")["work"]["id"] == id
+    assert answered(cy, id, "KX2")["state"] == "disputed"
+    assert judged(mia, id) == "checked", "who looked may still decide"
+
+
 def test_who_judges_differently_makes_a_dispute(served: Served) -> None:
     ana, bo, lea = served.client("Ana"), served.client("Bo"), served.client("Lea", lead=True)
     eve, flo = expert(served, "Eve"), expert(served, "Flo")

@@ -110,6 +110,67 @@ def test_an_author_draws_moves_resizes_and_submits(browser: Browser, served: Ser
 
 
 @pytest.mark.slow
+def test_a_box_is_moved_and_resized_by_arrow_keys(browser: Browser, served: Served) -> None:
+    """By pixels of the image at full zoom, by larger steps further away, never out of the image; and it is saved."""
+    page = come_in(browser, served, "Kit")
+    image = take(page, "annotate").split("/")[-1].split("?")[0]
+    draw(page)
+    drawn = box_of(page)
+    page.keyboard.press("ArrowRight")
+    step = box_of(page)[0] - drawn[0]
+    assert step > 1, "the whole image of 2400 pixels is on the screen"
+    page.keyboard.press("ArrowLeft")
+    assert box_of(page) == drawn
+    page.keyboard.press("p")
+    page.wait_for_timeout(1000)  # until it is there
+    for key, change in {
+        "ArrowRight": (1, 0, 1, 0), "ArrowUp": (0, -1, 0, -1), "Control+ArrowLeft": (-10, 0, -10, 0),
+        "Control+ArrowDown": (0, 10, 0, 10), "Shift+ArrowRight": (0, 0, 1, 0), "Shift+ArrowUp": (0, 0, 0, -1),
+        "Control+Shift+ArrowDown": (0, 0, 0, 10),
+    }.items():  # fmt: skip
+        before = box_of(page)
+        page.keyboard.press(key)
+        assert [new - old for new, old in zip(box_of(page), before, strict=True)] == list(change), key
+    left, top, right, bottom = box_of(page)
+    assert page.inner_text("#share").startswith(f"{right - left} × {bottom - top} px")
+    for _ in range(300):
+        page.keyboard.press("Control+Shift+ArrowLeft")
+        page.keyboard.press("Control+ArrowUp")
+    assert box_of(page) == [left, 0, left + 1, bottom - top], "not out of the image, and no smaller than a pixel"
+    page.fill("#question", "What?")
+    page.keyboard.press("ArrowDown")
+    assert box_of(page)[1] == 0, "the field's key"
+    page.keyboard.press("Escape")
+    page.focus("#picture .openseadragon-canvas")
+    page.keyboard.press("ArrowDown")
+    assert box_of(page)[1] == 0, "the image's key, where that has the focus"
+    saved(page)
+    kept = served.client("Kit").get(f"/api/annotation/images/{image}")["questions"][0]
+    assert kept["box"] == box_of(page)
+    page.click("#about")
+    page.keyboard.press("?")
+    assert "move the box by a pixel; with Shift resize it, with Ctrl by ten" in page.inner_text("#keys")
+    assert page.messages == []
+    page.close()
+
+
+@pytest.mark.slow
+def test_a_box_that_is_moved_step_by_step_wants_another_look(browser: Browser, served: Served) -> None:
+    page = come_in(browser, served, "Kai")
+    take(page, "annotate")
+    draw(page)
+    look(page)
+    page.keyboard.press("ArrowRight")
+    assert "look at the image as the model first sees it" not in page.inner_text("#faults")
+    left, _, right, _ = box_of(page)
+    while box_of(page)[0] <= right:
+        page.keyboard.press("Control+ArrowRight")
+    assert box_of(page)[0] > left
+    assert "look at the image as the model first sees it" in page.inner_text("#faults")
+    page.close()
+
+
+@pytest.mark.slow
 def test_options_are_built_and_plausible_ones_offered(browser: Browser, served: Served) -> None:
     """The right one is marked; offered ones are added by a click, and a removed one does not move the mark."""
     page = come_in(browser, served, "Bo")

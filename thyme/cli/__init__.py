@@ -5,10 +5,14 @@ Every error is one line on stderr: exit code 2 where the caller asked for someth
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Annotated, Any
 
 import typer
@@ -36,6 +40,10 @@ COMMANDS = {
     "reproduce": ("thyme.cli.reproduce", "Repeat the paper's claims in miniature, with a verdict each."),
 }
 """Module (its `app` is the command) and help line of each command, in the order of the help."""
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""No room for a file: whatever was to be written, that is no fault of the program."""
 
 
 class Commands(TyperGroup):
@@ -67,6 +75,14 @@ class Commands(TyperGroup):
         except ThymeError as error:
             typer.echo(f"thyme: {error}", err=True)
             raise typer.Exit(2 if isinstance(error, UsageError) else 1) from error
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            from thyme.store import unwritten
+
+            told = unwritten(Path(os.fsdecode(error.filename or gettempdir())), error)
+            typer.echo(f"thyme: {told}", err=True)
+            raise typer.Exit(1) from error
 
 
 app = typer.Typer(

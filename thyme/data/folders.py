@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
-from thyme.errors import StoreError, UsageError
+from thyme.errors import UsageError
+from thyme.store import bytes_in, unwritten
 
 
 @contextmanager
@@ -29,10 +33,36 @@ def new_folder(to: Path) -> Iterator[Path]:
         raise UsageError(f"{to} is the folder that you are in, and a new one is made; name another with --to")
     begun = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
     try:
-        begun.mkdir(parents=True)
-        yield begun
-        begun.replace(place)
+        with _held(begun):
+            yield begun
+            begun.replace(place)
     except OSError as error:
-        raise StoreError(f"{to} cannot be written ({error.strerror}); is there room on the disk?") from error
+        raise unwritten(to, error, written=bytes_in(begun)) from error
     finally:
         shutil.rmtree(begun, ignore_errors=True)
+
+
+@contextmanager
+def _held(begun: Path) -> Iterator[None]:
+    """Make the folder, locked as long as it is written to; what killed ones for the same place left is deleted."""
+    begun.mkdir(parents=True)
+    with _locked(begun):
+        for other in begun.parent.glob(f"{escape(begun.name.rsplit('.', 2)[0])}.{'[0-9a-f]' * 8}.tmp"):
+            with suppress(OSError), _locked(other):  # who has it open has locked it
+                shutil.rmtree(other)
+        yield
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder.
+
+    Raises:
+        OSError: Somebody else did, or it is gone.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)

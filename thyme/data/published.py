@@ -257,6 +257,47 @@ def row_image(
     return ImageRecord(id="", width=width, height=height, mode="RGB")
 
 
+def row_images_of(
+    entries: Sequence[Any],
+    name: str,
+    folder: Path | None,
+    *,
+    pixels: bool = True,
+    max_pixels: int = MAX_PIXELS,
+    known: Sequence[ImageRecord] = (),
+) -> tuple[ImageRecord, ...]:
+    """All images of a row; see `row_image`.
+
+    Args:
+        entries: What `row_images` gives.
+        name: Of the row, for errors.
+        folder: Where paths start.
+        pixels: Whether to decode them.
+        max_pixels: Largest width times height.
+        known: What decoding them gave before, as many as there are, or nothing: only their files are read then.
+    """
+    labels = [f"{name}, image {place}" for place in range(1, len(entries) + 1)]
+    named = list(zip(entries, labels, strict=True))
+    if known and len(known) == len(entries):
+        return tuple(
+            image.with_file(_file_of(image, entry, label, folder))
+            for image, (entry, label) in zip(known, named, strict=True)
+        )
+    return tuple(row_image(entry, label, folder, pixels, max_pixels=max_pixels) for entry, label in named)
+
+
+def _file_of(image: ImageRecord, entry: Any, label: str, folder: Path | None) -> bytes:
+    """The file of an image that was decoded before; of it the header is looked at."""
+    data = _bytes(entry, label, folder)
+    try:
+        size = measure(data, label=label, max_pixels=image.width * image.height)
+    except ImageError as error:
+        raise EncodeError(f"{label}: {error}", reason=IMAGE_DAMAGED) from error
+    if size != image.size:
+        raise EncodeError(f"{label} has {size[0]} x {size[1]} pixels, not {image.size}", reason=IMAGE_DAMAGED)
+    return data
+
+
 def _bytes(entry: Any, label: str, folder: Path | None) -> bytes:
     if isinstance(entry, bytes):
         return entry

@@ -14,13 +14,13 @@ from __future__ import annotations
 import base64
 import json
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from thyme.data.export.shards import RowShards
 from thyme.data.factory import png
-from thyme.data.published import IMAGE_DAMAGED, MISSING_FIELD, row_image, row_images, row_text
+from thyme.data.published import IMAGE_DAMAGED, MISSING_FIELD, row_images, row_images_of, row_text
 from thyme.errors import EncodeError, MissingExtraError
 from thyme.images import MAX_PIXELS
 from thyme.markup import IMAGE, extract_answer
@@ -37,7 +37,13 @@ BAD_RECORD: Final = "bad_record"
 
 
 def to_problem(
-    row: Mapping[str, Any], *, name: str, folder: Path | None = None, pixels: bool = True, max_pixels: int = MAX_PIXELS
+    row: Mapping[str, Any],
+    *,
+    name: str,
+    folder: Path | None = None,
+    pixels: bool = True,
+    max_pixels: int = MAX_PIXELS,
+    known: Sequence[ImageRecord] = (),
 ) -> Problem:
     """Make a problem of a row.
 
@@ -48,6 +54,7 @@ def to_problem(
         folder: Where paths of images start, and which they cannot leave; None: no image is a path.
         pixels: Whether to decode the images.
         max_pixels: Largest image that is decoded, width times height.
+        known: What its images were found to be before, where nothing is to be decoded again.
 
     Raises:
         EncodeError: The row cannot be used; `reason` says why, in one word.
@@ -57,10 +64,7 @@ def to_problem(
     if not question:
         raise EncodeError(f"{name}: 'question' is missing or no text", reason=MISSING_FIELD)
     entries = row_images(row, "images")
-    images = tuple(
-        row_image(entry, f"{name}, image {i + 1}", folder, pixels, max_pixels=max_pixels)
-        for i, entry in enumerate(entries)
-    )
+    images = row_images_of(entries, name, folder, pixels=pixels, max_pixels=max_pixels, known=known)
     told = {"id": name, "question": question, "answer": extract_answer(solution) or solution}
     rest = _rest(row.get(RECORD), name)
     try:

@@ -26,6 +26,8 @@ _BUSY_S = 30
 _LOCK: Final = 7_436_881
 """PostgreSQL's advisory lock while the tables are brought up to date: a number of our own."""
 _WRITES: Final = "thyme_writes"
+_FULL: Final = ("disk is full", "disk I/O error")
+"""What SQLite says where there is no room; the second also of a file that may not grow."""
 
 
 class Database:
@@ -49,6 +51,11 @@ class Database:
             migrate(self._engine)
         except DBAPIError as error:
             self.close()
+            if any(word in _short(error) for word in _FULL):
+                raise StoreError(
+                    f"the database {self.shown} cannot be written ({_short(error)}); make room on the disk, and run "
+                    "the same command again"
+                ) from error
             raise UsageError(f"the database {self.shown} cannot be used ({_short(error)})") from error
         except (UsageError, CommandError) as error:
             self.close()

@@ -149,3 +149,12 @@ class Hold(Base):
         UniqueConstraint("question_id", "reviewer_id", name="uq_holds_reviewer"),
         Index("ix_holds_reviewer", "reviewer_id", "until"),
     )
+
+
+class Sight(Base):
+    """Somebody was shown the answer of a question that is not theirs, and cannot answer it blindly any more."""
+
+    __tablename__ = "sights"
+
+    question_id: Mapped[int] = mapped_column(ForeignKey("questions.id"), primary_key=True)
+    reviewer_id: Mapped[int] = mapped_column(ForeignKey("reviewers.id"), primary_key=True)

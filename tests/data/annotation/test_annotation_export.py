@@ -242,6 +242,9 @@ def test_a_file_that_is_not_json_is_named(photos: Collection, tmp_path: Path, te
     for read in (lambda: read_json(file), lambda: read_lines(file, Pictures(photos.items.values()))):
         with pytest.raises(StoreError, match=r"broken\.json"):
             read()
+    file.write_bytes(b'\n{"image": "trip/0.png"}\n' + text.encode("latin-1"))
+    with pytest.raises(StoreError, match=r"broken\.json, line 3: not JSON"):
+        read_lines(file, Pictures(photos.items.values()))
     with pytest.raises(StoreError, match="check the path"):
         read_json(tmp_path / "none.json")
 

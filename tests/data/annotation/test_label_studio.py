@@ -148,6 +148,10 @@ def test_what_cannot_be_taken_is_named_with_its_reason(task: Any, reason: str) -
 
 def test_two_pictures_of_one_name_are_not_guessed_between() -> None:
     twins = Pictures([item_of(0), item_of(1).model_copy(update={"original": "other/0.jpg"})])
+    assert twins.find("/other/0.jpg").id == item_of(1).id
+    above = Pictures([item_of(0), item_of(1).model_copy(update={"original": "0.jpg"})])
+    assert above.find("0.jpg").id == item_of(1).id, "a whole path, though a folder has a picture of this name"
+    assert above.find("trip/0.jpg").id == item_of(0).id
     assert [one.reason for one in from_tasks([foreign(region("r"), image="0.jpg")], twins).left_out] == ["no_picture"]
     assert len(from_tasks([foreign(region("r"), image="trip/0.jpg")], twins).annotations) == 1
 

@@ -370,3 +370,30 @@ def test_a_file_that_ends_its_process_costs_that_file_alone(tmp_path: Path, monk
     assert [isinstance(result, Collected) for result in found] == [True, False, True]
     assert isinstance(found[1], Refused)
     assert found[1].reason == reasons.CRASHED
+
+
+def test_a_folder_that_cannot_be_read_is_told_and_the_others_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run looks into it again."""
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    save(scene(1, SIZE), photos / "good.png")
+    save(scene(2, SIZE), photos / "shut" / "other.png")
+    scandir = os.scandir
+
+    def refusing(path: Any) -> Any:
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("thyme.data.collect.listing.os.scandir", refusing)
+        made = collect(photos, out, SMALL, processes=1)
+        assert (made.taken, made.rejected) == (1, {reasons.UNREADABLE: 1})
+        (refused,) = read_rejected(out)
+        assert (refused.file, refused.detail) == ("shut/", "cannot be read (Permission denied)")
+        assert "shut/" in write_report(out, photos).read_text()
+        with pytest.raises(StoreError, match="Permission denied"):
+            listing(photos / "shut")
+    made = collect(photos, out, SMALL, processes=1)
+    assert (made.taken, made.rejected) == (2, {})

@@ -260,6 +260,32 @@ def test_the_old_problems_stay_until_the_new_ones_are_written(tmp_path: Path, mo
     assert not list(out.glob(".*tmp")) + list(out.glob(".problems*"))
 
 
+def test_rows_of_a_tsv_of_another_width_are_dropped_and_counted(tmp_path: Path) -> None:
+    path = Path(as_tsv(tmp_path))
+    lines = path.read_text().splitlines(keepends=True)
+    lines[2:2] = ["alone\n", lines[1].rstrip("\n") + "\tone\ttoo many\n"]
+    path.write_text("".join(lines))
+    made = parts.run(parts.recipe(path), tmp_path / "out")
+    assert made.figures.dropped == {"read": {"damaged_row": 2}}
+    assert made.figures.kept == ROWS
+    details = [seen.detail for seen in parts.rows_of(tmp_path / "out" / "rejected.jsonl")]
+    assert details == [
+        "rows.tsv, line 3: 1 fields, the header names 4",
+        "rows.tsv, line 4: 6 fields, the header names 4",
+    ]
+    assert "the row is no object, or not as wide as its header" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_questions_without_pictures_are_told_apart_by_their_options(tmp_path: Path) -> None:
+    asked = {"question": "Which of these numbers is a prime?", "answer": "7"}
+    options = (["7", "8"], ["7", "9"], [" 8", "7"], None)
+    rows = [asked if one is None else {**asked, "choices": one} for one in options]
+    path = parts.write_lines(tmp_path / "rows.jsonl", [*rows, asked])
+    made = parts.run(parts.recipe(path, "resolution.images=false"), tmp_path / "out")
+    assert parts.reasons(tmp_path / "out") == {2: "duplicates: duplicate", 4: "duplicates: duplicate"}
+    assert made.figures.kept == 3
+
+
 def test_files_of_a_hub_are_read_by_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fsspec
 

@@ -159,7 +159,7 @@ def test_each_row_is_had_by_place(source: Source) -> None:
 
 def test_facts_are_told_without_decoding(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = order(source)
-    monkeypatch.setattr(columns_module, "row_image", None)  # whoever decodes would call it
+    monkeypatch.setattr(columns_module, "row_images_of", None)  # whoever decodes would call it
     for place, i in enumerate(numbers):
         assert source.facts(place) == Facts(images=1, answer=i != 3, box=i != 2, kind=plain(i)["kind"])
 
@@ -268,9 +268,11 @@ def test_a_path_cannot_leave_its_folder(tmp_path: Path) -> None:
 
 
 def test_a_tsv_row_of_another_width_is_named(tmp_path: Path) -> None:
-    (tmp_path / "rows.tsv").write_text("question\tanswer\na\tb\nc\n")
+    (tmp_path / "rows.tsv").write_text("question\tanswer\na\tb\nc\nd\te\n")
+    source = open_source("a", SourceSettings(path=str(tmp_path / "rows.tsv")))
     with pytest.raises(StoreError, match="line 3: 1 fields, the header names 2"):
-        open_source("a", SourceSettings(path=str(tmp_path / "rows.tsv")))
+        source.problem(1)
+    assert (len(source), source.problem(2).question) == (3, "d")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ from thyme.data.collect.folder import Collection, image_file
 from thyme.data.collect.records import Collected
 from thyme.data.folders import new_folder
 from thyme.errors import EncodeError, UsageError
-from thyme.store import write_text
 from thyme.types import Record
 
 REPORT: Final = "export.json"
@@ -95,7 +94,7 @@ def run_export(export: Export, progress: Callable[[int, int], None] | None = Non
         raise UsageError(f"no format '{export.format}'; there are {', '.join(FORMATS)}")
     with new_folder(export.to) as begun:
         summary = _write(export, begun, progress or (lambda written, left: None))
-        write_text(begun / REPORT, summary.model_dump_json(indent=2) + "\n")
+        (begun / REPORT).write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return summary
 
 
@@ -122,7 +121,8 @@ def _write(export: Export, folder: Path, progress: Callable[[int, int], None]) -
         written.pop(one.where)
         left.append(one)
     chosen = list(written.values())
-    write_text(folder / DATASHEET, datasheet(export.sources, chosen, left, export.sheet))
+    sheet = datasheet(export.sources, chosen, left, export.sheet)
+    (folder / DATASHEET).write_text(sheet, encoding="utf-8")
     return Summary(
         format=export.format,
         written=len(chosen),

@@ -16,7 +16,6 @@ from thyme.data.annotation.problems import IMAGES, ProblemLines, to_problem
 from thyme.data.annotation.records import Annotation
 from thyme.errors import EncodeError, ImageError
 from thyme.images import measure
-from thyme.store import write_text
 from thyme.types import EXTENSIONS, ImageRecord
 
 TASKS, INTERFACE = "tasks.json", "labelling_interface.xml"
@@ -157,13 +156,17 @@ class _Kept:
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file."""
-        write_text(self.folder / name, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+        self.put(name, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+    def put(self, name: str, text: str) -> None:
+        """Write a file; the folder is put in place whole, so that this need not be."""
+        (self.folder / name).write_text(text, encoding="utf-8")
 
 
 class _LabelStudio(_Kept):
     def close(self) -> list[LeftOut]:
         self.write(TASKS, to_tasks(self.annotations, self.path))
-        write_text(self.folder / INTERFACE, CONFIG)
+        self.put(INTERFACE, CONFIG)
         return []
 
 

@@ -55,11 +55,16 @@ def _lines(path: Path, pictures: Pictures) -> Iterator[tuple[str, Annotation | E
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield _line(f"line {number}", json.loads(line), pictures)
+                    yield _line(f"line {number}", _parsed(path, number, line), pictures)
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error.strerror}); check the path") from error
+
+
+def _parsed(path: Path, number: int, line: bytes) -> Any:
+    try:
+        return json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path}: a line is not JSON ({error}); put it right or delete it") from error
+        raise StoreError(f"{path}, line {number}: not JSON ({error}); put it right or delete it") from error
 
 
 def _line(where: str, row: Any, pictures: Pictures) -> tuple[str, Annotation | ExchangeError, bool]:

@@ -32,11 +32,12 @@ class Pictures:
             items: All of the collection; in memory are names, some hundred bytes each.
         """
         self._ids: dict[str, Collected] = {}
+        self._paths: dict[str, Collected] = {}
         self._names: dict[str, Collected | None] = {}
         for item in items:
-            self._ids[item.id] = item
-            for name in {item.original, PurePosixPath(item.original).name}:
-                self._names[name] = None if name in self._names else item
+            self._ids[item.id] = self._paths[item.original] = item
+            name = PurePosixPath(item.original).name
+            self._names[name] = None if name in self._names else item
 
     def find(self, *names: Any) -> Collected:
         """The picture that is meant.
@@ -56,7 +57,10 @@ class Pictures:
     def _one(self, name: str) -> Collected | None:
         path = path_of(name)
         last = PurePosixPath(path).name
-        for candidate in (name, path, last, _UPLOADED.sub("", last, count=1)):
+        for candidate in (name, path, path.lstrip("/")):  # a whole path is meant, whatever else has its name
+            if found := self._ids.get(candidate) or self._paths.get(candidate):
+                return found
+        for candidate in (last, _UPLOADED.sub("", last, count=1)):
             found = self._ids.get(candidate) or self._ids.get(PurePosixPath(candidate).stem)
             if found := found or self._names.get(candidate):
                 return found

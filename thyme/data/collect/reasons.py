@@ -10,7 +10,7 @@ SAME, NEAR, BLURRED, TEXT = "same", "near_duplicate", "blurred", "text"
 REASONS: Final[dict[str, str]] = {
     SMALL: "no side is longer than --min-side",
     LARGE: "it has more pixels than --max-pixels",
-    UNREADABLE: "it is no picture, it is damaged, or what reads it is not installed; tried again by the next run",
+    UNREADABLE: "it is no picture, or it or its folder cannot be read with what is installed; the next run tries again",
     CRASHED: "decoding it ended the process, perhaps for want of memory; tried again by the next run",
     LINK: "it is a link that leads out of the folder",
     SAME: "it shows exactly the pixels of one that was taken",

@@ -34,7 +34,7 @@ from thyme.data.collect.sidecar import Sidecar
 from thyme.data.collect.work import PICTURE, TILES, Job
 from thyme.data.hashes import Neighbours, distance
 from thyme.errors import StoreError, UsageError
-from thyme.store import write_text
+from thyme.store import unwritten, write_text
 from thyme.types import EXTENSIONS
 
 WORK: Final = ".work"
@@ -101,7 +101,7 @@ def collect(
             made = _collected(files, out, settings, sidecar or Sidecar({}), processes or crew.cores(), heard)
             return replace(made, others=dict(others.most_common()))
     except OSError as error:
-        raise StoreError(f"{out} cannot be written ({error.strerror}); is there room on the disk?") from error
+        raise unwritten(Path(error.filename) if isinstance(error.filename, str) else out, error) from error
 
 
 def _require_libraries() -> None:
@@ -194,9 +194,11 @@ class _Book:
 
     def left_out(self, found: Found) -> bool:
         """Whether a file is not even opened."""
-        if found.outside:
+        if found.trouble:
+            self._refuse(Refused(file=found.name, reason=reasons.UNREADABLE, detail=found.trouble))
+        elif found.outside:
             self._refuse(Refused(file=found.name, reason=reasons.LINK))
-        return found.outside
+        return bool(found.trouble) or found.outside
 
     def enter(self, job: Job, result: Collected | Refused) -> None:
         """Note an outcome, and put what was written in place."""

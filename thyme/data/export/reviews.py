@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from thyme.data.drafts import Draft
 from thyme.errors import MissingExtraError, StoreError
+from thyme.store import unwritten
 from thyme.types import Record
 
 REVIEWS: Final = "reviews.parquet"
@@ -65,7 +66,7 @@ def write_reviews(out: Path, reviews: Iterable[Review]) -> int:
                 count += len(some)
         temporary.replace(path)
     except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error.strerror}); is there room on the disk?") from error
+        raise unwritten(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
     return count

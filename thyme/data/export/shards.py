@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,14 +64,21 @@ class RowShards:
         if self._file is None:
             self._file = parquet.ParquetWriter(self._part(self._shards), self._schema, write_batch_size=_AT_ONCE)
             self._shards += 1
-        self._file.write_table(pyarrow.Table.from_pylist(self._rows, schema=self._schema))
+        table = pyarrow.Table.from_pylist(self._rows, schema=self._schema)
         self._shard_bytes += self._group_bytes
         self._rows, self._group_bytes = [], 0
+        try:
+            self._file.write_table(table)
+        except OSError:  # nothing can be added to what is cut off; whoever closes these files goes by
+            broken, self._file = self._file, None
+            with suppress(OSError, pyarrow.ArrowException):
+                broken.close()
+            raise
 
     def _end_shard(self) -> None:
         if self._file is not None:
-            self._file.close()
-            self._file, self._shard_bytes = None, 0
+            ended, self._file, self._shard_bytes = self._file, None, 0
+            ended.close()
 
     def _part(self, number: int) -> Path:
         return self._folder / f"{number:05d}.part"

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from thyme.data.factory.shuffle import number
 from thyme.data.hashes import BITS, distance
+from thyme.errors import StoreError
 
 _TABLE = "CREATE TABLE seen (key INTEGER, hash INTEGER, item INTEGER)"
 _INDEX = "CREATE INDEX by_key ON seen (key)"
@@ -49,15 +50,25 @@ class Duplicates:
 
         Returns:
             The earlier item that it is a duplicate of, or None.
+
+        Raises:
+            StoreError: The temporary file cannot be written.
         """
         group = number("question", scenario, " ".join(question.split()).casefold(), len(hashes), *hashes[1:])
         first = hashes[0] if hashes else 0
         keys = [number(group, place, first >> low & mask) >> 1 for place, (low, mask) in enumerate(self._pieces)]
         marks = ",".join("?" * len(keys))
-        found = self._base.execute(f"SELECT hash, item FROM seen WHERE key IN ({marks}) ORDER BY item", keys)
-        near = next((other for value, other in found if distance(_unsigned(value), first) <= self._bits), None)
-        if near is None:
-            self._base.executemany("INSERT INTO seen VALUES (?, ?, ?)", [(key, _signed(first), item) for key in keys])
+        try:
+            found = self._base.execute(f"SELECT hash, item FROM seen WHERE key IN ({marks}) ORDER BY item", keys)
+            near = next((other for value, other in found if distance(_unsigned(value), first) <= self._bits), None)
+            if near is None:
+                rows = [(key, _signed(first), item) for key in keys]
+                self._base.executemany("INSERT INTO seen VALUES (?, ?, ?)", rows)
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"the temporary file of what was seen cannot be written ({error}) after {item} items; make room in the "
+                "folder for temporary files, or name another one (SQLITE_TMPDIR), and run the same command again"
+            ) from error
         return near
 
     def close(self) -> None:

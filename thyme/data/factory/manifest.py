@@ -21,7 +21,7 @@ from thyme.data.factory.folder import BUILD
 from thyme.data.sources.base import Source
 from thyme.errors import StoreError, UsageError
 from thyme.prompts import PromptSet
-from thyme.store import write_text
+from thyme.store import unwritten, write_text
 from thyme.types import Record
 
 State = Literal["begun", "interrupted", "spent", "failed", "finished"]
@@ -181,13 +181,17 @@ def alone(out: Path) -> Iterator[None]:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with (out / ".lock").open("a") as file:
-            _lock(file.fileno())
-            yield
-    except BlockingIOError as error:
-        raise UsageError(f"another process builds in {out}; wait for it, or take another --out") from error
+        file = (out / ".lock").open("a")
     except PermissionError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}); name another folder with --out") from error
+    except OSError as error:
+        raise unwritten(out / ".lock", error) from error
+    with file:
+        try:
+            _lock(file.fileno())
+        except BlockingIOError as error:
+            raise UsageError(f"another process builds in {out}; wait for it, or take another --out") from error
+        yield
 
 
 def _lock(descriptor: int) -> None:

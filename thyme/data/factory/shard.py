@@ -12,6 +12,7 @@ from pydantic_core import from_json
 
 from thyme.data.factory.journal import Outcome
 from thyme.errors import MissingExtraError, StoreError
+from thyme.store import unwritten
 
 COLUMNS = ("index", "id", "scenario", "source", "teacher", "question", "answer", "kind", "rounds", "images", "record")
 """Of an accepted record. ``rounds`` counts the code blocks, ``images`` the ids of its pictures."""
@@ -62,7 +63,7 @@ def write_shard(path: Path, outcomes: Iterable[Outcome], *, kept: bool) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error.strerror}); is there room on the disk?") from error
+        raise unwritten(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -31,7 +31,8 @@ def without_duplicates(rows: Iterable[Seen], settings: DuplicatesStep) -> Iterat
                 continue
             reason, earlier = "duplicate", None
             if settings.exact:
-                earlier = same.add(place, "", seen.question, [number(*seen.images)] if seen.images else [])
+                asked = _options(seen) if not seen.images else ""
+                earlier = same.add(place, asked, seen.question, [number(*seen.images)] if seen.images else [])
             if earlier is None and settings.bits >= 0 and seen.images:
                 reason = "near_duplicate"
                 earlier = near.add(place, "", seen.question, [int(value, 16) for value in seen.hashes])
@@ -40,3 +41,8 @@ def without_duplicates(rows: Iterable[Seen], settings: DuplicatesStep) -> Iterat
                 continue
             ids[place] = seen.id
             yield seen
+
+
+def _options(seen: Seen) -> str:
+    """Options of a question, whatever their order, spaces and capitals: without a picture they say what is asked."""
+    return "\x1f".join(sorted(" ".join(option.split()).casefold() for option in seen.choices))

@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, Final
 
-from thyme.errors import MissingExtraError
+from thyme.errors import MissingExtraError, StoreError
+from thyme.store import unwritten
 
 MARGIN: Final = 5.0
 """Natural logarithm of how much more likely a language must be than a wanted one to be held for the language."""
@@ -46,7 +49,11 @@ def language_of(text: str, wanted: Iterable[str] = ()) -> str:
 
 
 def _ranks(text: str) -> list[tuple[str, float]]:
-    ranks: list[tuple[str, float]] = _identifier().rank(text)
+    try:
+        ranks: list[tuple[str, float]] = _identifier().rank(text)
+    except OSError as error:  # its model is unpacked when it is first used
+        told = unwritten(Path(gettempdir()) / "py3langid", error)
+        raise StoreError(f"{told} (TMPDIR names another folder for temporary files)") from error
     return ranks
 
 

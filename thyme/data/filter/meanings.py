@@ -15,7 +15,7 @@ STEPS: Final = {
     "balance": "are there enough of its category",
 }
 REASONS: Final = {
-    "damaged_row": "the line is not JSON, or no object",
+    "damaged_row": "the row is no object, or not as wide as its header",
     "missing_field": "it has no question, or half a character",
     "image_damaged": "a picture is no picture, cut off, or larger than max_pixels",
     "image_missing": "a picture is not where the row says",

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TextIO
 
 from thyme.data.annotation.problems import ProblemLines
 from thyme.data.export.writers import IMAGES
 from thyme.data.filter.records import Seen
 from thyme.data.published_problems import ProblemShards, image_file
-from thyme.errors import StoreError
+from thyme.store import bytes_in, unwritten
 from thyme.types import EXTENSIONS, ImageRecord, Problem
 
 FOLDER: Final = "problems"
@@ -89,7 +89,7 @@ def replacing(out: Path, format: str) -> Iterator[Writer]:
             shutil.rmtree(out / FOLDER)
         folder.rename(out / FOLDER)
     except OSError as error:
-        raise StoreError(f"{out}: {error.strerror or error}; is there room on the disk?") from error
+        raise unwritten(out / FOLDER, error, written=bytes_in(folder)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -111,15 +111,34 @@ def lines(path: Path) -> Iterator[Line]:
         StoreError: It cannot be written.
     """
     temporary = path.with_name(f".{path.name}.tmp")
+    with ExitStack() as held:
+        held.callback(temporary.unlink, missing_ok=True)
+        with _writing(path):
+            file = held.enter_context(_closing(temporary.open("w", encoding="utf-8")))
+        yield lambda seen: _write(path, file, seen)
+        with _writing(path):
+            file.close()
+            temporary.replace(path)
+
+
+@contextmanager
+def _closing(file: TextIO) -> Iterator[TextIO]:
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            yield lambda seen: _write(file.write, seen)
-        temporary.replace(path)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error.strerror}); is there room on the disk?") from error
+        yield file
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # there was no room for its end, which was told
+            file.close()
 
 
-def _write(write: Callable[[str], object], seen: Seen) -> None:
-    write(seen.model_dump_json(exclude_defaults=True) + "\n")
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Errors of the system are of this file."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritten(path, error) from error
+
+
+def _write(path: Path, file: TextIO, seen: Seen) -> None:
+    with _writing(path):
+        file.write(seen.model_dump_json(exclude_defaults=True, exclude={"formats"}) + "\n")

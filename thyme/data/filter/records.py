@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from thyme.types import Record
+from thyme.types import ImageRecord, Record
 
 READ: Final = "read"
 """The step that drops what is no problem at all."""
@@ -37,6 +37,8 @@ class Seen(Record):
     """Of the first picture's area that the box takes."""
     images: tuple[str, ...] = ()
     """Ids of the pictures."""
+    formats: tuple[str, ...] = ()
+    """Of the pictures' files, as Pillow names them; empty of one whose pixels no file shows as they are."""
     hashes: tuple[str, ...] = ()
     """Perceptual hashes of the pictures, hexadecimal; empty where nobody asks for them."""
     pass_rate: float | None = None
@@ -46,6 +48,16 @@ class Seen(Record):
     def kept(self) -> bool:
         """Whether no step dropped it."""
         return not self.step
+
+    def records(self) -> tuple[ImageRecord, ...]:
+        """The pictures as records of their files; none where one has to be decoded to be written."""
+        if len(self.formats) != len(self.images) or not all(self.formats):
+            return ()
+        told = zip(self.images, self.sizes, self.formats, strict=True)
+        return tuple(
+            ImageRecord(id=id, width=width, height=height, mode="RGB", format=format)
+            for id, (width, height), format in told
+        )
 
     def drop(self, step: str, reason: str, detail: str = "") -> Seen:
         """The same row, dropped."""

@@ -188,7 +188,7 @@ class _Chain:
             keep = held.enter_context(output.lines(out / KEPT))
             reject = held.enter_context(output.lines(out / REJECTED))
             told = held.enter_context(shown.bar("written"))
-            for seen, problem in problems_of(self._rows, self._counted(kept, counting, keep, reject)):
+            for seen, problem in problems_of(self._rows, self._counted(kept, counting, keep, reject), pixels=False):
                 writer.add(output.finished(problem, seen))
                 told(1, 0)
         return counting

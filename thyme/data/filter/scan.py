@@ -27,6 +27,8 @@ from thyme.errors import StoreError
 from thyme.store import write_text
 
 FOLDER: Final = "scan"
+_LINES: Final = 2
+"""Version of the lines: another one does not read them."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,6 @@ class Scan:
             seen = look_at(row, source=chunk.source, index=index, rules=self.rules)
             kept += seen.kept
             lines.append(seen.model_dump_json(exclude_defaults=True) + "\n")
-        self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.file(chunk), "".join(lines))
         return kept
 
@@ -105,7 +106,7 @@ def open_scan(out: Path, rows: Mapping[str, Rows], rules: Rules) -> Scan:
     """The scan of these rows by these rules, in its folder."""
     recipe = rules.recipe
     told = [recipe.model_dump_json(include={*STEPS, "max_pixels", "chunk"}), rules.benchmarks.fingerprint]
-    key = digest([thyme.__version__, rules.hashes, *told, *(one.fingerprint for one in rows.values())])
+    key = digest([thyme.__version__, _LINES, rules.hashes, *told, *(one.fingerprint for one in rows.values())])
     return Scan(out / FOLDER / key[:16], rows, rules)
 
 

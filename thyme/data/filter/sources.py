@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -22,7 +22,7 @@ from thyme.data.sources.files import FileSource, open_files, open_table
 from thyme.data.sources.lines import digest
 from thyme.errors import ConfigError, EncodeError, MissingExtraError, StoreError
 from thyme.markup import extract_answer
-from thyme.types import Problem
+from thyme.types import ImageRecord, Problem
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PUBLISHED: Final = ("messages", *PROBLEM_COLUMNS)
@@ -33,19 +33,28 @@ _LINES: Final = ("id", "question", "images", "meta")
 """Columns by which the problems are known that this filter and ``thyme rl-data export`` write as JSON lines."""
 
 
+Known = Callable[[int], Sequence[ImageRecord]]
+"""What the images of a row were found to be; nothing where they have to be decoded."""
+
+
 class _Published(Columns):
     """Rows of the published layout, with what this package wrote beside it."""
 
-    def problem(self, row: Mapping[str, Any], *, id: str, label: str, folder: Path | None) -> Problem:
-        problem = to_problem(row, name=label, folder=folder, max_pixels=self.max_pixels)
+    def problem(
+        self, row: Mapping[str, Any], *, id: str, label: str, folder: Path | None, known: Sequence[ImageRecord] = ()
+    ) -> Problem:
+        problem = to_problem(row, name=label, folder=folder, max_pixels=self.max_pixels, known=known)
         return _with_meta(problem.model_copy(update={"id": id}), problem.meta, label)
 
 
 class _Lines(Columns):
     """JSON lines of problems, with what is known beside their columns."""
 
-    def problem(self, row: Mapping[str, Any], *, id: str, label: str, folder: Path | None) -> Problem:
-        problem, meta = super().problem(row, id=id, label=label, folder=folder), row.get("meta")
+    def problem(
+        self, row: Mapping[str, Any], *, id: str, label: str, folder: Path | None, known: Sequence[ImageRecord] = ()
+    ) -> Problem:
+        problem = super().problem(row, id=id, label=label, folder=folder, known=known)
+        meta = row.get("meta")
         return _with_meta(problem, meta, label) if isinstance(meta, Mapping) else problem
 
 
@@ -78,13 +87,17 @@ class Rows:
         told = (self.settings.kind, self.settings.source, self.settings.licence)
         return digest([self.name, self.source.fingerprint, *told])
 
-    def each(self, wanted: Iterable[int]) -> Iterator[tuple[int, Problem | EncodeError]]:
+    def each(self, wanted: Iterable[int], known: Known | None = None) -> Iterator[tuple[int, Problem | EncodeError]]:
         """Problems at rising places, with their pixels, or why a row is none.
+
+        Args:
+            wanted: Indices.
+            known: What the images of a row were found to be: their files are read then, and nothing is decoded.
 
         Raises:
             StoreError: A file is damaged or has changed.
         """
-        for index, row in _each(self.source, wanted):
+        for index, row in _each(self.source, wanted, known or (lambda index: ())):
             yield index, row if isinstance(row, EncodeError) else self._told(row)
 
     def _told(self, problem: Problem) -> Problem:
@@ -97,9 +110,9 @@ class Rows:
         return problem.model_copy(update={"meta": told, "kind": kind, "answer": answer})
 
 
-def _each(source: Source, wanted: Iterable[int]) -> Iterator[tuple[int, Problem | EncodeError]]:
+def _each(source: Source, wanted: Iterable[int], known: Known) -> Iterator[tuple[int, Problem | EncodeError]]:
     if isinstance(source, FileSource):
-        yield from source.each(wanted)
+        yield from source.each(wanted, known)
         return
     for index in wanted:
         try:
@@ -171,29 +184,32 @@ def hub_files(settings: FilterSource) -> list[str]:
     return urls
 
 
-def problems_of(rows: Mapping[str, Rows], seen: Iterable[Seen]) -> Iterator[tuple[Seen, Problem]]:
-    """Problems of rows that were looked at, with their pixels; few are read ahead.
+def problems_of(
+    rows: Mapping[str, Rows], seen: Iterable[Seen], *, pixels: bool = True
+) -> Iterator[tuple[Seen, Problem]]:
+    """Problems of rows that were looked at; few are read ahead.
 
     Args:
         rows: Sources by name.
         seen: In the order of sources and rows.
+        pixels: Whether images are decoded; else only those are of which no file shows the pixels as they are.
 
     Raises:
         StoreError: A file has changed since.
     """
     for name, group in groupby(seen, key=lambda one: one.source):
-        yield from _of_source(rows[name], group)
+        yield from _of_source(rows[name], group, pixels=pixels)
 
 
-def _of_source(rows: Rows, seen: Iterable[Seen]) -> Iterator[tuple[Seen, Problem]]:
-    asked: deque[Seen] = deque()
+def _of_source(rows: Rows, seen: Iterable[Seen], *, pixels: bool) -> Iterator[tuple[Seen, Problem]]:
+    asked: deque[Seen] = deque()  # the first one is that of the row under way
 
     def places() -> Iterator[int]:
         for one in seen:
             asked.append(one)
             yield one.row
 
-    for index, problem in rows.each(places()):
+    for index, problem in rows.each(places(), None if pixels else lambda index: asked[0].records()):
         one = asked.popleft()
         if isinstance(problem, EncodeError):
             raise StoreError(f"{one.id}: row {index} has changed since it was looked at ({problem}); start again")

@@ -167,6 +167,7 @@ def _seen(look: Look, source: str, index: int) -> Seen:
         sizes=tuple(image.size for image in problem.images),
         share=look.share,
         images=tuple(image.id for image in problem.images),
+        formats=tuple(image.format if image.encoded is not None else "" for image in problem.images),
     )
 
 

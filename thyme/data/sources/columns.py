@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from thyme.data.published import MISSING_FIELD, row_image, row_images
+from thyme.data.published import MISSING_FIELD, row_images, row_images_of
 from thyme.data.sources.base import Facts
 from thyme.errors import ConfigError, EncodeError
 from thyme.images import MAX_PIXELS
@@ -98,7 +98,9 @@ class Columns:
             kind=text_of(self.cell("kind", row)) or "",
         )
 
-    def problem(self, row: Row, *, id: str, label: str, folder: Path | None) -> Problem:
+    def problem(
+        self, row: Row, *, id: str, label: str, folder: Path | None, known: Sequence[ImageRecord] = ()
+    ) -> Problem:
         """The problem of a row, its images decoded.
 
         Args:
@@ -106,6 +108,7 @@ class Columns:
             id: Of the problem.
             label: What errors call the row.
             folder: Where paths start, and which they cannot leave; None: no image is a path.
+            known: What its images were found to be before, where nothing is to be decoded again.
 
         Raises:
             EncodeError: The row cannot be used.
@@ -118,10 +121,7 @@ class Columns:
             raise EncodeError(f"{label} holds half a surrogate pair, which is no text", reason=MISSING_FIELD)
         column = self.column("image", row)
         entries = [] if column is None else row_images(row, column)
-        images = tuple(
-            row_image(entry, f"{label}, image {i + 1}", folder, True, max_pixels=self.max_pixels)
-            for i, entry in enumerate(entries)
-        )
+        images = row_images_of(entries, label, folder, max_pixels=self.max_pixels, known=known)
         boxes = boxes_in(self.cell("box", row), images, label)
         return Problem(
             id=id,

@@ -16,7 +16,7 @@ from thyme.data.sources.pictures import Pictures
 from thyme.data.sources.tables import DAMAGED_ROW, DamagedRowError, Delimited, JsonLines, Table
 from thyme.errors import ConfigError, EncodeError
 from thyme.images import MAX_PIXELS
-from thyme.types import Problem
+from thyme.types import ImageRecord, Problem
 
 METADATA: Final = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 """Files that say what is known of the pictures of a folder, as Hugging Face's ImageFolder has them."""
@@ -86,11 +86,14 @@ class FileSource:
             folder=self._table.folder,
         )
 
-    def each(self, wanted: Iterable[int]) -> Iterator[tuple[int, Problem | EncodeError]]:
+    def each(
+        self, wanted: Iterable[int], known: Callable[[int], Sequence[ImageRecord]] = lambda index: ()
+    ) -> Iterator[tuple[int, Problem | EncodeError]]:
         """Rows in order, few in memory at a time; the error of a row that cannot be used instead of it.
 
         Args:
             wanted: Indices, rising.
+            known: What the images of a row were found to be before, where they are not to be decoded again.
 
         Raises:
             IndexError: There is no such row.
@@ -102,7 +105,9 @@ class FileSource:
                 continue
             label = self._table.label(index)
             try:
-                problem = self._columns.problem(row, id=f"{self.name}-{index}", label=label, folder=self._table.folder)
+                problem = self._columns.problem(
+                    row, id=f"{self.name}-{index}", label=label, folder=self._table.folder, known=known(index)
+                )
             except EncodeError as error:
                 yield index, error
             else:

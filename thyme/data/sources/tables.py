@@ -131,7 +131,7 @@ class Delimited:
         """Read the file once to find the rows; in memory are their offsets, 16 bytes a row.
 
         Raises:
-            StoreError: It cannot be read, has no header, or a row is not of its width; file and line are named.
+            StoreError: It cannot be read or has no header; file and line are named.
         """
         self._path, self._delimiter = path, delimiter
         self._offsets, self._numbers = array("q"), array("q")
@@ -177,14 +177,15 @@ class Delimited:
             if fields is None:
                 return
             if fields:
-                self._named(fields, number)
                 self._offsets.append(offset)
                 self._numbers.append(number)
 
     def _named(self, fields: Sequence[str], number: int) -> dict[str, str | None]:
         if len(fields) != len(self.columns):
-            raise StoreError(
-                f"{self._path}, line {number}: {len(fields)} fields, the header names {len(self.columns)}; "
-                "is the file whole, and its delimiter quoted where a field holds it?"
+            trouble = f"{len(fields)} fields, the header names {len(self.columns)}"
+            raise DamagedRowError(
+                f"{self._path}, line {number}: {trouble}; is the file whole, and its delimiter quoted where a field "
+                "holds it?",
+                trouble=trouble,
             )
         return {name: field or None for name, field in zip(self.columns, fields, strict=True)}

@@ -15,7 +15,7 @@ from thyme.config.annotation import AnnotationSettings
 from thyme.studio.accounts import Person
 from thyme.studio.annotation.rows import standing
 from thyme.studio.models import Reviewer
-from thyme.studio.models_annotation import CheckRow, Hold, Question, Shot
+from thyme.studio.models_annotation import CheckRow, Hold, Question, Shot, Sight
 from thyme.studio.refusal import Refusal
 
 MOST_GOLD = 1_000
@@ -124,15 +124,20 @@ def waits_for(role: str, person: Person, settings: AnnotationSettings) -> list[C
 def said(person: Person, role: str) -> ColumnElement[bool]:
     """That a person has had to do with a question in a way that bars them from a role.
 
-    A second person must not have judged it before, as judges see the answer; who adjudicated it may do so again.
+    A second person must not have judged it or looked at its answer before; who adjudicated it may do so again.
     """
     mine = (CheckRow.question_id == Question.id, CheckRow.reviewer_id == person.id, CheckRow.undone.is_(None))
     now = and_(CheckRow.round == Question.round, CheckRow.gold.is_(False))
     if role == "second":
-        return exists().where(*mine, or_(now, CheckRow.role != "second"))
+        return or_(exists().where(*mine, or_(now, CheckRow.role != "second")), seen_by(person))
     if role == "adjudicate":
         return exists().where(*mine, now, CheckRow.role != "adjudicator")
     return exists().where(*mine, now)
+
+
+def seen_by(person: Person) -> ColumnElement[bool]:
+    """That a person was shown the answer of a question that is not theirs."""
+    return exists().where(Sight.question_id == Question.id, Sight.reviewer_id == person.id)
 
 
 def has_place(role: str, person: Person, settings: AnnotationSettings) -> ColumnElement[bool]:
@@ -168,6 +173,7 @@ def is_gold_for(person: Person) -> list[ColumnElement[bool]]:
         Question.state == "accepted",
         Question.author_id != person.id,
         ~exists().where(*mine),
+        ~seen_by(person),
     ]
 
 

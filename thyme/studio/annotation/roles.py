@@ -50,7 +50,8 @@ def turn_of(session: Session, question: Question, person: Person) -> str:
         return "author" if question.state == "draft" else ""
     if question.gold:
         mine = checks_by(session, question, person)
-        return "" if person.lead or "second" not in person.roles or mine else "second"
+        told = person.lead or "second" not in person.roles or mine or _barred(session, question, person, "second")
+        return "" if told else "second"
     queue, role = _QUEUES.get(question.state, ("", "lead"))
     return role if queue in person.roles and not _barred(session, question, person, queue) else ""
 

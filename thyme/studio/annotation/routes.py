@@ -12,6 +12,7 @@ from thyme.data.annotation.records import ANSWER_TYPES, CATEGORIES, AnswerType, 
 from thyme.studio.annotation import checks, places, questions, queues
 from thyme.studio.annotation.roles import turn_of
 from thyme.studio.annotation.rows import locked, locked_shot
+from thyme.studio.annotation.sights import looking
 from thyme.studio.annotation.states import ASIDE, REASONS
 from thyme.studio.annotation.views import lease_view, question_view, shot_view, work_view
 from thyme.studio.api.asking import Asking, Id, Number, Shared
@@ -149,7 +150,7 @@ def take_next(studio: Shared, person: Asking, body: Next) -> dict[str, Any]:
     settings = studio.config.annotation
     if not queues.may(person, body.queue):
         raise Refusal(403, "role", f"you are not asked to {body.queue} here; ask who leads")
-    with studio.database.write() as session:
+    with looking(studio.database, person, writing=True) as session:
         if body.release is not None:
             _release(session, person, body.release)
         if body.queue == "annotate":
@@ -252,7 +253,7 @@ def submit(studio: Shared, person: Asking, question_id: Id, body: Submitted) -> 
 @router.get("/questions/{question_id}")
 def question(studio: Shared, person: Asking, question_id: Id) -> dict[str, Any]:
     """A question, as much of it as this person may see."""
-    with studio.database.read() as session:
+    with looking(studio.database, person) as session:
         found = session.get(Question, question_id)
         if found is None:
             raise missing("question")
@@ -301,6 +302,6 @@ def verdict(studio: Shared, person: Asking, question_id: Id, body: VerdictBody) 
 def undo(studio: Shared, person: Asking) -> dict[str, Any]:
     """Take back what one said last."""
     settings = studio.config.annotation
-    with studio.database.write() as session:
+    with looking(studio.database, person, writing=True) as session:
         found = checks.undo(session, person, settings)
         return {"work": None if found is None else work_view(session, found, person, settings)}

@@ -13,6 +13,7 @@ from thyme.data.annotation.records import AnswerType, Category
 from thyme.studio.annotation import figures, questions
 from thyme.studio.annotation.listing import Wanted, listed
 from thyme.studio.annotation.rows import locked
+from thyme.studio.annotation.sights import looking
 from thyme.studio.annotation.views import question_view
 from thyme.studio.api.asking import Asking, Id, Leading, Shared
 from thyme.studio.filters import Words
@@ -62,7 +63,7 @@ def options(studio: Shared, person: Asking, body: Target) -> dict[str, Any]:
 @router.get("/questions")
 def matching(studio: Shared, person: Asking, wanted: Annotated[Wanted, Query()]) -> dict[str, Any]:
     """Questions that match, a page at a time."""
-    with studio.database.read() as session:
+    with looking(studio.database, person) as session:
         return listed(session, wanted, person, studio.config.annotation)
 
 

@@ -14,6 +14,7 @@ from thyme.families.sizes import smart_resize
 from thyme.studio.accounts import Person
 from thyme.studio.annotation.roles import Role, checks_by, is_blind, role_of
 from thyme.studio.annotation.rows import annotation_of, box_of, choices_of, standing
+from thyme.studio.annotation.sights import shown
 from thyme.studio.models import Reviewer
 from thyme.studio.models_annotation import CheckRow, CollectionRow, Hold, Question, Shot
 
@@ -65,6 +66,8 @@ def question_view(
     role = role or role_of(session, question, person)
     shot, blind = session.get_one(Shot, question.shot_id), is_blind(question, role)
     box = None if blind else box_of(question)
+    if not blind and role != "author":
+        shown(session, question.id)
     rows = _visible(session, question, person, role)
     names = names_of(session, {question.author_id, *(row.reviewer_id for row in rows)})
     found = {} if blind else {"faults": faults_of(question, shot, settings)}

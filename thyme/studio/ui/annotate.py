@@ -66,6 +66,7 @@ _IMAGE_KEYS: Final = (
 )
 AUTHOR_KEYS: Final = (
     ("B", "draw a box; Esc stops drawing"),
+    ("← → ↑ ↓", "move the box by a pixel; with Shift resize it, with Ctrl by ten"),
     ("F", "the image as the model first sees it, and back"),
     ("H Y", "there: the answer is hidden; it can be seen"),
     ("Q", "write the question; Esc leaves a field"),

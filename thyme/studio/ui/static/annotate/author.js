@@ -94,12 +94,32 @@
   const elsewhere = (one, other) => one && other && (one[2] <= other[0] || other[2] <= one[0] || one[3] <= other[1] || other[3] <= one[1]);
   const change = (some) => {
     if (!editable()) return;
-    if (elsewhere(now.fields.box, some.box)) {
+    if (elsewhere(now.looked, some.box)) {
       now.change({ hidden_when_small: null });
       showHidden();
     }
+    now.looked = now.looked || some.box;
     now.change(some);
     showFaults();
+  };
+  // Arrow keys move the box, with Shift its lower right corner.
+  const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  const within = (value, least, most) => Math.min(Math.max(value, least), most);
+  const nudged = ([left, top, right, bottom], [across, down], resize) => {
+    if (resize) return [left, top, within(right + across, left + 1, work.width), within(bottom + down, top + 1, work.height)];
+    const x = within(across, -left, work.width - right);
+    const y = within(down, -top, work.height - bottom);
+    return [left + x, top + y, right + x, bottom + y];
+  };
+  const nudge = (event) => {
+    const way = ARROWS[event.key];
+    if (!way || event.altKey || event.metaKey || !editable() || !now.fields.box || document.querySelector("dialog[open]")) return;
+    if (event.target.closest("input, textarea, select, #picture")) return;
+    event.preventDefault();
+    const step = picture.step() * (event.ctrlKey ? 10 : 1);
+    change({ box: nudged(now.fields.box, way.map((part) => part * step), event.shiftKey) });
+    picture.setBox(now.fields.box);
+    showBox();
   };
 
   // --- drafts ---
@@ -136,6 +156,7 @@
     if (now) now.seconds += clock.seconds();
     clock.restart();
     now = draft;
+    now.looked = now.looked || now.fields.box;
     picture.showFirst(false);
     say(draft.saved ? "saved" : "changed");
     show();
@@ -228,6 +249,7 @@
         showBox();
       }
     });
+    document.addEventListener("keydown", nudge);
     document.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !document.querySelector("dialog[open]")) form.requestSubmit();
       if (event.key === "Escape" && picture.drawing()) picture.draw(false);
@@ -239,6 +261,7 @@
   };
   const hidden = (value) => {
     picture.showFirst(false);
+    now.looked = now.fields.box;
     change({ hidden_when_small: value });
     showHidden();
   };

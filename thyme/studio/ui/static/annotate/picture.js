@@ -79,6 +79,7 @@ const openPicture = (place, image, { editable = false, onBox = () => {}, onShare
     if (editable) annotator.setSelected(TARGET);
   });
   const told = (geometry) => {
+    setTimeout(() => place.contains(document.activeElement) && document.activeElement.blur(), 0); // keys are the box's now
     box = boxOf(geometry);
     onShare(shareOf(box), box);
     onBox(box);
@@ -156,6 +157,8 @@ const openPicture = (place, image, { editable = false, onBox = () => {}, onShare
     drawing: () => annotator.isDrawingEnabled(),
     isFirst: () => place.classList.contains("first"),
     shareOf,
+    // Pixels of the image that one of the screen shows, at least one.
+    step: () => Math.max(1, Math.round(1 / viewer.world.getItemAt(0).viewportToImageZoom(viewer.viewport.getZoom(true)))),
     acts: {
       closer: () => zoom(1.5),
       wider: () => zoom(1 / 1.5),
