@@ -55,6 +55,13 @@ def annotated(photos: Collection) -> Collection:
     return photos
 
 
+def test_who_has_accepted_nothing_yet_is_told_what_to_do(annotated: Collection, tmp_path: Path) -> None:
+    done = run("export", annotated.folder, "--to", tmp_path / "rl", "--state", "disputed")
+    assert done.exit_code == 1, done.output
+    assert "0 questions about 0 images" in done.stdout
+    assert "`thyme studio progress` says who has to do what" in done.stderr
+
+
 def test_what_the_studio_holds_is_exported_with_its_datasheet(annotated: Collection, tmp_path: Path) -> None:
     done = run("export", annotated.folder, "--to", tmp_path / "rl", "--title", "Signs")
     assert done.exit_code == 0, done.output

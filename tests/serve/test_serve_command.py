@@ -112,7 +112,7 @@ def test_mistakes_are_told_in_a_line(script: str, tmp_path: Path, monkeypatch: p
     for words, said in (
         (("--host", "0.0.0.0"), "reachable from other machines, and there is no API key"),
         (("--api-key-file", tmp_path / "none"), "cannot be read"),
-        (("--api-key-file", tmp_path / "short"), "an API key has 5 characters; take at least 16"),
+        (("--api-key-file", tmp_path / "short"), "short, line 1: an API key has 5 characters; take at least 16"),
         (("--api-key-file", tmp_path / "odd"), "must be printable ASCII"),
         (("--set", "serve.rollout.max_rounds=3"), "is set by rollout.KEY=VALUE"),
         (("--set", "serve.max_imags=3"), "max_images"),
@@ -149,6 +149,12 @@ def test_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "keys").write_text("\n# nothing\n")
     with pytest.raises(UsageError, match="is empty"):
         read_keys(tmp_path / "keys")
+    (tmp_path / "keys").write_text(f"{KEY}\n# whose\nshort\n")
+    with pytest.raises(UsageError, match="keys, line 3: an API key has 5 characters"):
+        read_keys(tmp_path / "keys")
+    monkeypatch.setenv("THYME_SERVE_API_KEY", "short")
+    with pytest.raises(UsageError, match="THYME_SERVE_API_KEY: an API key has 5 characters"):
+        read_keys(None)
 
 
 def test_who_needs_keys() -> None:

@@ -285,6 +285,7 @@ def _store(
 
 def _tell(summary: Summary, to: Path) -> None:
     from thyme.data.annotation.export import DATASHEET, REASONS, REPORT
+    from thyme.data.annotation.left_out import NOT_ASKED
 
     typer.echo(f"{summary.written} questions about {summary.images} images in {to} ({summary.format})")
     typer.echo(f"what the set holds: {to / DATASHEET}")
@@ -292,6 +293,12 @@ def _tell(summary: Summary, to: Path) -> None:
         typer.echo(f"left out {count}: {REASONS.get(reason, reason)} ({reason})")
     if summary.left_out:
         typer.echo(f"which, and why, stands in {to / REPORT}")
+    if not summary.written and set(summary.reasons) == {NOT_ASKED}:
+        typer.echo(
+            "thyme: no question is in a state that was asked for: `thyme studio progress` says who has to do what, "
+            "--state what else to write",
+            err=True,
+        )
 
 
 def _tell_taken(taken: Taken, counts: dict[str, int], *, as_json: bool) -> None:

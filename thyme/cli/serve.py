@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from thyme.cli import options
 from thyme.cli.models import NANO, open_runtime
 from thyme.config import Config, EngineConfig, RolloutConfig, SandboxConfig
 from thyme.config.load import changed, overridden
-from thyme.config.serve import ServeConfig
+from thyme.config.serve import ApiKey, ServeConfig
 from thyme.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
@@ -164,20 +164,32 @@ def read_keys(file: Path | None) -> tuple[SecretStr, ...]:
     """The API keys out of a file, or else the one in the environment.
 
     Raises:
-        UsageError: The file cannot be read, or is empty.
+        UsageError: The file cannot be read, is empty, or holds what cannot be a key.
     """
     if file is None:
         key = os.environ.get(API_KEY)
-        return (SecretStr(key),) if key else ()
+        return (_key(key, API_KEY),) if key else ()
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"the key file {file} cannot be read: {reason}") from error
-    keys = tuple(SecretStr(line) for line in lines if line and not line.startswith("#"))
+    keys = tuple(
+        _key(line, f"{file}, line {number}")
+        for number, line in enumerate(lines, 1)
+        if line and not line.startswith("#")
+    )
     if not keys:
         raise UsageError(f"the key file {file} is empty; write keys into it, one a line, e.g. openssl rand -hex 32")
     return keys
+
+
+def _key(text: str, where: str) -> SecretStr:
+    try:
+        key: SecretStr = TypeAdapter(ApiKey).validate_python(text)
+    except ValidationError as error:  # its own words would show the key
+        raise UsageError(f"{where}: {error.errors()[0]['ctx']['error']}") from None
+    return key
 
 
 def _announce(url: str, runtime: AgentRuntime) -> None:
