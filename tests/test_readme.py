@@ -21,7 +21,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 """``sh`` blocks are run one after the other in one folder; ``bash`` blocks need a download, and are only parsed."""
 
-LONG = ("thyme nano train", "thyme nano eval", "thyme rl-data filter")
+LONG = ("thyme nano train", "thyme nano eval", "thyme rl-data filter", "thyme eval --bench")
 
 
 def commands(language: str) -> list[str]:

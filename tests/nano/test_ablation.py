@@ -128,6 +128,7 @@ def done(tmp_path_factory):
     return work, run(work, TINY, seeds=[1], arms=["naive", "annealing"])
 
 
+@pytest.mark.slow
 def test_a_run_does_what_was_asked_and_what_that_starts_from(done):
     work, results = done
     assert [result.arm for result in results] == ["naive", "last_round", "annealing"]
@@ -146,11 +147,13 @@ def test_a_run_does_what_was_asked_and_what_that_starts_from(done):
     assert results[0].trained_tokens > results[1].trained_tokens
 
 
+@pytest.mark.slow
 def test_all_arms_are_asked_the_same_problems(done):
     _, results = done
     assert len({tuple(outcome.id for outcome in result.outcomes) for result in results}) == 1
 
 
+@pytest.mark.slow
 def test_the_annealing_goes_on_from_the_end_of_its_arm(done):
     from safetensors.torch import load_file
 
@@ -161,6 +164,7 @@ def test_the_annealing_goes_on_from_the_end_of_its_arm(done):
     assert 0 < apart[0] < apart[1]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_jobs_that_have_no_result(done):
     work, results = done
     kept = [job_folder(work, 1, arm) / RESULT for arm in ("naive", "last_round")]
@@ -174,6 +178,7 @@ def test_a_run_goes_on_with_the_jobs_that_have_no_result(done):
     assert [r.model_dump(exclude=seconds) for r in again] == [r.model_dump(exclude=seconds) for r in results]
 
 
+@pytest.mark.slow
 def test_a_folder_keeps_to_its_settings_and_a_damaged_result_is_named(done, tmp_path):
     work, _ = done
     with pytest.raises(ConfigError, match="other settings"):
@@ -183,6 +188,7 @@ def test_a_folder_keeps_to_its_settings_and_a_damaged_result_is_named(done, tmp_
         read_result(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_report_holds_every_figure(done, tmp_path):
     _, results = done
     found = Ablation.of(results, TINY, None)
@@ -200,6 +206,7 @@ def test_a_report_holds_every_figure(done, tmp_path):
     assert [table.row_count for table in found.tables()] == [3, 3, 2, 1]
 
 
+@pytest.mark.slow
 def test_seeds_take_parts_of_a_file_that_do_not_overlap(done):
     work, _ = done
     path = work / "demonstrations-1.jsonl"

@@ -186,6 +186,7 @@ def done(tmp_path_factory):
     return work, run(work, SMOKE, seeds=[1], starts=["injected"], arms=["tau1_keep"])
 
 
+@pytest.mark.slow
 def test_a_run_builds_measures_trains_and_asks(done):
     _, findings = done
     start = findings.starts["injected"]
@@ -201,6 +202,7 @@ def test_a_run_builds_measures_trains_and_asks(done):
     assert trained.seconds["cpu"] > 0
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_jobs_that_have_no_result(done):
     work, findings = done
     results = sorted(work.rglob(RESULT))
@@ -212,6 +214,7 @@ def test_a_run_goes_on_with_the_jobs_that_have_no_result(done):
         run(work, SMOKE.model_copy(update={"steps": 3}), seeds=[1])
 
 
+@pytest.mark.slow
 def test_a_start_of_another_run_is_used_as_it_is(done, tmp_path):
     work, _ = done
     given_start, taken = work / "injected" / "build", tmp_path / "injected" / "build"

@@ -29,9 +29,9 @@ pytestmark = [
 QUICK: dict[str, dict[str, Any]] = {
     "one process sees no image, tower trained": {"roller": {"mixture": "halves"}, "freeze_vision": False},
     "adapters against the start": {"beta": 0.05, "lora": {"rank": 2}, "learning_rate": 1e-2},
-    "drawn from the model, and run": {"real": True, "group": 4, "beta": 0.01, "learning_rate": 1e-4},
 }
 MORE: dict[str, dict[str, Any]] = {
+    "drawn from the model, and run": {"real": True, "group": 4, "beta": 0.01, "learning_rate": 1e-4},
     "images here and there": {},
     "code counts, against the start": {"beta": 0.05, "code_policy": "keep"},
     "one process has no score": {"roller": {"paid": "not the second half"}},
