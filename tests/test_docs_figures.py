@@ -11,13 +11,14 @@ import json
 import tomllib
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
-from quoted_figures import Quoted, holds, numbers, quoted
+from quoted_figures import Quoted, holds, numbers, printed, quoted
 
 from thyme.nano.grpo_ablation.findings import Findings
 from thyme.nano.grpo_ablation.report import markdown as grpo_markdown
-from thyme.reproduce.graph import Store
+from thyme.reproduce.graph import How, Store
 from thyme.reproduce.writing import markdown
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +62,26 @@ def test_every_figure_has_a_result_or_is_listed_with_its_command(path: Path) -> 
 
 def test_the_list_names_documents_that_are_there_and_why() -> None:
     assert {one["document"] for one in EXEMPT} <= {path.name for path in DOCUMENTS}
-    assert all(one["why"].strip() for one in EXEMPT)
+    assert all(one.get("why", "").strip() or one.get("records") for one in EXEMPT)
+
+
+@pytest.mark.parametrize("entry", [one for one in EXEMPT if "records" in one], ids=lambda one: one["records"][0])
+def test_what_was_recorded_holds_what_is_quoted_of_it(entry: dict[str, Any]) -> None:
+    records = [json.loads((DOCS / "results" / "measured" / f"{name}.json").read_text()) for name in entry["records"]]
+    figures = {figure for record in records for figure in printed(record["figures"]["printed"])}
+    missing = [text for text in entry["figures"] if not holds(figures, Quoted(entry["heading"], text))]
+    assert missing == [], "quote what was printed, or record it again: python scripts/record.py NAME"
+
+
+def test_every_record_is_quoted_and_says_where_it_comes_from() -> None:
+    names = {path.stem for path in (DOCS / "results" / "measured").glob("*.json")}
+    assert names == {name for one in EXEMPT for name in one.get("records", ())}
+    for name in sorted(names):
+        how = How.model_validate(json.loads((DOCS / "results" / "measured" / f"{name}.json").read_text())["how"])
+        assert how.command
+        assert how.commit
+        assert how.processor
+        assert how.memory_gib
 
 
 @pytest.mark.parametrize("name", sorted(EXACT))
