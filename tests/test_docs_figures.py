@@ -8,6 +8,7 @@ command that printed it.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections import defaultdict
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from quoted_figures import Quoted, holds, numbers, printed, quoted
 
+from thyme.nano import CHECKPOINTS
 from thyme.nano.grpo_ablation.findings import Findings
 from thyme.nano.grpo_ablation.report import markdown as grpo_markdown
 from thyme.reproduce.graph import How, Store
@@ -130,6 +132,20 @@ def test_the_table_of_the_readme_is_what_its_result_gives() -> None:
         rates += (told["no_tools"]["accuracy"], told["direct"]["accuracy"])
         cells = ("–" if rate is None else f"{100 * rate:.0f} %" for rate in rates)
         assert f"| {kind.replace('_', ' ')} | {' | '.join(cells)} |" in page
+
+
+@pytest.mark.parametrize("name", ["final", "direct"])
+def test_the_cards_of_the_shipped_weights_are_what_their_result_gives(name: str) -> None:
+    result = Store(DOCS).read("shipped")
+    assert result is not None
+    card = (CHECKPOINTS / name / "README.md").read_text(encoding="utf-8")
+    for kind, told in result.figures["kinds"].items():
+        tools = told["tools"]
+        ran = "-" if tools["executable_rate"] is None else f"{100 * tools['executable_rate']:.1f}"
+        rates = tools["accuracy"], told["no_tools"]["accuracy"], told["direct"]["accuracy"]
+        right, blocked, direct = (re.escape(f"{100 * rate:.1f}") + r" \[\d+, \d+\]" for rate in rates)
+        row = rf"^\| {kind} \| {right} \| {100 * tools['tool_rate']:.1f} \| {ran} \| {blocked} \| {direct} \|$"
+        assert re.search(row, card, re.MULTILINE), kind
 
 
 @pytest.mark.parametrize(
