@@ -23,7 +23,9 @@ _PRINTED = 32
 RUN_FILE = "thyme_run.json"
 """In a resumable checkpoint: which run it belongs to."""
 REPORT_FILE = "sft_report.json"
-_OWN = {"config.json", "trainer_state.json", "adapter_config.json", RUN_FILE, REPORT_FILE}
+STAGE_FILE = "thyme_stage.json"
+"""In a finished stage's folder: its record."""
+_OWN = {"config.json", "trainer_state.json", "adapter_config.json", RUN_FILE, REPORT_FILE, STAGE_FILE}
 """Files that belong to a model or a run, not to tokenizer, processor or prompts."""
 
 
