@@ -222,7 +222,15 @@ def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[]", '{"answer": "4"}', '{"question": "?", "images": ["no.png"]}', '{"question": "?", "colour": 1}']
+    "line",
+    [
+        "{",
+        "[]",
+        '{"answer": "4"}',
+        '{"question": "?", "images": ["no.png"]}',
+        '{"question": "?", "colour": 1}',
+        pytest.param("[" * 100_000, id="too deep for a parser"),
+    ],
 )
 def test_a_line_that_is_no_problem_is_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "p.jsonl"

@@ -84,7 +84,7 @@ def problem_of_line(path: Path, number: int, line: str, *, max_pixels: int = MAX
         names = row.pop("images", ())
         images = tuple(load_image(_beside(path, name), name=Path(name).name, max_pixels=max_pixels) for name in names)
         return Problem(**{"id": f"{path.stem}-{number}", **row}, images=images)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         why = str(error)
         if isinstance(error, ValidationError):
             why = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
