@@ -119,7 +119,8 @@ class _Work:
         if is_main():
             self.console.print(run_table(report))
             last = report.stages[-1].name
-            self.console.print(f"the model lies in {self.out / last}, the report in {self.out / 'report.html'}")
+            told = f"the model lies in {self.out / last}, the report in {self.out / 'report.html'}"
+            self.console.print(told, markup=False, soft_wrap=True)
 
     def check(self, stage: str | None) -> None:
         """Show what a run would do."""

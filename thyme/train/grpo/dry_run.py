@@ -88,7 +88,7 @@ def dry_run(
         if family is not None:
             check_evaluation(recipe.evaluation, family)
         asked = open_problems(recipe.evaluation.data, problem_readers)
-        console.print(f"evaluation: {len(asked)} problems ({recipe.evaluation.data.format})")
+        console.print(f"evaluation: {len(asked)} problems ({recipe.evaluation.data.format})", markup=False)
     check_rewards(recipe.rewards)
     if family is None:
         return None
