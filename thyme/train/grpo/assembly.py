@@ -14,7 +14,7 @@ from thyme.families import Family
 from thyme.families.qwen_vl import QwenVLFamily
 from thyme.prompts import PromptSet
 from thyme.train.arguments import on_cpu
-from thyme.train.evaluate import sharding
+from thyme.train.distributed import split_weights
 from thyme.train.grpo.policies import Policy, TransformersPolicy, VllmPolicy
 from thyme.train.grpo.roller import GroupRoller
 
@@ -63,7 +63,7 @@ def make_policy(engine: EngineConfig, recipe: GRPORecipe, folder: Path, family: 
     )
     if config.backend == "vllm":
         return VllmPolicy(folder, config, name=name)
-    if spread := sharding():
+    if spread := split_weights():
         raise ConfigError(
             f"engine.backend = 'transformers' needs whole weights in each process, and {spread} spreads them: set "
             "engine.backend = 'vllm', or launch with ddp or zero2"

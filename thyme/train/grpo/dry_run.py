@@ -20,7 +20,7 @@ from thyme.errors import MissingExtraError, ModelNotFoundError, UsageError
 from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
 from thyme.prompts import PromptSet
-from thyme.train.evaluate import ProblemReader, check_evaluation, open_problems
+from thyme.train.evaluate import ProblemReader, check_evaluation, evaluation_problems
 from thyme.train.grpo.arguments import forwards
 from thyme.train.grpo.assembly import make_roller
 from thyme.train.grpo.batch import encode_rollout
@@ -28,8 +28,7 @@ from thyme.train.grpo.draws import Draws
 from thyme.train.grpo.groups import Group
 from thyme.train.grpo.identity import RUN_FILE
 from thyme.train.grpo.preview import preview, write_group_page
-from thyme.train.grpo.problems import MixedProblems, Reader
-from thyme.train.grpo.problems import open_problems as open_training
+from thyme.train.grpo.problems import MixedProblems, Reader, open_problems
 from thyme.train.grpo.run import check_rewards, described, steps_of
 from thyme.train.memory.estimate import MemoryEstimate, estimate
 from thyme.train.memory.words import known_config, memory_words, size_words
@@ -78,7 +77,7 @@ def dry_run(
     if page is not None:
         _check_page(page)
     _say_memory(recipe, model, console)
-    problems = open_training(recipe.data, readers)
+    problems = open_problems(recipe.data, readers)
     steps = steps_of(recipe, problems)
     console.print(_sources(problems))
     console.print(described(recipe, problems, steps), markup=False, soft_wrap=True)
@@ -87,7 +86,7 @@ def dry_run(
     if recipe.evaluation is not None:
         if family is not None:
             check_evaluation(recipe.evaluation, family)
-        asked = open_problems(recipe.evaluation.data, problem_readers)
+        asked = evaluation_problems(recipe.evaluation.data, problem_readers)
         console.print(f"evaluation: {len(asked)} problems ({recipe.evaluation.data.format})", markup=False)
     check_rewards(recipe.rewards)
     if family is None:

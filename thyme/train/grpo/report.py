@@ -18,7 +18,6 @@ from thyme.config.grpo import CodePolicy
 from thyme.config.rewards import RewardSettings
 from thyme.eval.summary import ALL
 from thyme.rewards import PARTS
-from thyme.train.evaluate import write_atomically
 from thyme.train.grpo.alarms import ALARMS, Spell, spells
 from thyme.train.grpo.curves import sections
 from thyme.train.grpo.kept import Kept
@@ -26,6 +25,7 @@ from thyme.train.grpo.records import GRPORunReport, StepRecord
 from thyme.train.report.cells import Card, Cell, duration, interval, row
 from thyme.train.report.pages import count, template
 from thyme.train.report.plots import kinds
+from thyme.train.run.disk import write_atomically
 from thyme.view.parts import Attempt, make_attempt, make_scene, seen_sizes
 from thyme.view.pictures import Inlined, Picture
 

@@ -14,7 +14,7 @@ from thyme.errors import ConfigError, TrainingStoppedError, UsageError
 from thyme.families import Family
 from thyme.train.arguments import CHECKPOINTS, on_cpu, vision_modules
 from thyme.train.batches.vision import FreshPixels, ImageSource, KeptFeatures, KeptPixels
-from thyme.train.distributed import barrier, broadcast, is_main, place
+from thyme.train.distributed import agreed, barrier, is_main, place
 from thyme.train.run.checkpoint import check_same_run, last_checkpoint, load_model, rename, save_final
 
 
@@ -71,15 +71,7 @@ def checkpoint_to_resume(trainer: Any, out: Path, *, resume: bool) -> Path | Non
     Raises:
         ConfigError: There is one and the run is not to be resumed, or it belongs to another run.
     """
-    found, problem = None, None
-    if is_main():
-        try:
-            found = _found(trainer.run_description, out, resume=resume)
-        except ConfigError as error:
-            problem = str(error)
-    found, problem = broadcast((found, problem))
-    if problem is not None:
-        raise ConfigError(problem)
+    found = agreed(lambda: _found(trainer.run_description, out, resume=resume))
     if found is not None:
         trainer.go_on_from(found)
     return found

@@ -27,7 +27,7 @@ from thyme.train.data.samples import Samples, is_by_place, is_stream
 from thyme.train.data.sources import count_rows, open_samples
 from thyme.train.distributed import world_size
 from thyme.train.encode import Encoded
-from thyme.train.evaluate import ProblemReader, check_evaluation, open_problems
+from thyme.train.evaluate import ProblemReader, check_evaluation, evaluation_problems
 from thyme.train.memory.cost import UTILISATION, Load, cost
 from thyme.train.memory.estimate import estimate
 from thyme.train.memory.words import known_config, memory_words
@@ -111,7 +111,7 @@ def dry_run(
     if recipe.evaluation is not None:
         if family is not None:
             check_evaluation(recipe.evaluation, family)
-        problems = open_problems(recipe.evaluation.data, problem_readers)
+        problems = evaluation_problems(recipe.evaluation.data, problem_readers)
         console.print(f"evaluation: {len(problems)} problems ({recipe.evaluation.data.format})", markup=False)
     found: dict[str, Outlook] = {}
     for name in names:

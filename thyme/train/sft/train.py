@@ -36,6 +36,7 @@ from thyme.train.run.around import (
     train_until_asked,
 )
 from thyme.train.run.checkpoint import REPORT_FILE
+from thyme.train.run.disk import write_atomically
 from thyme.train.run.progress import ProgressBar
 from thyme.train.run.records import Point, StageReport, ValidationPoint
 from thyme.train.sft.trainer import Data, Trainer
@@ -112,7 +113,7 @@ def _save(trainer: Trainer, base: Path, out: Path, report: StageReport) -> None:
     """The final model and the report, by the main process."""
     save_model(trainer, base, out, out)
     if is_main():
-        (out / REPORT_FILE).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_atomically(out / REPORT_FILE, report.model_dump_json(indent=2) + "\n")
     barrier()
 
 
