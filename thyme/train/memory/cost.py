@@ -38,8 +38,6 @@ class Cost:
 
     operations: float
     """Floating-point operations; a multiplication and an addition are two."""
-    tokens: float
-    """Tokens that go through the model."""
 
     def gpu_hours(self, device: str, *, utilisation: float = UTILISATION) -> float:
         """Hours times devices.
@@ -49,10 +47,6 @@ class Cost:
             utilisation: Share of the peak that is reached.
         """
         return self.operations / (PEAK_TFLOPS[device] * 1e12 * utilisation) / 3600
-
-    def hours(self, device: str, devices: int, *, utilisation: float = UTILISATION) -> float:
-        """Hours on a number of devices, as if they lost nothing to each other."""
-        return self.gpu_hours(device, utilisation=utilisation) / devices
 
 
 def cost(config: Mapping[str, Any] | Path, settings: SFTSettings, load: Load, *, samples: float) -> Cost:
@@ -64,8 +58,7 @@ def cost(config: Mapping[str, Any] | Path, settings: SFTSettings, load: Load, *,
         load: The typical sample.
         samples: Samples that go through the model in all: rows times epochs.
     """
-    model = shapes(config)
-    return Cost(operations=samples * sample_operations(model, settings, load), tokens=samples * load.tokens)
+    return Cost(samples * sample_operations(shapes(config), settings, load))
 
 
 def sample_operations(model: Shapes, settings: SFTSettings, load: Load) -> float:
