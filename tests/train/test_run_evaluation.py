@@ -25,7 +25,7 @@ from thyme.train.data.problems import read_problems
 from thyme.train.distributed import split_weights
 from thyme.train.evaluate import (
     Evaluator,
-    Named,
+    Moment,
     check_evaluation,
     evaluation_problems,
     stored_examples,
@@ -88,8 +88,8 @@ def test_each_stage_is_asked_and_what_was_answered_is_kept(path: Path, tmp_path:
         assert {kind: figures["n"] for kind, figures in point.kinds.items()} == {"k0": 2, "[/k1]": 1, "all": 3}
         assert all(figures["failed"] == 0 for figures in point.kinds.values())
     problems = read_problems(DataSource(path=str(path.parent / "problems.jsonl")))
-    before = stored_examples(tmp_path / "out", Named("images", 0), problems[:2])
-    after = stored_examples(tmp_path / "out", Named("maths", 2), problems[:2])
+    before = stored_examples(tmp_path / "out", Moment("images", 0), problems[:2])
+    after = stored_examples(tmp_path / "out", Moment("maths", 2), problems[:2])
     assert [s.trajectory.problem.id for s in before] == [s.trajectory.problem.id for s in after]
     assert len(before) == 2
     assert before[0].trajectory.model == "tiny/images"
@@ -108,7 +108,7 @@ def test_the_model_that_is_asked_is_the_one_in_training(path: Path, tmp_path: Pa
     words = module.PromptSet.load(Path(recipe.prompts))
     problems = evaluation_problems(settings.data)
     evaluator = Evaluator(settings, problems, family, words, tmp_path / "again", name="tiny")
-    evaluator.saved(tmp_path / "out/images", Named("images", 2), device="cpu")
+    evaluator.saved(tmp_path / "out/images", Moment("images", 2), device="cpu")
     evaluator.close()
     assert report.evaluations[-1].step == 2
     first, live, saved = (

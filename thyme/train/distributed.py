@@ -137,7 +137,7 @@ def _zero_stage() -> int:
     return int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2"))
 
 
-def place(*, cpu: bool) -> torch.device:
+def own_device(*, cpu: bool) -> torch.device:
     """Where this process puts its model: its own GPU. What will be spread waits on the CPU for its parts to be taken.
 
     Args:

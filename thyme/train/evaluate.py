@@ -40,7 +40,7 @@ from thyme.train.run.records import EvaluationPoint
 from thyme.types import Problem
 
 ProblemReader = Callable[[DataSource], Sequence[Problem]]
-Tell = Callable[[EvaluationPoint], None]
+TellPoint = Callable[[EvaluationPoint], None]
 """Told of each evaluation."""
 
 FOLDER: Final = "evaluation"
@@ -91,7 +91,7 @@ def check_evaluation(settings: EvaluationSettings, family: Family) -> None:
 
 
 @dataclass(frozen=True)
-class Named:
+class Moment:
     """Where in a run an evaluation stands."""
 
     stage: str
@@ -132,7 +132,7 @@ class Evaluator:
         self.folder = out / FOLDER
         self._background: Background[Sandbox] | None = None
 
-    def live(self, model: Any, where: Named) -> EvaluationPoint:
+    def live(self, model: Any, where: Moment) -> EvaluationPoint:
         """Ask a model in memory, which may be in training; all processes call it together.
 
         Args:
@@ -144,7 +144,7 @@ class Evaluator:
             engine = TransformersEngine(inner, self._family, self._engine_config(), name=f"{self._name}/{where.stage}")
             return self._measure(engine, where)
 
-    def saved(self, checkpoint: Path, where: Named, *, device: str) -> EvaluationPoint:
+    def saved(self, checkpoint: Path, where: Moment, *, device: str) -> EvaluationPoint:
         """Ask a checkpoint; all processes call it together, and each loads it.
 
         Args:
@@ -164,7 +164,7 @@ class Evaluator:
     def _engine_config(self) -> EngineConfig:
         return EngineConfig(max_batch=self.settings.concurrency)
 
-    def _measure(self, engine: TransformersEngine, where: Named) -> EvaluationPoint:
+    def _measure(self, engine: TransformersEngine, where: Moment) -> EvaluationPoint:
         started = time.perf_counter()
         samples, trouble = list[Sample](), ""
         cause: Exception | None = None
@@ -183,7 +183,7 @@ class Evaluator:
             write_atomically(where.file(self.folder, ".json"), point.model_dump_json(indent=2) + "\n")
         return point
 
-    def _ask_all(self, engine: TransformersEngine, where: Named) -> list[Sample]:
+    def _ask_all(self, engine: TransformersEngine, where: Moment) -> list[Sample]:
         """This process's share of the problems."""
         self.folder.mkdir(parents=True, exist_ok=True)
         file = where.file(self.folder, f"-{rank()}.jsonl" if world_size() > 1 else ".jsonl")
@@ -228,7 +228,7 @@ class EvaluationCallback(TrainerCallback):
         self,
         evaluator: Evaluator,
         stage: str,
-        tell: Tell,
+        tell: TellPoint,
         *,
         before: bool,
     ) -> None:
@@ -244,7 +244,7 @@ class EvaluationCallback(TrainerCallback):
         self._every = evaluator.settings.every_steps
 
     def _ask(self, model: Any, step: int) -> None:
-        self._tell(self._evaluator.live(model, Named(self._stage, step)))
+        self._tell(self._evaluator.live(model, Moment(self._stage, step)))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Before the first step; a resumed stage was asked already."""
@@ -308,7 +308,7 @@ def open_evaluator(
 
 
 def asking(
-    evaluator: Evaluator | None, stage: str, start: str | Path, tell: Tell, *, before: bool, device: str
+    evaluator: Evaluator | None, stage: str, start: str | Path, tell: TellPoint, *, before: bool, device: str
 ) -> tuple[EvaluationCallback, ...]:
     """What asks the model while a stage is trained.
 
@@ -328,11 +328,11 @@ def asking(
     if not split_weights():
         return (EvaluationCallback(evaluator, stage, tell, before=before),)
     if before:
-        tell(evaluator.saved(find_checkpoint(start), Named(stage, 0), device=device))
+        tell(evaluator.saved(find_checkpoint(start), Moment(stage, 0), device=device))
     return ()
 
 
-def ask_saved(evaluator: Evaluator | None, folder: Path, where: Named, tell: Tell, *, device: str) -> None:
+def ask_saved(evaluator: Evaluator | None, folder: Path, where: Moment, tell: TellPoint, *, device: str) -> None:
     """Ask the model that a stage has saved, if it could not be asked in training; see `asking`.
 
     Args:
@@ -352,7 +352,7 @@ def stored_points(out: Path) -> list[EvaluationPoint]:
     return [EvaluationPoint.model_validate_json(file.read_text(encoding="utf-8")) for file in files]
 
 
-def stored_examples(out: Path, where: Named, problems: Sequence[Problem]) -> list[Sample]:
+def stored_examples(out: Path, where: Moment, problems: Sequence[Problem]) -> list[Sample]:
     """What was answered to these problems in one evaluation, with its pictures; those that failed are missing."""
     wanted = {problem.id: place for place, problem in enumerate(problems)}
     files = sorted((out / FOLDER).glob(where.file(Path(), "*.jsonl").name))

@@ -25,7 +25,7 @@ from thyme.train.arguments import CHECKPOINTS, on_cpu
 from thyme.train.distributed import agreed, barrier, connect, is_main, world_size
 from thyme.train.evaluate import (
     Evaluator,
-    Named,
+    Moment,
     ProblemReader,
     ask_saved,
     asking,
@@ -289,7 +289,7 @@ def _trained(run: _Run, roller: GroupRoller, evaluator: Evaluator | None, *, res
         if isinstance(error, TrainingStoppedError) and (alarm := journal.ended_by) is not None:
             raise TrainingStoppedError(f"the alarm '{alarm.name}' ended the run ({alarm.message}): {error}") from error
         raise
-    ask_saved(evaluator, out / MODEL, Named(STAGE, len(journal.records)), tell, device=settings.device)
+    ask_saved(evaluator, out / MODEL, Moment(STAGE, len(journal.records)), tell, device=settings.device)
     return _finished(run, journal)
 
 

@@ -99,15 +99,10 @@ def _vision(model: Shapes, settings: SFTSettings, load: Load) -> float:
     far = load.patches**2 / max(1, load.images)
     windowed = model.vision.layers - model.full_layers
     attention = (windowed * near + model.full_layers * far) * 4 * model.vision.attention
-    checkpointed = settings.gradient_checkpointing
-    passes, again = (
-        (2, 1.0)
-        if settings.freeze_vision
-        else (
-            _passes(trained=True, checkpointed=checkpointed),
-            _attention_passes(checkpointed),
-        )
-    )
+    passes, attention_passes = 2, 1.0
+    if not settings.freeze_vision:
+        passes = _passes(trained=True, checkpointed=settings.gradient_checkpointing)
+        attention_passes = _attention_passes(settings.gradient_checkpointing)
     merged = model.merger_parameters / model.patches_a_token
     products = (model.vision_parameters - model.merger_parameters + merged) * load.patches
-    return products * passes + attention * again
+    return products * passes + attention * attention_passes

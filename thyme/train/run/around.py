@@ -14,7 +14,7 @@ from thyme.errors import ConfigError, TrainingStoppedError, UsageError
 from thyme.families import Family
 from thyme.train.arguments import CHECKPOINTS, on_cpu, vision_modules
 from thyme.train.batches.vision import FreshPixels, ImageSource, KeptFeatures, KeptPixels
-from thyme.train.distributed import agreed, barrier, is_main, place
+from thyme.train.distributed import agreed, barrier, is_main, own_device
 from thyme.train.run.checkpoint import check_same_run, last_checkpoint, load_model, rename, save_final
 
 
@@ -34,7 +34,7 @@ def starting_model(model: str | Path | nn.Module, source: str | Path, folder: Pa
     rename(prepared, folder.name if Path(source).is_dir() else str(source))
     for part in vision_modules(prepared).values():
         part.requires_grad_(not settings.freeze_vision)
-    return prepared.to(place(cpu=on_cpu(settings)))
+    return prepared.to(own_device(cpu=on_cpu(settings)))
 
 
 def needed(base: Path | None) -> Path:

@@ -27,7 +27,7 @@ from thyme.train.distributed import agreed, barrier, is_main, world_size
 from thyme.train.encode import Encoded
 from thyme.train.evaluate import (
     Evaluator,
-    Named,
+    Moment,
     ProblemReader,
     ask_saved,
     asking,
@@ -233,7 +233,7 @@ def _train(run: _Run, stage: _Stage, *, resume: bool) -> StageReport:
     if is_main() and run.prompts is not None:
         copy_prompts(run.prompts, folder / "prompts")
     barrier()
-    ask_saved(run.evaluator, folder, Named(stage.name, report.steps), tell, device=device)
+    ask_saved(run.evaluator, folder, Moment(stage.name, report.steps), tell, device=device)
     if is_main():
         finish(folder, StageRecord(run=prints(run.recipe)[stage.name], report=report))
         _tidy(run, stage.name)
@@ -288,5 +288,5 @@ def _examples(run: _Run, points: Sequence[EvaluationPoint]) -> tuple[list[Any], 
         return [], []
     problems = run.evaluator.problems[: settings.examples]
     first, last = points[0], points[-1]
-    before = stored_examples(run.out, Named(first.stage, 0), problems) if first.step == 0 else []
-    return before, stored_examples(run.out, Named(last.stage, last.step), problems)
+    before = stored_examples(run.out, Moment(first.stage, 0), problems) if first.step == 0 else []
+    return before, stored_examples(run.out, Moment(last.stage, last.step), problems)
