@@ -237,11 +237,14 @@ def _done(out: Path) -> list[StepRecord]:
     Raises:
         StoreError: Some are missing.
     """
-    steps = steps_done(last_checkpoint(out / CHECKPOINTS))
+    checkpoint = last_checkpoint(out / CHECKPOINTS)
+    if checkpoint is None:
+        return []
+    steps = steps_done(checkpoint)
     records = read_steps(out, until=steps)
     if len(records) < steps:
         raise StoreError(
-            f"'{out.name}/{STEPS_FILE}' holds {len(records)} of the {steps} steps before the last checkpoint; put the "
+            f"'{out.name}/{STEPS_FILE}' holds {len(records)} of the {steps} steps before {checkpoint.name}; put the "
             "file back, or begin anew in another folder (--out)"
         )
     return records
