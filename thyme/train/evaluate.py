@@ -68,7 +68,7 @@ def evaluation_problems(source: DataSource, more: Mapping[str, ProblemReader] | 
         raise ConfigError(f"evaluation.data.format '{source.format}' is none of {', '.join(readers)}")
     problems = readers[source.format](source)
     if not len(problems):
-        raise ConfigError("evaluation.data holds no problem")
+        raise ConfigError("evaluation.data holds no problem; check its path, its subset and its split")
     return problems
 
 

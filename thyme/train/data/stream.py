@@ -285,7 +285,10 @@ class StreamBatches(Generic[Batch]):
         """
         for name, mine in self._description().items():
             if state.get(name) != mine:
-                raise ConfigError(f"the stream cannot go on: its {name} was {state.get(name)} and is {mine} now")
+                raise ConfigError(
+                    f"the stream cannot go on: its {name} was {state.get(name)} and is {mine} now; start it as before, "
+                    "or begin anew in another folder (--out)"
+                )
         self._batches = state["batches"]
         self._cursors = [Cursor.of(values) for values in state["cursors"]]
 
