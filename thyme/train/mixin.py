@@ -139,8 +139,10 @@ def kept_use_cache(model: Any) -> Iterator[None]:
     """TRL's trainers write ``use_cache = False`` into a model's configuration, for good; this puts back what it was."""
     config = vars(model.config)
     before = config.get("use_cache")
-    yield
-    if before is None:
-        config.pop("use_cache", None)
-    else:
-        config["use_cache"] = before
+    try:
+        yield
+    finally:
+        if before is None:
+            config.pop("use_cache", None)
+        else:
+            config["use_cache"] = before

@@ -226,11 +226,11 @@ def reckon(
         samples = sum(report.samples * total / report.rows * report.repeat for report, total in weighed)
         tokens = sum(report.tokens * total / report.rows * report.repeat for report, total in weighed)
         rows = math.ceil(tokens / settings.packed_tokens) if settings.packing else round(samples)
-        made, longest = settings.max_steps or steps(rows, settings, world_size()), max(looked_at.lengths)
+        in_all, longest = settings.max_steps or steps(rows, settings, world_size()), max(looked_at.lengths)
     else:
         samples = sum(total * report.repeat for report, total in weighed)
         tokens = samples * sum(map(len, encoded)) / len(encoded)
-        made, longest = steps_of_stream(round(samples), settings), max(map(len, encoded))
+        in_all, longest = steps_of_stream(round(samples), settings), max(map(len, encoded))
     load = Load(
         tokens=round(tokens / max(1.0, samples)),
         targets=_mean([sample.trained for sample in encoded]),
@@ -243,7 +243,7 @@ def reckon(
         longest=longest,
         patches=max(map(_patches, encoded)),
         step_samples=settings.batch_size * settings.accumulation * world_size(),
-        steps=made,
+        steps=in_all,
         load=load,
         exact=is_by_place(looked_at) and not settings.packing and all(r.rows == total for r, total in weighed),
     )
