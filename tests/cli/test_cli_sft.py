@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from command_helpers import thyme
 from typer.testing import CliRunner
@@ -18,10 +19,13 @@ from thyme.config.load import load, recipes
 from thyme.config.sft_recipe import SFTRecipe
 from thyme.families.checkpoint import WEIGHT_FILES
 from thyme.nano import checkpoint_path
+from thyme.train.data.samples import ListSamples
+from thyme.train.encode import Encoded
 from thyme.train.memory.estimate import estimate
 from thyme.train.memory.layouts import layout
 from thyme.train.memory.words import known_config
-from thyme.train.sft.dry_run import steps
+from thyme.train.run.records import SourceReport
+from thyme.train.sft.dry_run import reckon, steps
 
 SMALL = (
     "stages.images.data.demonstrations.limit=5",
@@ -182,6 +186,17 @@ def test_the_recipe_for_one_gpu_fits_it_by_estimate() -> None:
         patches = 4 * recipe.max_tokens
         found = estimate(layout("qwen2.5-vl-3b"), stage.train, tokens=recipe.max_tokens, patches=patches)
         assert found.fits(24 * 10**9)
+
+
+def test_a_source_without_rows_adds_nothing() -> None:
+    train = load("@nano_sft", [], SFTRecipe).stages["images"].train
+    sample = Encoded(np.arange(10, dtype=np.int32), np.ones(10, dtype=np.bool_))
+    reports = [
+        SourceReport(name="full", format="trajectories", rows=2, samples=2, tokens=20),
+        SourceReport(name="empty", format="trajectories", rows=0, samples=0),
+    ]
+    found = reckon(reports, [6, 0], ListSamples([sample, sample]), train)
+    assert (found.samples, found.tokens, found.exact) == (6, 60, False)
 
 
 @pytest.mark.parametrize(

@@ -223,8 +223,9 @@ def reckon(
     encoded = [looked_at[index] for index in range(min(len(looked_at), ROWS))]
     weighed = list(zip(reports, totals, strict=True))
     if is_by_place(looked_at):
-        samples = sum(report.samples * total / report.rows * report.repeat for report, total in weighed)
-        tokens = sum(report.tokens * total / report.rows * report.repeat for report, total in weighed)
+        shares = [total / max(1, report.rows) * report.repeat for report, total in weighed]  # a file may be empty
+        samples = sum(report.samples * share for report, share in zip(reports, shares, strict=True))
+        tokens = sum(report.tokens * share for report, share in zip(reports, shares, strict=True))
         rows = math.ceil(tokens / settings.packed_tokens) if settings.packing else round(samples)
         in_all, longest = settings.max_steps or steps(rows, settings, world_size()), max(looked_at.lengths)
     else:
