@@ -172,7 +172,9 @@ def _opened(run: _Run, name: str, readers: Mapping[str, Reader] | None) -> _Stag
         open_samples, mask=stage.mask, recipe=run.recipe, family=run.family, readers=readers, cache=run.out / DATA
     )
     samples, sources = opened(stage.data, seed=stage.train.seed, console=run.console)
-    validation = opened(stage.validation, streaming=False, console=run.console)[0] if stage.validation else ()
+    validation: Any = ()  # or by place, for nothing is streamed
+    if stage.validation:
+        validation, _ = opened(stage.validation, streaming=False, console=run.console)
     for source in sources:
         told = _streamed(source) if is_stream(samples) else _counted(source)
         run.console.print(f"{name}: {source.name}: {told}", markup=False)
