@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -175,9 +174,10 @@ def _rolled(
     """The first group of the first step."""
     settings, folder = recipe.train, find_checkpoint(model)
     asked = Draws(len(problems), settings.problems, settings.seed).asked(problems, 0, [0])
-    with TemporaryDirectory(prefix="thyme-") as cache:
-        roller = make_roller(recipe, folder, family, words, name=name, cache=Path(cache))
-        with closing(roller):
-            start = starting_model(model, model, folder, settings)
-            (group,) = roller.roll(start, asked, step=0, group=settings.group)
+    with (
+        TemporaryDirectory(prefix="thyme-") as cache,
+        make_roller(recipe, folder, family, words, name=name, cache=Path(cache)) as roller,
+    ):
+        start = starting_model(model, model, folder, settings)
+        (group,) = roller.roll(start, asked, step=0, group=settings.group)
     return group

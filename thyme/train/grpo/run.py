@@ -302,7 +302,9 @@ def _telling(run: _Run, journal: Journal) -> Tell:
 
     def tell(step: int, trained: Trained, groups: Sequence[Group], seconds: Mapping[str, float]) -> None:
         journal.tell(step, trained, groups, seconds)
-        if step == 1 and groups and is_main():
+        if not is_main():
+            return
+        if step == 1 and groups:
             go_on_without(lambda: write_group_page(groups[0], run.family, run.recipe.train, run.out))
         page.step()
 
