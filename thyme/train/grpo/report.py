@@ -15,7 +15,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from thyme.config.grpo import CodePolicy
+from thyme.config.grpo_recipe import GRPORecipe
 from thyme.config.rewards import RewardSettings
+from thyme.config.rollout import RolloutConfig
 from thyme.eval.summary import ALL
 from thyme.rewards import PARTS
 from thyme.train.grpo.alarms import ALARMS, Spell, spells
@@ -208,8 +210,9 @@ def _ends(report: GRPORunReport, metric: str) -> tuple[float | None, float | Non
 
 
 def _text_temperature(report: GRPORunReport) -> str:
-    known = report.recipe.get("rollout", {})
-    return f"{known['text_temperature']:g}" if "text_temperature" in known else "see the recipe"
+    """The recipe's, or that of every recipe that says nothing of rollouts."""
+    usual: RolloutConfig = GRPORecipe.model_fields["rollout"].default
+    return f"{report.recipe.get('rollout', {}).get('text_temperature', usual.text_temperature):g}"
 
 
 def _notices(found: Sequence[Spell]) -> list[Notice]:
