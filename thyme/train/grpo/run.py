@@ -318,7 +318,7 @@ def _finished(run: _Run, journal: Journal) -> GRPORunReport:
         if run.prompts is not None:
             copy_prompts(run.prompts, run.out / MODEL / "prompts")
         write_card(report, run.out / MODEL)
-        _write_page(run, report)
+        go_on_without(lambda: _write_page(run, report))
         write_atomically(run.out / REPORT_FILE, report.model_dump_json(indent=2) + "\n")
     barrier()
     return report
