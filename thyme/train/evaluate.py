@@ -224,14 +224,7 @@ class Evaluator:
 class EvaluationCallback(TrainerCallback):
     """Asks the model while it is trained: before the first step where wanted, every so many, and after the last."""
 
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        stage: str,
-        tell: TellPoint,
-        *,
-        before: bool,
-    ) -> None:
+    def __init__(self, evaluator: Evaluator, stage: str, tell: TellPoint, *, before: bool) -> None:
         """Ask in this stage.
 
         Args:

@@ -178,6 +178,6 @@ def _rolled(
         TemporaryDirectory(prefix="thyme-") as cache,
         make_roller(recipe, folder, family, words, name=name, cache=Path(cache)) as roller,
     ):
-        start = starting_model(model, model, folder, settings)
+        start = starting_model(model, folder, settings)
         (group,) = roller.roll(start, asked, step=0, group=settings.group)
     return group
