@@ -310,7 +310,7 @@ def measure(given: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         steps.append(parts | {"rollouts": len(members), "generated": generated, "tokens": float(trained.tokens)})
 
     world = World(Asking(given.side if given.layout else None), answers, family)
-    trainer = GRPO(starting_model(model, folder, folder, settings), world, settings, scratch / "out", tell)
+    trainer = GRPO(starting_model(model, folder, settings), world, settings, scratch / "out", tell)
     try:
         trainer.train()
     finally:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from command_helpers import thyme
 from typer.testing import CliRunner
@@ -18,9 +19,13 @@ from thyme.config.load import load, recipes
 from thyme.config.sft_recipe import SFTRecipe
 from thyme.families.checkpoint import WEIGHT_FILES
 from thyme.nano import checkpoint_path
+from thyme.train.data.samples import ListSamples
+from thyme.train.encode import Encoded
 from thyme.train.memory.estimate import estimate
 from thyme.train.memory.layouts import layout
-from thyme.train.sft.dry_run import steps
+from thyme.train.memory.words import known_config
+from thyme.train.run.records import SourceReport
+from thyme.train.sft.dry_run import reckon, steps
 
 SMALL = (
     "stages.images.data.demonstrations.limit=5",
@@ -70,10 +75,45 @@ def test_a_dry_run_loads_no_weights_and_says_what_a_run_would_do(tmp_path: Path)
     assert "a first batch: input_ids 4x" in text
     assert "memory, estimated, longest seen" in text
     assert "cost, estimated" in text
+    assert "GPU" not in text  # the recipe trains on the CPU
     assert "<answer>" in text
     assert not (tmp_path / "run/images").exists()
     wrong = sft("@nano_sft", "--dry-run", "--stage", "imges", "--out", str(tmp_path / "run"))
     assert (wrong.exit_code, "did you mean 'images'" in wrong.stderr) == (2, True)
+
+
+def test_a_dry_run_of_a_stream_counts_all_rows_and_the_steps_of_the_trainer(tmp_path: Path) -> None:
+    row = '{"image": [], "question": "1 + 1?", "response": "<answer>2</answer>"}\n'
+    (tmp_path / "rows.jsonl").write_text(row * 200)
+    recipe = tmp_path / "streamed.toml"
+    recipe.write_text(
+        f"""model = "{checkpoint_path("base")}"
+        streaming = true
+        [train]
+        device = "cpu"
+        batch_size = 3
+        epochs = 1
+        [stages.maths.data.rows]
+        format = "thyme-sft"
+        path = "{tmp_path / "rows.jsonl"}"
+        repeat = 2
+        """
+    )
+    looked = sft(f"@{recipe}", "--dry-run", small=())
+    assert looked.exit_code == 0, looked.output
+    text = re.sub(r"\s+", " ", looked.stdout)
+    assert "about 400 samples" in text
+    assert "about 133 steps" in text  # the last sample alone makes no step
+    packed = sft(f"@{recipe}", "--dry-run", small=("train.packing=true",))
+    assert (packed.exit_code, "give max_steps" in packed.stderr) == (2, True)
+
+
+def test_a_folder_of_a_published_models_name_is_reckoned_from_its_own_configuration(tmp_path: Path) -> None:
+    folder = tmp_path / "Qwen2.5-VL-7B-Instruct"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "mine"}')
+    assert known_config(str(folder)) == {"model_type": "mine"}
+    assert known_config("Qwen/Qwen2.5-VL-7B-Instruct") == layout("qwen2.5-vl-7b")
 
 
 def test_a_published_model_that_is_not_at_hand_is_reckoned_from_its_layout(tmp_path: Path) -> None:
@@ -146,6 +186,17 @@ def test_the_recipe_for_one_gpu_fits_it_by_estimate() -> None:
         patches = 4 * recipe.max_tokens
         found = estimate(layout("qwen2.5-vl-3b"), stage.train, tokens=recipe.max_tokens, patches=patches)
         assert found.fits(24 * 10**9)
+
+
+def test_a_source_without_rows_adds_nothing() -> None:
+    train = load("@nano_sft", [], SFTRecipe).stages["images"].train
+    sample = Encoded(np.arange(10, dtype=np.int32), np.ones(10, dtype=np.bool_))
+    reports = [
+        SourceReport(name="full", format="trajectories", rows=2, samples=2, tokens=20),
+        SourceReport(name="empty", format="trajectories", rows=0, samples=0),
+    ]
+    found = reckon(reports, [6, 0], ListSamples([sample, sample]), train)
+    assert (found.samples, found.tokens, found.exact) == (6, 60, False)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import sample_records
 from thyme.config.grpo import GRPOSettings
 from thyme.rewards import PARTS
 from thyme.train.grpo.groups import Asked, Group, Member
-from thyme.train.grpo.monitors import METRICS, measure, outcomes
+from thyme.train.grpo.monitors import METRICS, measure
+from thyme.train.grpo.outcomes import outcomes
 from thyme.train.grpo.records import Gap, GRPORunReport, StepRecord, Trained
 from thyme.train.run.records import EvaluationPoint
 from thyme.types import Execution, Generated, Score, StopReason, Trajectory

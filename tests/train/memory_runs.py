@@ -12,12 +12,12 @@ from typing import Any
 import samples
 import tiny_model
 import torch
+from peak_tracker import PeakTracker
 
 from thyme.config.sft import SFTSettings
 from thyme.config.training import LoraSettings
 from thyme.families import load_family
 from thyme.train.encode import encode_turns
-from thyme.train.memory.check import PeakTracker
 from thyme.train.memory.estimate import estimate
 from thyme.train.sft import train_sft
 

@@ -95,9 +95,7 @@ def test_kept_features_spare_the_tower() -> None:
 
 def test_hours() -> None:
     made = cost(layout("qwen2.5-vl-7b"), SFTSettings(), Load(tokens=1000, targets=100), samples=1000)
-    assert made.tokens == 1_000_000
     hours = made.gpu_hours("h800", utilisation=0.5)
     assert hours == pytest.approx(made.operations / (0.5 * 989e12) / 3600)
-    assert made.hours("h800", 8, utilisation=0.5) == pytest.approx(hours / 8)
     assert made.gpu_hours("rtx-4090") > made.gpu_hours("a100") > made.gpu_hours("h200")
     assert set(PEAK_TFLOPS) >= {"rtx-4090", "a100", "h800", "h100", "h200"}

@@ -52,9 +52,9 @@ def test_launchers_ranks_count_before_the_processes_are_connected(monkeypatch: p
     monkeypatch.setenv("WORLD_SIZE", "8")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (3, 8, False)
-    assert str(distributed.place(cpu=False)) == "cuda:1"
+    assert str(distributed.own_device(cpu=False)) == "cuda:1"
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    assert str(distributed.place(cpu=False)) == "cpu"
+    assert str(distributed.own_device(cpu=False)) == "cpu"
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -12,7 +12,8 @@ import grpo_runs as runs
 import pytest
 import sample_records
 
-from thyme.train.grpo.monitors import METRICS, measure, observe, outcomes, tracked
+from thyme.train.grpo.monitors import METRICS, measure, observe, tracked
+from thyme.train.grpo.outcomes import outcomes
 from thyme.train.grpo.records import Gap, StepRecord
 from thyme.train.grpo.unseen import read_not_seen, stands_in
 from thyme.types import Execution, ImageRecord, StopReason

@@ -73,6 +73,8 @@ def test_what_ran_stands_at_the_top() -> None:
     assert "τ 1 in text" in head
     assert "τ 0 in code: greedy" in head
     assert "mask code tokens have no gradient, and do not count in the normaliser" in head
+    bare_recipe = runs.report([runs.healthy(1)], recipe={"model": "nano"}, evaluations=())
+    assert "τ 1 in text" in text_of(render_grpo_report(bare_recipe))
     assert "answers right 59 % → 80 % evaluation: 70 to 87 %, 80 problems" in head
 
 

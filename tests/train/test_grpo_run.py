@@ -25,6 +25,7 @@ from thyme.nano import checkpoint_path
 from thyme.nano.rl_problems import training_problems
 from thyme.nano.sources import nano_problems
 from thyme.store import read_trajectories
+from thyme.train.grpo import run as run_module
 from thyme.train.grpo.identity import identity
 from thyme.train.grpo.journal import Journal, read_steps
 from thyme.train.grpo.records import GRPORunReport
@@ -199,6 +200,27 @@ def test_a_run_that_was_killed_after_its_last_step_is_only_finished(
     assert report.steps == whole.steps
     ours, theirs = (load_file(folder / "model/model.safetensors") for folder in (out, done))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_page_that_cannot_be_written_leaves_no_run_unfinished(
+    recipe: GRPORecipe,
+    done: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It shows pictures of kept rollouts, and one may be gone by then."""
+    out = tmp_path / "run"
+    shutil.copytree(done, out)
+    (out / "grpo_report.json").unlink()
+
+    def gone(*_: Any) -> None:
+        raise StoreError("a picture is gone")
+
+    monkeypatch.setattr(run_module, "write_grpo_report", gone)
+    run(recipe, out, resume=True)
+    assert (out / "grpo_report.json").is_file()
+    assert "a picture is gone" in caplog.text
 
 
 def test_a_folder_that_holds_a_run_is_not_written_over(recipe: GRPORecipe, done: Path) -> None:

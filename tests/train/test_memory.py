@@ -12,12 +12,12 @@ import memory_runs
 import pytest
 import torch
 from memory_runs import tiny, tiny_config
+from peak_tracker import PeakTracker
 
 from thyme.config.sft import SFTSettings
 from thyme.config.training import LoraSettings
 from thyme.errors import ConfigError, ModelNotFoundError
 from thyme.train.arguments import lora_config
-from thyme.train.memory.check import PeakTracker
 from thyme.train.memory.estimate import GIB, estimate, trained_parameters
 from thyme.train.memory.layers import Regime, adapter_middles, names_of, text_layer, vision_layer
 from thyme.train.memory.layouts import LAYOUTS, layout, shortened

@@ -15,12 +15,12 @@ import pytest
 import real_models
 import samples
 import torch
+from peak_tracker import PeakTracker
 
 from thyme.config.sft import SFTSettings
 from thyme.config.training import LoraSettings
 from thyme.families import load_family
 from thyme.train.encode import encode
-from thyme.train.memory.check import PeakTracker
 from thyme.train.memory.estimate import GIB, estimate
 from thyme.train.sft import train_sft
 

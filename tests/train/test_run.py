@@ -18,11 +18,12 @@ from thyme.config.sft_recipe import SFTRecipe
 from thyme.errors import ConfigError, StoreError, UsageError
 from thyme.train.evaluate import stored_points
 from thyme.train.run import around
+from thyme.train.run.checkpoint import STAGE_FILE
 from thyme.train.run.records import SFTRunReport
 from thyme.train.sft import run as module
 from thyme.train.sft import train as sft
 from thyme.train.sft.run import run_sft
-from thyme.train.sft.stages import STAGE_FILE, prints
+from thyme.train.sft.stages import prints
 from thyme.train.sft.trainer import Trainer
 
 
@@ -106,6 +107,26 @@ def test_a_finished_stage_is_not_trained_again_and_an_unfinished_one_goes_on_at_
     assert tiny.same(tmp_path / "whole/maths", tmp_path / "killed/maths")
     run(path, tmp_path / "killed", *longer, resume=True)  # all is there: nothing is trained
     assert len(steps) == 8
+
+
+def test_a_run_killed_between_the_weights_of_a_stage_and_its_record_goes_on(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stage starts from the folder of the one before, whose record must not come along with the tokenizer."""
+    out = tmp_path / "out"
+    run(path, out, only_stage="images")
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "finish", killed)
+        with pytest.raises(Killed):
+            run(path, out, only_stage="maths")
+    assert list((out / "maths").glob("*.safetensors"))
+    assert not (out / "maths" / STAGE_FILE).exists()
+    resumed = run(path, out, resume=True)
+    assert [stage.name for stage in resumed.stages] == ["images", "maths"]
 
 
 def test_a_finished_stage_leaves_no_checkpoints_and_is_skipped_without_them(path: Path, tmp_path: Path) -> None:

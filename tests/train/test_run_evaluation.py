@@ -21,17 +21,16 @@ from thyme.families import load_family
 from thyme.images import load_image
 from thyme.store import read_trajectories
 from thyme.train import evaluate as module
+from thyme.train.data.problems import read_problems
+from thyme.train.distributed import split_weights
 from thyme.train.evaluate import (
     Evaluator,
-    Named,
+    Moment,
     check_evaluation,
-    open_problems,
-    read_problems,
-    sharding,
+    evaluation_problems,
     stored_examples,
     undisturbed,
 )
-from thyme.train.sft import run as run_module
 from thyme.train.sft.run import run_sft
 from thyme.train.sft.trainer import Trainer
 
@@ -89,8 +88,8 @@ def test_each_stage_is_asked_and_what_was_answered_is_kept(path: Path, tmp_path:
         assert {kind: figures["n"] for kind, figures in point.kinds.items()} == {"k0": 2, "[/k1]": 1, "all": 3}
         assert all(figures["failed"] == 0 for figures in point.kinds.values())
     problems = read_problems(DataSource(path=str(path.parent / "problems.jsonl")))
-    before = stored_examples(tmp_path / "out", Named("images", 0), problems[:2])
-    after = stored_examples(tmp_path / "out", Named("maths", 2), problems[:2])
+    before = stored_examples(tmp_path / "out", Moment("images", 0), problems[:2])
+    after = stored_examples(tmp_path / "out", Moment("maths", 2), problems[:2])
     assert [s.trajectory.problem.id for s in before] == [s.trajectory.problem.id for s in after]
     assert len(before) == 2
     assert before[0].trajectory.model == "tiny/images"
@@ -107,9 +106,9 @@ def test_the_model_that_is_asked_is_the_one_in_training(path: Path, tmp_path: Pa
     report = run(path, tmp_path / "out", "train.lora={rank=4}", "train.learning_rate=3e-2", only_stage="images")
     family = load_family(tiny_qwen2_5_vl)
     words = module.PromptSet.load(Path(recipe.prompts))
-    problems = open_problems(settings.data)
+    problems = evaluation_problems(settings.data)
     evaluator = Evaluator(settings, problems, family, words, tmp_path / "again", name="tiny")
-    evaluator.saved(tmp_path / "out/images", Named("images", 2), device="cpu")
+    evaluator.saved(tmp_path / "out/images", Moment("images", 2), device="cpu")
     evaluator.close()
     assert report.evaluations[-1].step == 2
     first, live, saved = (
@@ -152,7 +151,7 @@ def test_spread_weights_are_asked_as_checkpoints(path: Path, tmp_path: Path, mon
     def never(*args: Any) -> None:
         raise AssertionError("asked in training")
 
-    monkeypatch.setattr(run_module, "sharding", lambda: "fsdp")
+    monkeypatch.setattr(module, "split_weights", lambda: "fsdp")
     monkeypatch.setattr(Evaluator, "live", never)
     report = run(path, tmp_path / "out")
     assert [(point.stage, point.step) for point in report.evaluations] == [("images", 0), ("images", 2), ("maths", 2)]
@@ -174,15 +173,15 @@ def test_what_cannot_be_asked_is_refused_beforehand(
 
 
 def test_zero_3_spreads_weights_and_zero_2_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert sharding() == ""
+    assert split_weights() == ""
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     for stage, found in (("2", ""), ("3", "zero3")):
         monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", stage)
-        assert sharding() == found
+        assert split_weights() == found
     (tmp_path / "ds.json").write_text(json.dumps({"zero_optimization": {"stage": 3}}))
     monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
     monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(tmp_path / "ds.json"))
-    assert sharding() == "zero3"
+    assert split_weights() == "zero3"
 
 
 def test_an_evaluation_that_breaks_ends_the_run_with_its_reason(
@@ -222,7 +221,15 @@ def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[]", '{"answer": "4"}', '{"question": "?", "images": ["no.png"]}', '{"question": "?", "colour": 1}']
+    "line",
+    [
+        "{",
+        "[]",
+        '{"answer": "4"}',
+        '{"question": "?", "images": ["no.png"]}',
+        '{"question": "?", "colour": 1}',
+        pytest.param("[" * 100_000, id="too deep for a parser"),
+    ],
 )
 def test_a_line_that_is_no_problem_is_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "p.jsonl"
@@ -232,4 +239,4 @@ def test_a_line_that_is_no_problem_is_named(tmp_path: Path, line: str) -> None:
     assert "\n" not in str(raised.value)
     file.write_text("")
     with pytest.raises(ConfigError, match="holds no problem"):
-        open_problems(DataSource(format="problems", path=str(file)))
+        evaluation_problems(DataSource(format="problems", path=str(file)))

@@ -92,7 +92,6 @@ class _Work:
 
     def run(self, *, resume: bool) -> None:
         """Train."""
-        from thyme.train.distributed import is_main
         from thyme.train.grpo.run import run_grpo
 
         hush()
@@ -107,9 +106,8 @@ class _Work:
             resume=resume,
             console=self.console,
         )
-        if is_main():
-            told = f"the model lies in {self.out / 'model'}, the report in {self.out / 'report.html'}"
-            self.console.print(told, markup=False, soft_wrap=True)
+        told = f"the model lies in {self.out / 'model'}, the report in {self.out / 'report.html'}"
+        self.console.print(told, markup=False, soft_wrap=True)
 
     def check(self, *, page: Path | None) -> None:
         """Show what a run would do; the folder, where there is one, gets the group as a page."""

@@ -99,7 +99,6 @@ class _Work:
 
     def run(self, *, resume: bool, stage: str | None) -> None:
         """Train."""
-        from thyme.train.distributed import is_main
         from thyme.train.report.summary import run_table
         from thyme.train.sft.run import run_sft
 
@@ -116,10 +115,10 @@ class _Work:
             only_stage=stage,
             console=self.console,
         )
-        if is_main():
-            self.console.print(run_table(report))
-            last = report.stages[-1].name
-            self.console.print(f"the model lies in {self.out / last}, the report in {self.out / 'report.html'}")
+        self.console.print(run_table(report))
+        last = report.stages[-1].name
+        told = f"the model lies in {self.out / last}, the report in {self.out / 'report.html'}"
+        self.console.print(told, markup=False, soft_wrap=True)
 
     def check(self, stage: str | None) -> None:
         """Show what a run would do."""

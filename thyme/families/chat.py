@@ -21,10 +21,9 @@ from thyme.errors import MissingExtraError, ModelNotFoundError, UsageError
 from thyme.families.byte_level import vocabulary_bytes
 from thyme.families.checkpoint import chat_template, image_processor_config, read_json
 from thyme.families.spans import Control, Grid, Part, TokenSpan
+from thyme.tags import IMAGE
 from thyme.types import ImageRecord
 
-IMAGE = "<image>"
-"""Stands for one image in a user turn; the same string as `thyme.markup.IMAGE`."""
 _END_TOKENS = "<|im_end|>", "<|endoftext|>"
 _OPENED_THINKING = re.compile(r"<think>\s*(</think>\s*)?$")
 _SLOT = "\ue000{}\ue001"

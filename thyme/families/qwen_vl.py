@@ -95,7 +95,7 @@ def load(folder: Path, *, min_pixels: int | None = None, max_pixels: int | None 
     lowest, highest = _pixel_limits(images)
     lowest, highest = min_pixels or lowest, max_pixels or highest
     if lowest > highest:
-        raise UsageError(f"min_pixels {lowest} is above max_pixels {highest}")
+        raise UsageError(f"min_pixels {lowest} is above max_pixels {highest}; lower min_pixels or raise max_pixels")
     return QwenVLFamily(
         **settings,
         min_pixels=lowest,

@@ -25,8 +25,6 @@ _KNOWN = TrainingArguments.__dataclass_fields__
 _CHECKPOINTING = next(  # the first is what transformers calls it today, the second what it did before
     name for name in ("activation_checkpointing", "gradient_checkpointing") if name in _KNOWN
 )
-
-
 _SCHEDULES = {"constant": "constant_with_warmup", "cosine": "cosine", "linear": "linear"}
 
 
@@ -39,6 +37,13 @@ def on_cpu(settings: TrainingSettings) -> bool:
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("there is no CUDA device here; use device = 'auto' or 'cpu'")
     return settings.device == "cpu" or not torch.cuda.is_available()
+
+
+def autocast(settings: TrainingSettings) -> bool:
+    """Whether products are computed in bfloat16 whatever the type of the weights."""
+    if settings.bf16 is not None:
+        return settings.bf16
+    return not on_cpu(settings) and torch.cuda.is_bf16_supported()
 
 
 def language_model(model: Any) -> tuple[str, nn.Module]:
@@ -96,7 +101,6 @@ def shared_arguments(settings: TrainingSettings, out: Path, *, steps: int | None
         steps: Optimiser steps, where they do not follow from the epochs.
         accumulation: Forward passes of a process in one of them.
     """
-    cpu = on_cpu(settings)
     return {
         "output_dir": str(out / CHECKPOINTS),
         "max_steps": steps or -1,
@@ -108,8 +112,8 @@ def shared_arguments(settings: TrainingSettings, out: Path, *, steps: int | None
         "lr_scheduler_kwargs": {"min_lr_rate": settings.rate_floor} if settings.rate_floor else {},
         "warmup_steps": settings.warmup,
         "max_grad_norm": settings.max_grad_norm,
-        "use_cpu": cpu,
-        "bf16": (not cpu and torch.cuda.is_bf16_supported()) if settings.bf16 is None else settings.bf16,
+        "use_cpu": on_cpu(settings),
+        "bf16": autocast(settings),
         "logging_steps": settings.log_steps,
         "logging_first_step": True,
         "logging_nan_inf_filter": False,

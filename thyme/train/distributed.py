@@ -1,22 +1,24 @@
 """The processes of a run: who is who, and how they tell each other things. One process alone is rank 0 of 1.
 
 A launcher (``torchrun``, ``accelerate launch``) starts the processes and tells each its rank; all of them run the same
-program. Whatever talks here (`barrier`, `gather`, `broadcast`) must be called by all of them, in the same order. What
-they say goes over a group of its own on the CPU, whose patience is long: the others may wait while the main process
-evaluates, and a process that died breaks the connection at once.
+program. Whatever talks here (`barrier`, `gather`, `broadcast`, `agreed`) must be called by all of them, in the same
+order. What they say goes over a group of its own on the CPU, whose patience is long: the others may wait while the main
+process evaluates, and a process that died breaks the connection at once.
 """
 
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from thyme.errors import UsageError
+from thyme.errors import ThymeError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -87,12 +89,55 @@ def broadcast(item: T) -> T:
     return said[0]
 
 
+def agreed(work: Callable[[], T]) -> T:
+    """What the main process finds, for all of them; its error is that of all.
+
+    Args:
+        work: Done by the main process alone; what it gives can be pickled.
+
+    Raises:
+        ThymeError: The work raised it.
+    """
+    found: Any = None
+    if is_main():
+        try:
+            found = work()
+        except ThymeError as error:
+            found = error
+    found = broadcast(found)
+    if isinstance(found, ThymeError):
+        raise found
+    made: T = found
+    return made
+
+
 def sharding() -> bool:
-    """Whether the launcher asks for a model that is spread over the processes (FSDP, DeepSpeed)."""
-    return any(os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true" for name in ("FSDP", "DEEPSPEED"))
+    """Whether FSDP or DeepSpeed trains, as the launcher says: at least gradients and optimiser are spread then."""
+    return _launched_with("FSDP") or _launched_with("DEEPSPEED")
 
 
-def place(*, cpu: bool) -> torch.device:
+def split_weights() -> str:
+    """What spreads the weights themselves, so that no process has all of them: ``fsdp``, ``zero3``, or nothing."""
+    if _launched_with("FSDP"):
+        return "fsdp"
+    return "zero3" if _launched_with("DEEPSPEED") and _zero_stage() == 3 else ""
+
+
+def _launched_with(name: str) -> bool:
+    """As accelerate itself asks."""
+    return os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true"
+
+
+def _zero_stage() -> int:
+    """Stage of ZeRO, from DeepSpeed's own file where the launcher was given one, else from accelerate's settings."""
+    file = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "")
+    if file and Path(file).is_file():
+        stage = json.loads(Path(file).read_text(encoding="utf-8")).get("zero_optimization", {}).get("stage", 0)
+        return int(stage)
+    return int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2"))
+
+
+def own_device(*, cpu: bool) -> torch.device:
     """Where this process puts its model: its own GPU. What will be spread waits on the CPU for its parts to be taken.
 
     Args:

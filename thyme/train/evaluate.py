@@ -7,8 +7,6 @@ each asks its share of the problems.
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,28 +17,31 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from transformers import TrainerCallback
 
 from thyme.background import Background
 from thyme.config import EngineConfig
 from thyme.config.training import DataSource, EvaluationSettings
 from thyme.engines.transformers import TransformersEngine
-from thyme.errors import ConfigError, EngineError, SandboxError, StoreError
+from thyme.errors import ConfigError, EngineError, SandboxError
 from thyme.eval.runner import evaluate, score_trajectory
 from thyme.eval.summary import Sample, summarise, without_pictures
 from thyme.families import Family
+from thyme.families.checkpoint import find_checkpoint
 from thyme.families.qwen_vl import QwenVLFamily
-from thyme.images import MAX_PIXELS, load_image
 from thyme.prompts import PromptSet
 from thyme.sandbox import open_sandbox
 from thyme.sandbox.base import Sandbox
 from thyme.store import append_trajectory, read_trajectories
-from thyme.train.distributed import gather, is_main, rank, world_size
+from thyme.train.data.problems import read_problems
+from thyme.train.distributed import gather, is_main, rank, split_weights, world_size
+from thyme.train.run.disk import write_atomically
 from thyme.train.run.records import EvaluationPoint
 from thyme.types import Problem
 
 ProblemReader = Callable[[DataSource], Sequence[Problem]]
+TellPoint = Callable[[EvaluationPoint], None]
+"""Told of each evaluation."""
 
 FOLDER: Final = "evaluation"
 """Folder in the run's own: trajectories and figures of each evaluation."""
@@ -48,64 +49,11 @@ _CHUNK = 64
 """Problems whose pictures are in memory at once."""
 
 
-def read_problems(source: DataSource) -> list[Problem]:
-    """Problems of a JSON-lines file as ``thyme nano problems`` writes it.
-
-    Each line has ``question`` and ``answer``, and may have ``id``, ``kind``, ``choices``, ``meta``, and in ``images``
-    names of files, relative to its own folder.
-
-    Raises:
-        StoreError: The file is missing, or a line of it is no problem.
-    """
-    path = Path(source.path).expanduser()
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # not at line separators inside a text, as splitlines
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"problems '{source.path}' cannot be read ({error}); name a file of JSON lines") from error
-    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    found = numbered[: source.limit]
-    return [problem_of_line(path, number, line, max_pixels=source.max_pixels) for number, line in found]
-
-
-def problem_of_line(path: Path, number: int, line: str, *, max_pixels: int = MAX_PIXELS) -> Problem:
-    """A problem as it stands in a line; see `read_problems`.
-
-    Args:
-        path: The file.
-        number: Of the line, from 1.
-        line: What stands there.
-        max_pixels: Largest image, width times height.
-
-    Raises:
-        StoreError: It is none, an image is too large, or lies outside of the file's folder.
-    """
-    try:
-        row = json.loads(line)
-        names = row.pop("images", ())
-        images = tuple(load_image(_beside(path, name), name=Path(name).name, max_pixels=max_pixels) for name in names)
-        return Problem(**{"id": f"{path.stem}-{number}", **row}, images=images)
-    except (ValueError, TypeError, AttributeError) as error:
-        why = str(error)
-        if isinstance(error, ValidationError):
-            why = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        why = why.replace("--max-pixels (max_pixels= in Python)", "max_pixels of the source in the recipe")
-        raise StoreError(f"{path.name}, line {number}: not a problem ({why}); see `thyme nano problems`") from error
-
-
-def _beside(path: Path, name: str) -> Path:
-    """An image of a line. Lines may come from a stranger, and could name any picture of this machine."""
-    folder = os.path.abspath(path.parent)
-    found = Path(os.path.abspath(path.parent / name))
-    if not found.is_relative_to(folder):
-        raise ValueError(f"its image {name!r:.200} leads out of the folder of the file")
-    return found
-
-
 PROBLEM_READERS: dict[str, ProblemReader] = {"problems": read_problems}
 
 
-def open_problems(source: DataSource, more: Mapping[str, ProblemReader] | None = None) -> Sequence[Problem]:
-    """Problems to evaluate on.
+def evaluation_problems(source: DataSource, more: Mapping[str, ProblemReader] | None = None) -> Sequence[Problem]:
+    """What an evaluation asks.
 
     Args:
         source: Where they come from.
@@ -120,26 +68,8 @@ def open_problems(source: DataSource, more: Mapping[str, ProblemReader] | None =
         raise ConfigError(f"evaluation.data.format '{source.format}' is none of {', '.join(readers)}")
     problems = readers[source.format](source)
     if not len(problems):
-        raise ConfigError("evaluation.data holds no problem")
+        raise ConfigError("evaluation.data holds no problem; check its path, its subset and its split")
     return problems
-
-
-def sharding() -> str:
-    """How the launcher told accelerate to cut weights up: ``fsdp``, ``zero3``, or nothing."""
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() in {"1", "true"}:
-        return "fsdp"
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() in {"1", "true"}:
-        return "zero3" if _zero_stage() == 3 else ""
-    return ""
-
-
-def _zero_stage() -> int:
-    """Stage of ZeRO, from accelerate's own settings or DeepSpeed's file."""
-    file = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "")
-    if file and Path(file).is_file():
-        stage = json.loads(Path(file).read_text(encoding="utf-8")).get("zero_optimization", {}).get("stage", 0)
-        return int(stage)
-    return int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2"))
 
 
 def check_evaluation(settings: EvaluationSettings, family: Family) -> None:
@@ -153,15 +83,15 @@ def check_evaluation(settings: EvaluationSettings, family: Family) -> None:
             f"evaluation asks the model with the local engine, which does not run models of type '{family.name}'; "
             "leave [evaluation] out, and measure the saved checkpoint through a server (vLLM, for example)"
         )
-    if settings.every_steps is not None and sharding():
+    if settings.every_steps is not None and (spread := split_weights()):
         raise ConfigError(
-            f"evaluation.every_steps needs whole weights in each process, and {sharding()} spreads them; leave it out: "
+            f"evaluation.every_steps needs whole weights in each process, and {spread} spreads them; leave it out: "
             "the checkpoint is evaluated before the first stage and after each"
         )
 
 
 @dataclass(frozen=True)
-class Named:
+class Moment:
     """Where in a run an evaluation stands."""
 
     stage: str
@@ -197,14 +127,12 @@ class Evaluator:
             name: What the trajectories call the model.
             seed: Of the rollouts.
         """
-        self._settings, self.problems, self._family = settings, problems, family
+        self.settings, self.problems, self._family = settings, problems, family
         self._prompts, self._name, self._seed = prompts, name, seed
         self.folder = out / FOLDER
         self._background: Background[Sandbox] | None = None
-        self.seconds = 0.0
-        """Spent so far."""
 
-    def live(self, model: Any, where: Named) -> EvaluationPoint:
+    def live(self, model: Any, where: Moment) -> EvaluationPoint:
         """Ask a model in memory, which may be in training; all processes call it together.
 
         Args:
@@ -216,7 +144,7 @@ class Evaluator:
             engine = TransformersEngine(inner, self._family, self._engine_config(), name=f"{self._name}/{where.stage}")
             return self._measure(engine, where)
 
-    def saved(self, checkpoint: Path, where: Named, *, device: str) -> EvaluationPoint:
+    def saved(self, checkpoint: Path, where: Moment, *, device: str) -> EvaluationPoint:
         """Ask a checkpoint; all processes call it together, and each loads it.
 
         Args:
@@ -234,9 +162,9 @@ class Evaluator:
             self._background = None
 
     def _engine_config(self) -> EngineConfig:
-        return EngineConfig(max_batch=self._settings.concurrency)
+        return EngineConfig(max_batch=self.settings.concurrency)
 
-    def _measure(self, engine: TransformersEngine, where: Named) -> EvaluationPoint:
+    def _measure(self, engine: TransformersEngine, where: Moment) -> EvaluationPoint:
         started = time.perf_counter()
         samples, trouble = list[Sample](), ""
         cause: Exception | None = None
@@ -248,15 +176,14 @@ class Evaluator:
         if trouble := next((said for _, said in told if said), ""):
             raise EngineError(f"the evaluation of {where.stage} at step {where.step} failed ({trouble})") from cause
         found = summarise(sample for part, _ in told for sample in part)
-        seconds = time.perf_counter() - started
-        self.seconds += seconds
         kinds = {kind: _without_seconds(summary.as_json()) for kind, summary in found.items()}
-        point = EvaluationPoint(stage=where.stage, step=where.step, seconds=round(seconds, 3), kinds=kinds)
+        seconds = round(time.perf_counter() - started, 3)
+        point = EvaluationPoint(stage=where.stage, step=where.step, seconds=seconds, kinds=kinds)
         if is_main():
             write_atomically(where.file(self.folder, ".json"), point.model_dump_json(indent=2) + "\n")
         return point
 
-    def _ask_all(self, engine: TransformersEngine, where: Named) -> list[Sample]:
+    def _ask_all(self, engine: TransformersEngine, where: Moment) -> list[Sample]:
         """This process's share of the problems."""
         self.folder.mkdir(parents=True, exist_ok=True)
         file = where.file(self.folder, f"-{rank()}.jsonl" if world_size() > 1 else ".jsonl")
@@ -277,7 +204,7 @@ class Evaluator:
         return samples
 
     async def _ask(self, chunk: Sequence[Problem], engine: TransformersEngine, sandbox: Sandbox) -> list[Sample]:
-        settings = self._settings
+        settings = self.settings
         return await evaluate(
             chunk,
             engine,
@@ -290,36 +217,27 @@ class Evaluator:
 
     def _sandbox(self) -> Background[Sandbox]:
         if self._background is None:
-            self._background = Background(open_sandbox(self._settings.sandbox), "sandbox", SandboxError)
+            self._background = Background(open_sandbox(self.settings.sandbox), "sandbox", SandboxError)
         return self._background
 
 
 class EvaluationCallback(TrainerCallback):
     """Asks the model while it is trained: before the first step where wanted, every so many, and after the last."""
 
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        stage: str,
-        *,
-        before: bool,
-        every: int | None,
-        tell: Callable[[EvaluationPoint], None],
-    ) -> None:
-        """Ask at these steps.
+    def __init__(self, evaluator: Evaluator, stage: str, tell: TellPoint, *, before: bool) -> None:
+        """Ask in this stage.
 
         Args:
-            evaluator: Asks.
+            evaluator: Asks; its settings say how often.
             stage: Name of the stage.
-            before: Whether to ask before the first step.
-            every: Steps between evaluations; None: none in between.
             tell: Called with each.
+            before: Whether to ask before the first step.
         """
-        self._evaluator, self._stage = evaluator, stage
-        self._before, self._every, self._tell = before, every, tell
+        self._evaluator, self._stage, self._tell, self._before = evaluator, stage, tell, before
+        self._every = evaluator.settings.every_steps
 
     def _ask(self, model: Any, step: int) -> None:
-        self._tell(self._evaluator.live(model, Named(self._stage, step)))
+        self._tell(self._evaluator.live(model, Moment(self._stage, step)))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Before the first step; a resumed stage was asked already."""
@@ -354,13 +272,80 @@ def undisturbed(model: Any) -> Iterator[None]:
             np.random.set_state(numbers)
 
 
+def open_evaluator(
+    settings: EvaluationSettings,
+    family: Family,
+    prompts: PromptSet,
+    out: Path,
+    *,
+    name: str,
+    readers: Mapping[str, ProblemReader] | None = None,
+) -> Evaluator:
+    """What a run evaluates with, looked at before the work.
+
+    Args:
+        settings: The recipe's.
+        family: Of the model.
+        prompts: The words to ask with.
+        out: Folder of the run.
+        name: What the trajectories call the model.
+        readers: Readers of further formats of problems.
+
+    Raises:
+        ConfigError: The model cannot be asked, the format is unknown, or there is no problem.
+        StoreError: The problems cannot be read.
+    """
+    check_evaluation(settings, family)
+    problems = evaluation_problems(settings.data, readers)
+    return Evaluator(settings, problems, family, prompts, out, name=name, seed=settings.data.seed)
+
+
+def asking(
+    evaluator: Evaluator | None, stage: str, start: str | Path, tell: TellPoint, *, before: bool, device: str
+) -> tuple[EvaluationCallback, ...]:
+    """What asks the model while a stage is trained.
+
+    A model whose weights are spread over processes cannot be asked in training. Then the checkpoint that the stage
+    starts from is asked at once, and `ask_saved` asks the one that it ends in.
+
+    Args:
+        evaluator: Asks; None: nobody does.
+        stage: Name of the stage.
+        start: What it starts from.
+        tell: Called with each evaluation.
+        before: Whether to ask before the first step.
+        device: Of the training settings.
+    """
+    if evaluator is None:
+        return ()
+    if not split_weights():
+        return (EvaluationCallback(evaluator, stage, tell, before=before),)
+    if before:
+        tell(evaluator.saved(find_checkpoint(start), Moment(stage, 0), device=device))
+    return ()
+
+
+def ask_saved(evaluator: Evaluator | None, folder: Path, where: Moment, tell: TellPoint, *, device: str) -> None:
+    """Ask the model that a stage has saved, if it could not be asked in training; see `asking`.
+
+    Args:
+        evaluator: Asks; None: nobody does.
+        folder: Of the saved model.
+        where: Stage and its last step.
+        tell: Called with the evaluation.
+        device: Of the training settings.
+    """
+    if evaluator is not None and split_weights():
+        tell(evaluator.saved(folder, where, device=device))
+
+
 def stored_points(out: Path) -> list[EvaluationPoint]:
     """The evaluations in the folder of a run."""
     files = sorted((out / FOLDER).glob("*.json"))
     return [EvaluationPoint.model_validate_json(file.read_text(encoding="utf-8")) for file in files]
 
 
-def stored_examples(out: Path, where: Named, problems: Sequence[Problem]) -> list[Sample]:
+def stored_examples(out: Path, where: Moment, problems: Sequence[Problem]) -> list[Sample]:
     """What was answered to these problems in one evaluation, with its pictures; those that failed are missing."""
     wanted = {problem.id: place for place, problem in enumerate(problems)}
     files = sorted((out / FOLDER).glob(where.file(Path(), "*.jsonl").name))
@@ -376,11 +361,3 @@ def stored_examples(out: Path, where: Named, problems: Sequence[Problem]) -> lis
 def _without_seconds(figures: dict[str, Any]) -> dict[str, Any]:
     """A kind's figures; how long its rollouts took side by side says nothing here."""
     return {name: value for name, value in figures.items() if name != "seconds"}
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Put a file in place, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

@@ -12,7 +12,7 @@ from torch import nn
 from thyme.config.training import TrainingSettings
 from thyme.errors import ConfigError
 from thyme.train.arguments import lora_config
-from thyme.train.distributed import is_main, sharding
+from thyme.train.distributed import is_main, sharding, split_weights
 
 
 def prepare_to_spread(settings: TrainingSettings) -> None:
@@ -25,7 +25,7 @@ def prepare_to_spread(settings: TrainingSettings) -> None:
         return
     if settings.optimizer == "muon":
         raise ConfigError("muon needs whole matrices, and FSDP and DeepSpeed cut them: use adamw, or launch with ddp")
-    if os.environ.get("ACCELERATE_USE_FSDP") == "true" and os.environ.get("FSDP_VERSION") != "2":
+    if split_weights() == "fsdp" and os.environ.get("FSDP_VERSION") != "2":
         raise ConfigError("only version 2 of FSDP works here: set fsdp_version: 2, as the launch recipe fsdp2 does")
     if settings.cache == "features":
         # Each process needs the tower's real weights, not only the first one.

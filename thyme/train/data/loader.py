@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from thyme.train.data.samples import Batches, Samples, Stream
 from thyme.train.data.sampling import EpochBatches, Row
 from thyme.train.distributed import gather, rank, world_size
 from thyme.train.encode import Encoded
-from thyme.train.run.records import SourceReport
+from thyme.train.run.records import SourceReport, summed
 
 NUMBERS: Final = "sample_numbers"
 """In a batch: the numbers of its samples, for messages; no tensor, and not for the model."""
@@ -171,7 +170,7 @@ class StreamLoader:
 
     def reports(self) -> tuple[SourceReport, ...]:
         """What became of the rows that all processes have read so far, a source each; all of them must ask."""
-        return tuple(map(_together, zip(*gather(self._source.reports()), strict=True)))
+        return tuple(map(summed, zip(*gather(self._source.reports()), strict=True)))
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches. What training draws at random is left as it was."""
@@ -206,17 +205,6 @@ class StreamLoader:
     def _remember(self, count: int, state: dict[str, Any]) -> None:
         self._seen += count
         self._state = {"seen": self._seen, "stream": state}
-
-
-def _together(reports: Sequence[SourceReport]) -> SourceReport:
-    """One source, as several processes have read it."""
-    summed: dict[str, Any] = {}
-    for report in reports:
-        for name in ("rows", "samples", "tokens", "trained_tokens", "images"):
-            summed[name] = summed.get(name, 0) + getattr(report, name)
-        for name in ("drops", "rounds"):
-            summed[name] = dict(Counter(summed.get(name, {})) + Counter(getattr(report, name)))
-    return reports[0].model_copy(update=summed)
 
 
 def _all(samples: Sequence[Encoded]) -> list[Encoded]:

@@ -144,8 +144,8 @@ def find_files(source: DataSource, endings: Sequence[str]) -> list[Path]:
         found = [(path.name, path)]
     else:
         found = [(Path(f).name, Path(f)) for f in glob.glob(str(path), recursive=True)]
-    hidden = (f for f in found if not any(part.startswith(".") for part in Path(f[0]).parts))
-    return sorted(file for name, file in hidden if source.subset in name and file.is_file())
+    visible = (f for f in found if not any(part.startswith(".") for part in Path(f[0]).parts))
+    return sorted(file for name, file in visible if source.subset in name and file.is_file())
 
 
 def need_files(source: DataSource, endings: Sequence[str]) -> list[Path]:

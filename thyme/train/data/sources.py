@@ -10,14 +10,14 @@ from rich.console import Console
 
 from thyme.config.sft_recipe import SFTRecipe
 from thyme.config.training import DataSource, MaskName
-from thyme.errors import ConfigError, ThymeError, UsageError
+from thyme.errors import ConfigError, UsageError
 from thyme.families import Family
 from thyme.train.data.index import Counted, IndexedSamples, Source, count, report_of
 from thyme.train.data.published import open_published, stream_published
 from thyme.train.data.rows import Parts, RandomParts, Reader
 from thyme.train.data.stream import StreamedSamples, StreamSource
 from thyme.train.data.trajectories import open_trajectories
-from thyme.train.distributed import broadcast, is_main
+from thyme.train.distributed import agreed
 from thyme.train.encode import MaskPolicy
 from thyme.train.run.records import SourceReport
 
@@ -69,15 +69,17 @@ def open_samples(
     if recipe.streaming if streaming is None else streaming:
         return _streamed(data, mask, recipe, family, known, seed)
 
+    sources: list[Source] = []
+
     def opened() -> list[Source]:
         return [_source(name, source, mask, known) for name, source in data.items()]
 
-    def counted() -> tuple[list[Source], list[Counted]]:
-        sources = opened()
-        return sources, [count(one, family, recipe.max_tokens, cache=cache, console=console) for one in sources]
+    def counted() -> list[Counted]:
+        sources.extend(opened())
+        return [count(one, family, recipe.max_tokens, cache=cache, console=console) for one in sources]
 
-    sources, found = _by_main(counted)
-    sources = sources or opened()
+    found = agreed(counted)
+    sources = sources or opened()  # by each process itself: open files are not sent from one to another
     reports = tuple(report_of(source, one) for source, one in zip(sources, found, strict=True))
     if not any(report.samples for report in reports):
         raise UsageError(f"there is no sample to train on: {describe_drops(reports)}")
@@ -108,21 +110,6 @@ def describe_drops(reports: tuple[SourceReport, ...]) -> str:
         + "".join(f", {number} {reason}" for reason, number in sorted(report.drops.items()))
         for report in reports
     )
-
-
-def _by_main(work: Callable[[], tuple[list[Source], list[Counted]]]) -> tuple[list[Source], list[Counted]]:
-    """What the main process counts; the others get it without the opened sources. An error is one of all processes."""
-    sources: list[Source] = []
-    found: list[Counted] | ThymeError = []
-    if is_main():
-        try:
-            sources, found = work()
-        except ThymeError as error:
-            found = error
-    told = broadcast(found)
-    if isinstance(told, ThymeError):
-        raise told
-    return sources, told
 
 
 def _reader(name: str, source: DataSource, readers: Mapping[str, T]) -> T:

@@ -33,7 +33,7 @@ from thyme.train.data.rows import Draw, Parts
 from thyme.train.data.samples import Batch, Collate
 from thyme.train.distributed import rank, world_size
 from thyme.train.encode import Encoded, MaskPolicy, encode_item
-from thyme.train.run.records import SourceReport
+from thyme.train.run.records import SourceReport, summed
 
 logger = logging.getLogger(__name__)
 
@@ -70,26 +70,21 @@ class Tally:
         self.tokens += len(sample)
         self.trained_tokens += sample.trained
         self.images += len(sample.images)
-        _plus(self.rounds, str(rounds_of(sample)), 1)
+        _count(self.rounds, str(rounds_of(sample)))
 
     def drop(self, reason: str) -> None:
         """Count a row that cannot be used."""
-        _plus(self.drops, reason, 1)
+        _count(self.drops, reason)
 
-    def __add__(self, other: Tally) -> Tally:
-        total = copy.deepcopy(self)
-        for name, value in asdict(other).items():
-            mine = getattr(total, name)
-            if isinstance(value, dict):
-                for key, more in value.items():
-                    _plus(mine, key, more)
-            else:
-                setattr(total, name, mine + value)
-        return total
+    def report(self, source: StreamSource) -> SourceReport:
+        """The same as a record of the source."""
+        return SourceReport(
+            name=source.name, format=source.format, repeat=source.repeat, mask=source.policy.value, **asdict(self)
+        )
 
 
-def _plus(counts: dict[str, int], key: str, more: int) -> None:
-    counts[key] = counts.get(key, 0) + more
+def _count(counts: dict[str, int], key: str) -> None:
+    counts[key] = counts.get(key, 0) + 1
 
 
 @dataclass
@@ -285,25 +280,20 @@ class StreamBatches(Generic[Batch]):
         """
         for name, mine in self._description().items():
             if state.get(name) != mine:
-                raise ConfigError(f"the stream cannot go on: its {name} was {state.get(name)} and is {mine} now")
+                raise ConfigError(
+                    f"the stream cannot go on: its {name} was {state.get(name)} and is {mine} now; start it as before, "
+                    "or begin anew in another folder (--out)"
+                )
         self._batches = state["batches"]
         self._cursors = [Cursor.of(values) for values in state["cursors"]]
 
     def reports(self) -> tuple[SourceReport, ...]:
         """What became of the rows that this process has read for the batches given so far, a source each."""
-        reports = []
-        for i, source in enumerate(self._samples.sources):
-            total = sum((cursor.tallies[i] for cursor in self._cursors if cursor.tallies), Tally())
-            reports.append(
-                SourceReport(
-                    name=source.name,
-                    format=source.format,
-                    repeat=source.repeat,
-                    mask=source.policy.value,
-                    **asdict(total),
-                )
-            )
-        return tuple(reports)
+        begun = [cursor.tallies for cursor in self._cursors if cursor.tallies]
+        return tuple(
+            summed([Tally().report(source), *(tallies[i].report(source) for tallies in begun)])
+            for i, source in enumerate(self._samples.sources)
+        )
 
     def _description(self) -> dict[str, Any]:
         return {

@@ -15,8 +15,8 @@ from statistics import fmean
 from thyme.config.grpo import AlarmSettings
 from thyme.train.grpo.records import Alarm, StepRecord
 
-_SOON = 5.0
-"""Collapse is spoken of only where the tool rate was ever above so many times its bound."""
+_ONCE_ABOVE = 5.0
+"""A low tool rate is a collapse only where the rate once was above so many times its bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def _simple(
 
 def _collapse(history: History, settings: AlarmSettings) -> Reading | None:
     window = history["code/tool_rate"]
-    if window.mean is None or window.ever is None or window.ever <= _SOON * settings.tool_rate:
+    if window.mean is None or window.ever is None or window.ever <= _ONCE_ABOVE * settings.tool_rate:
         return None
     message = (
         f"rollouts that run code: {_percent(window.mean)}, once {_percent(window.ever)}; at least "

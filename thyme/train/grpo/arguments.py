@@ -7,7 +7,8 @@ from pathlib import Path
 from thyme.config.grpo import GRPOSettings
 from thyme.errors import ConfigError, MissingExtraError
 from thyme.train.arguments import on_one_device, shared_arguments
-from thyme.train.distributed import world_size
+from thyme.train.distributed import rank, world_size
+from thyme.train.grpo.draws import share
 
 try:
     from trl.trainer.grpo_config import GRPOConfig
@@ -21,13 +22,7 @@ def forwards(settings: GRPOSettings) -> int:
     Raises:
         ConfigError: The rollouts of a step cannot be shared out evenly, whole groups to each process.
     """
-    processes = world_size()
-    if settings.problems % processes:
-        raise ConfigError(
-            f"{settings.problems} problems a step cannot be shared out among {processes} processes, whole groups to "
-            f"each: make train.problems a multiple of {processes}"
-        )
-    rollouts = settings.problems // processes * settings.group
+    rollouts = len(share(settings.problems, rank(), world_size())) * settings.group
     if rollouts % settings.batch_size:
         raise ConfigError(
             f"{rollouts} rollouts of each process make no whole number of forward passes of {settings.batch_size}: "

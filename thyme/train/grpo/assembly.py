@@ -8,13 +8,12 @@ import torch
 
 from thyme.config.engine import EngineConfig
 from thyme.config.grpo_recipe import GRPORecipe
-from thyme.config.training import TrainingSettings
 from thyme.errors import ConfigError
 from thyme.families import Family
 from thyme.families.qwen_vl import QwenVLFamily
 from thyme.prompts import PromptSet
-from thyme.train.arguments import on_cpu
-from thyme.train.evaluate import sharding
+from thyme.train.arguments import autocast
+from thyme.train.distributed import split_weights
 from thyme.train.grpo.policies import Policy, TransformersPolicy, VllmPolicy
 from thyme.train.grpo.roller import GroupRoller
 
@@ -63,16 +62,10 @@ def make_policy(engine: EngineConfig, recipe: GRPORecipe, folder: Path, family: 
     )
     if config.backend == "vllm":
         return VllmPolicy(folder, config, name=name)
-    if spread := sharding():
+    if spread := split_weights():
         raise ConfigError(
             f"engine.backend = 'transformers' needs whole weights in each process, and {spread} spreads them: set "
             "engine.backend = 'vllm', or launch with ddp or zero2"
         )
-    return TransformersPolicy(family, config, name=name, autocast=mixed_precision(recipe.train))
-
-
-def mixed_precision(settings: TrainingSettings) -> torch.dtype | None:
-    """Type that the trainer computes products in, where that is not the type of the weights."""
-    cpu = on_cpu(settings)
-    wanted = (not cpu and torch.cuda.is_bf16_supported()) if settings.bf16 is None else settings.bf16
-    return torch.bfloat16 if wanted else None
+    computed = torch.bfloat16 if autocast(recipe.train) else None
+    return TransformersPolicy(family, config, name=name, autocast=computed)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from thyme.eval.summary import ALL
-from thyme.train.evaluate import write_atomically
 from thyme.train.grpo.records import GRPORunReport
+from thyme.train.run.disk import write_atomically
 from thyme.train.run.records import EvaluationPoint
 
 CARD_FILE = "README.md"

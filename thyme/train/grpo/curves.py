@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from thyme.train.grpo.alarms import ALARMS, Spell
 from thyme.train.grpo.records import GRPORunReport
-from thyme.train.report.plots import Line, Plot, kinds, plot
+from thyme.train.report.plots import Line, Plot, kinds, plot, rate_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +151,8 @@ def _line(report: GRPORunReport, points: Sequence[tuple[int, float | None]]) -> 
 
 
 def _evaluated(report: GRPORunReport, kind: str, rate: str, *, like: int) -> Line:
-    found = [(point.step, point.kinds.get(kind, {})) for point in report.evaluations]
-    known = [(step, values) for step, values in found if values.get(rate) is not None]
-    intervals = [values.get(f"{rate}_interval") or (values[rate], values[rate]) for _, values in known]
-    return Line([step for step, _ in known], [values[rate] for _, values in known], intervals, dots=True, like=like)
+    steps = [point.step for point in report.evaluations]
+    return rate_line(steps, report.evaluations, kind, rate, dots=True, like=like)
 
 
 def _by_kind(report: GRPORunReport) -> list[Plot]:

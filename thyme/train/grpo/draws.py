@@ -77,8 +77,8 @@ def share(places: int, rank: int, processes: int) -> range:
     """
     if places % processes:
         raise ConfigError(
-            f"{places} problems a step cannot be shared out among {processes} processes: make train.problems a "
-            f"multiple of {processes}"
+            f"{places} problems a step cannot be shared out among {processes} processes, whole groups to each: make "
+            f"train.problems a multiple of {processes}"
         )
     each = places // processes
     return range(rank * each, (rank + 1) * each)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -20,7 +19,7 @@ from thyme.errors import MissingExtraError, ModelNotFoundError, UsageError
 from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
 from thyme.prompts import PromptSet
-from thyme.train.evaluate import ProblemReader, check_evaluation, open_problems
+from thyme.train.evaluate import ProblemReader, check_evaluation, evaluation_problems
 from thyme.train.grpo.arguments import forwards
 from thyme.train.grpo.assembly import make_roller
 from thyme.train.grpo.batch import encode_rollout
@@ -28,8 +27,7 @@ from thyme.train.grpo.draws import Draws
 from thyme.train.grpo.groups import Group
 from thyme.train.grpo.identity import RUN_FILE
 from thyme.train.grpo.preview import preview, write_group_page
-from thyme.train.grpo.problems import MixedProblems, Reader
-from thyme.train.grpo.problems import open_problems as open_training
+from thyme.train.grpo.problems import MixedProblems, Reader, open_problems
 from thyme.train.grpo.run import check_rewards, described, steps_of
 from thyme.train.memory.estimate import MemoryEstimate, estimate
 from thyme.train.memory.words import known_config, memory_words, size_words
@@ -78,7 +76,7 @@ def dry_run(
     if page is not None:
         _check_page(page)
     _say_memory(recipe, model, console)
-    problems = open_training(recipe.data, readers)
+    problems = open_problems(recipe.data, readers)
     steps = steps_of(recipe, problems)
     console.print(_sources(problems))
     console.print(described(recipe, problems, steps), markup=False, soft_wrap=True)
@@ -87,8 +85,8 @@ def dry_run(
     if recipe.evaluation is not None:
         if family is not None:
             check_evaluation(recipe.evaluation, family)
-        asked = open_problems(recipe.evaluation.data, problem_readers)
-        console.print(f"evaluation: {len(asked)} problems ({recipe.evaluation.data.format})")
+        asked = evaluation_problems(recipe.evaluation.data, problem_readers)
+        console.print(f"evaluation: {len(asked)} problems ({recipe.evaluation.data.format})", markup=False)
     check_rewards(recipe.rewards)
     if family is None:
         return None
@@ -176,9 +174,10 @@ def _rolled(
     """The first group of the first step."""
     settings, folder = recipe.train, find_checkpoint(model)
     asked = Draws(len(problems), settings.problems, settings.seed).asked(problems, 0, [0])
-    with TemporaryDirectory(prefix="thyme-") as cache:
-        roller = make_roller(recipe, folder, family, words, name=name, cache=Path(cache))
-        with closing(roller):
-            start = starting_model(model, model, folder, settings)
-            (group,) = roller.roll(start, asked, step=0, group=settings.group)
+    with (
+        TemporaryDirectory(prefix="thyme-") as cache,
+        make_roller(recipe, folder, family, words, name=name, cache=Path(cache)) as roller,
+    ):
+        start = starting_model(model, folder, settings)
+        (group,) = roller.roll(start, asked, step=0, group=settings.group)
     return group

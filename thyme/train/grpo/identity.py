@@ -10,7 +10,7 @@ from typing import Any
 from thyme.config.grpo import NOT_OF_THE_RUN
 from thyme.config.grpo_recipe import NOT_OF_ENGINE, NOT_OF_JUDGE, NOT_OF_SANDBOX, GRPORecipe
 from thyme.errors import ConfigError, StoreError, UsageError
-from thyme.train.evaluate import write_atomically
+from thyme.train.run.disk import write_atomically
 from thyme.train.run.recipe import public_name
 
 RUN_FILE = "grpo_run.json"

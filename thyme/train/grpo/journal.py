@@ -13,13 +13,13 @@ from transformers import TrainerCallback
 
 from thyme.config.grpo import GRPOSettings
 from thyme.train.distributed import is_main
-from thyme.train.evaluate import write_atomically
 from thyme.train.grpo.alarms import Watch
 from thyme.train.grpo.groups import Group
 from thyme.train.grpo.kept import FOLDER as TRAJECTORIES
 from thyme.train.grpo.kept import keep
 from thyme.train.grpo.monitors import observe, tracked
 from thyme.train.grpo.records import Alarm, StepRecord, Trained
+from thyme.train.run.disk import write_atomically
 from thyme.train.run.tracking import Tracker
 
 STEPS_FILE = "steps.jsonl"

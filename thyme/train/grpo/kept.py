@@ -40,7 +40,7 @@ class Kept:
     advantage: float | None
     """None where it was not in the loss."""
     rewards: tuple[float | None, ...]
-    """Of its whole group, its own the one at `place`."""
+    """Of its whole group; its own is the one at `place`."""
     place: int
 
 

@@ -2,15 +2,15 @@
 
 See docs/monitors.md for each of them.
 
-`outcomes` takes from this process's rollouts the little that figures need; `measure` makes the record of a step from
-those of all processes. A rate without cases is None, never 0.
+`thyme.train.grpo.outcomes` takes from this process's rollouts the little that figures need; `measure` makes the record
+of a step from those of all processes. A rate without cases is None, never 0.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, pstdev
 
 from thyme.config.grpo import GRPOSettings
@@ -20,8 +20,6 @@ from thyme.train.grpo.groups import OVERLONG, Group
 from thyme.train.grpo.outcomes import GroupOutcome, Outcome, outcomes
 from thyme.train.grpo.records import Gap, StepRecord, Trained
 from thyme.types import StopReason
-
-__all__ = ["METRICS", "GroupOutcome", "Outcome", "measure", "observe", "outcomes", "tracked"]
 
 METRICS: dict[str, str] = {
     "reward/mean": "Mean reward of the scored rollouts",
@@ -292,11 +290,8 @@ def _speed(members: Sequence[Outcome], seconds: Mapping[str, float]) -> dict[str
 
 def _kinds(groups: Sequence[GroupOutcome]) -> dict[str, dict[str, float | None]]:
     """The figures that are worth seeing for each kind of problem, by kind in alphabetical order."""
-    return {kind: _kind([group for group in groups if group.kind == kind]) for kind in sorted(_names(groups))}
-
-
-def _names(groups: Iterable[GroupOutcome]) -> Iterator[str]:
-    yield from dict.fromkeys(group.kind for group in groups)
+    kinds = sorted({group.kind for group in groups})
+    return {kind: _kind([group for group in groups if group.kind == kind]) for kind in kinds}
 
 
 def _kind(groups: Sequence[GroupOutcome]) -> dict[str, float | None]:

@@ -151,11 +151,6 @@ class TransformersPolicy:
             await engine.aclose()
 
 
-async def _anywhere(said: bool) -> bool:
-    """Whether any process of the run says so; all of them must ask."""
-    return any(await asyncio.to_thread(gather, said))
-
-
 class VllmPolicy:
     """Keeps a copy of the model in vLLM, in this process, and brings it up to date when a step has changed it.
 

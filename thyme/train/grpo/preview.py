@@ -17,12 +17,12 @@ from rich.text import Text
 
 from thyme.config.grpo import GRPOSettings
 from thyme.families import Family
-from thyme.train.evaluate import write_atomically
 from thyme.train.grpo.advantages import Standing, group_standings
 from thyme.train.grpo.batch import CODE, Rollout, encode_rollout
 from thyme.train.grpo.groups import Group, Member
 from thyme.train.report.pages import template
 from thyme.train.report.preview import STYLES, Look, Piece, coloured, pieces, token_looks
+from thyme.train.run.disk import write_atomically
 from thyme.types import Problem
 from thyme.view import words
 from thyme.view.parts import make_scene, seen_sizes

@@ -18,9 +18,9 @@ from thyme.config.training import DataSource
 from thyme.data.published_problems import PROBLEM_COLUMNS, RECORD, to_problem
 from thyme.data.sources.lines import Lines, digest
 from thyme.errors import ConfigError, EncodeError, StoreError, UsageError
+from thyme.train.data.problems import problem_of_line
 from thyme.train.data.published import Layout, open_layout
 from thyme.train.data.rows import need_files
-from thyme.train.evaluate import problem_of_line
 from thyme.types import Problem
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ Reader = Callable[[DataSource], ProblemRows]
 
 
 class ProblemLines:
-    """Problems of JSON lines as ``thyme nano problems`` writes them; see `thyme.train.evaluate.read_problems`."""
+    """Problems of JSON lines as ``thyme nano problems`` writes them; see `thyme.train.data.problems.read_problems`."""
 
     def __init__(self, source: DataSource) -> None:
         """Find the lines.

@@ -15,10 +15,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from thyme.config.grpo import CodePolicy
+from thyme.config.grpo_recipe import GRPORecipe
 from thyme.config.rewards import RewardSettings
+from thyme.config.rollout import RolloutConfig
 from thyme.eval.summary import ALL
 from thyme.rewards import PARTS
-from thyme.train.evaluate import write_atomically
 from thyme.train.grpo.alarms import ALARMS, Spell, spells
 from thyme.train.grpo.curves import sections
 from thyme.train.grpo.kept import Kept
@@ -26,6 +27,7 @@ from thyme.train.grpo.records import GRPORunReport, StepRecord
 from thyme.train.report.cells import Card, Cell, duration, interval, row
 from thyme.train.report.pages import count, template
 from thyme.train.report.plots import kinds
+from thyme.train.run.disk import write_atomically
 from thyme.view.parts import Attempt, make_attempt, make_scene, seen_sizes
 from thyme.view.pictures import Inlined, Picture
 
@@ -208,8 +210,9 @@ def _ends(report: GRPORunReport, metric: str) -> tuple[float | None, float | Non
 
 
 def _text_temperature(report: GRPORunReport) -> str:
-    known = report.recipe.get("rollout", {})
-    return f"{known['text_temperature']:g}" if "text_temperature" in known else "see the recipe"
+    """The recipe's, or that of every recipe that says nothing of rollouts."""
+    usual: RolloutConfig = GRPORecipe.model_fields["rollout"].default
+    return f"{report.recipe.get('rollout', {}).get('text_temperature', usual.text_temperature):g}"
 
 
 def _notices(found: Sequence[Spell]) -> list[Notice]:

@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -22,17 +22,15 @@ from thyme.families.checkpoint import find_checkpoint
 from thyme.prompts import PromptSet
 from thyme.rewards.own import load_own
 from thyme.train.arguments import CHECKPOINTS, on_cpu
-from thyme.train.distributed import barrier, connect, is_main, world_size
+from thyme.train.distributed import agreed, barrier, connect, is_main, world_size
 from thyme.train.evaluate import (
-    EvaluationCallback,
     Evaluator,
-    Named,
+    Moment,
     ProblemReader,
-    check_evaluation,
-    open_problems,
-    sharding,
+    ask_saved,
+    asking,
+    open_evaluator,
     stored_points,
-    write_atomically,
 )
 from thyme.train.grpo.arguments import forwards
 from thyme.train.grpo.assembly import make_roller
@@ -43,30 +41,24 @@ from thyme.train.grpo.identity import REPORT_FILE, check_folder, write_identity
 from thyme.train.grpo.journal import STEPS_FILE, EndAtAlarm, Journal, read_steps
 from thyme.train.grpo.kept import over_time
 from thyme.train.grpo.preview import write_group_page
-from thyme.train.grpo.problems import MixedProblems, Reader
-from thyme.train.grpo.problems import open_problems as open_training
+from thyme.train.grpo.problems import MixedProblems, Reader, open_problems
 from thyme.train.grpo.records import GRPORunReport, StepRecord, Trained
 from thyme.train.grpo.report import LivePage, go_on_without, write_grpo_report
 from thyme.train.grpo.roller import GroupRoller
 from thyme.train.grpo.train import MODEL, train_grpo
 from thyme.train.grpo.trainer import Tell
-from thyme.train.run.checkpoint import last_checkpoint
-from thyme.train.run.disk import full_disk_named, make_folder
+from thyme.train.run.checkpoint import last_checkpoint, steps_done
+from thyme.train.run.disk import full_disk_named, make_folder, write_atomically
 from thyme.train.run.recipe import (
-    agreed,
     copy_prompts,
     device_name,
     own_prompts,
     public_name,
     public_recipe,
-    say_evaluation,
+    tell_evaluation,
     versions,
 )
-from thyme.train.run.records import EvaluationPoint
-from thyme.train.run.tracking import Tracker, check_trackers, evaluated, open_trackers
-
-if TYPE_CHECKING:
-    from transformers import TrainerCallback
+from thyme.train.run.tracking import Tracker, check_trackers, open_trackers
 
 STAGE = "grpo"
 """What evaluations of a run are called."""
@@ -89,6 +81,7 @@ class _Run:
     words: PromptSet
     problems: MixedProblems
     steps: int
+    """Optimiser steps of the whole run."""
     console: Console
     before: list[StepRecord]
     """Records of the steps that a resumed run goes on behind."""
@@ -150,7 +143,7 @@ def run_grpo(
         roller = _roller(run)
         closing.callback(roller.close)
         console.print(described(recipe, run.problems, run.steps), markup=False, soft_wrap=True)
-        run.trackers = _tracked(run)
+        run.trackers = open_trackers(recipe.tracking, out, public_recipe(recipe), first_step=len(run.before))
         for tracker in run.trackers:
             closing.callback(tracker.close)
         return _trained(run, roller, evaluator, resume=resume)
@@ -169,7 +162,7 @@ def _prepared(
 ) -> _Run:
     """Look at everything that needs no weights."""
     family = load_family(model, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
-    problems = open_training(recipe.data, readers)
+    problems = open_problems(recipe.data, readers)
     steps = steps_of(recipe, problems)
     agreed(lambda: check_rewards(recipe.rewards))
     agreed(lambda: make_folder(out))
@@ -247,11 +240,11 @@ def _done(out: Path) -> list[StepRecord]:
     checkpoint = last_checkpoint(out / CHECKPOINTS)
     if checkpoint is None:
         return []
-    step = int(checkpoint.name.rpartition("-")[2])
-    records = read_steps(out, until=step)
-    if len(records) < step:
+    steps = steps_done(checkpoint)
+    records = read_steps(out, until=steps)
+    if len(records) < steps:
         raise StoreError(
-            f"'{out.name}/{STEPS_FILE}' holds {len(records)} of the {step} steps before {checkpoint.name}; put the "
+            f"'{out.name}/{STEPS_FILE}' holds {len(records)} of the {steps} steps before {checkpoint.name}; put the "
             "file back, or begin anew in another folder (--out)"
         )
     return records
@@ -261,15 +254,7 @@ def _evaluator(run: _Run, readers: Mapping[str, ProblemReader] | None) -> Evalua
     settings = run.recipe.evaluation
     if settings is None:
         return None
-    check_evaluation(settings, run.family)
-    problems = open_problems(settings.data, readers)
-    return Evaluator(settings, problems, run.family, run.words, run.out, name=run.name, seed=settings.data.seed)
-
-
-def _tracked(run: _Run) -> list[Tracker]:
-    if not is_main():
-        return []
-    return open_trackers(run.recipe.tracking, run.out, public_recipe(run.recipe), first_step=len(run.before))
+    return open_evaluator(settings, run.family, run.words, run.out, name=run.name, readers=readers)
 
 
 def _trained(run: _Run, roller: GroupRoller, evaluator: Evaluator | None, *, resume: bool) -> GRPORunReport:
@@ -286,7 +271,8 @@ def _trained(run: _Run, roller: GroupRoller, evaluator: Evaluator | None, *, res
     )
     if is_main():
         write_identity(run.recipe, out)
-    asking = _asking(run, evaluator, journal)
+    tell = partial(tell_evaluation, run.console, journal.send)
+    asked = asking(evaluator, STAGE, run.model, tell, before=not run.before, device=settings.device)
     try:
         train_grpo(
             run.problems,
@@ -299,15 +285,14 @@ def _trained(run: _Run, roller: GroupRoller, evaluator: Evaluator | None, *, res
             resume=resume,
             console=run.console,
             note=journal.so_far,
-            callbacks=(*asking, EndAtAlarm(journal)),
+            callbacks=(*asked, EndAtAlarm(journal)),
         )
     except ThymeError as error:
         go_on_without(lambda: _write_page(run, _report(run, journal.records, finished=False)))
         if isinstance(error, TrainingStoppedError) and (alarm := journal.ended_by) is not None:
             raise TrainingStoppedError(f"the alarm '{alarm.name}' ended the run ({alarm.message}): {error}") from error
         raise
-    if evaluator is not None and sharding():
-        _tell(run, journal, evaluator.saved(out / MODEL, Named(STAGE, len(journal.records)), device=settings.device))
+    ask_saved(evaluator, out / MODEL, Moment(STAGE, len(journal.records)), tell, device=settings.device)
     return _finished(run, journal)
 
 
@@ -317,33 +302,13 @@ def _telling(run: _Run, journal: Journal) -> Tell:
 
     def tell(step: int, trained: Trained, groups: Sequence[Group], seconds: Mapping[str, float]) -> None:
         journal.tell(step, trained, groups, seconds)
-        if step == 1 and groups and is_main():
+        if not is_main():
+            return
+        if step == 1 and groups:
             go_on_without(lambda: write_group_page(groups[0], run.family, run.recipe.train, run.out))
         page.step()
 
     return tell
-
-
-def _asking(run: _Run, evaluator: Evaluator | None, journal: Journal) -> Sequence[TrainerCallback]:
-    """What asks the model before, during and after; where weights are spread, checkpoints are asked instead."""
-    settings = run.recipe.evaluation
-    if evaluator is None or settings is None:
-        return ()
-    if sharding():
-        if not run.before:
-            start = find_checkpoint(run.model)
-            _tell(run, journal, evaluator.saved(start, Named(STAGE, 0), device=run.recipe.train.device))
-        return ()
-
-    def tell(point: EvaluationPoint) -> None:
-        _tell(run, journal, point)
-
-    return (EvaluationCallback(evaluator, STAGE, before=True, every=settings.every_steps, tell=tell),)
-
-
-def _tell(run: _Run, journal: Journal, point: EvaluationPoint) -> None:
-    journal.send(evaluated(point), point.step)
-    say_evaluation(run.console, point)
 
 
 def _finished(run: _Run, journal: Journal) -> GRPORunReport:
@@ -353,7 +318,7 @@ def _finished(run: _Run, journal: Journal) -> GRPORunReport:
         if run.prompts is not None:
             copy_prompts(run.prompts, run.out / MODEL / "prompts")
         write_card(report, run.out / MODEL)
-        _write_page(run, report)
+        go_on_without(lambda: _write_page(run, report))
         write_atomically(run.out / REPORT_FILE, report.model_dump_json(indent=2) + "\n")
     barrier()
     return report
@@ -366,7 +331,7 @@ def _report(run: _Run, records: Sequence[StepRecord], *, finished: bool = True) 
         name=run.name,
         model=public_name(run.recipe.model),
         steps=tuple(records),
-        planned=steps_of(run.recipe, run.problems),
+        planned=run.steps,
         finished=finished,
         evaluations=tuple(sorted(points, key=lambda point: point.step)),
         seconds=round(seconds, 3),

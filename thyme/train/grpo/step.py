@@ -60,9 +60,8 @@ def _read(member: Member, family: Family, settings: GRPOSettings) -> Rollout | N
     try:
         return encode_rollout(member.trajectory, family, settings.code_policy)
     except EncodeError as error:
-        raise TrainingError(
-            f"a rollout of problem '{member.trajectory.problem.id}' cannot be trained on: {error}"
-        ) from (error)
+        name = member.trajectory.problem.id
+        raise TrainingError(f"a rollout of problem '{name}' cannot be trained on: {error}") from error
 
 
 def why_left_out(groups: Sequence[Group], settings: GRPOSettings) -> Counter[str]:

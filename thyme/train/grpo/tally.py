@@ -104,7 +104,11 @@ def together(tallies: Sequence[Tally]) -> Tally:
 
 
 def k3(log_ratio: torch.Tensor) -> torch.Tensor:
-    """R - 1 - log r: of samples of q, with r = p / q, its mean is an unbiased estimate of KL(q || p), never below 0."""
+    """The estimator k3, never below 0: over samples of q the mean of r - 1 - log r, with r = p / q, is KL(q || p).
+
+    Args:
+        log_ratio: log r, of any shape.
+    """
     return torch.expm1(log_ratio) - log_ratio
 
 

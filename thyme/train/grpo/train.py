@@ -13,14 +13,19 @@ from torch import nn
 from thyme.config.grpo import GRPOSettings
 from thyme.errors import TrainingError, TrainingStoppedError
 from thyme.families import Family, load_family
-from thyme.families.checkpoint import find_checkpoint
 from thyme.train.arguments import CHECKPOINTS
 from thyme.train.distributed import connect, is_main
 from thyme.train.grpo.groups import Problems, Roller
 from thyme.train.grpo.records import Trained
 from thyme.train.grpo.step import in_words
 from thyme.train.grpo.trainer import GRPO, Tell, World
-from thyme.train.run.around import checkpoint_to_resume, needed, save_model, starting_model, train_until_asked
+from thyme.train.run.around import (
+    checkpoint_to_resume,
+    save_model,
+    starting_folder,
+    starting_model,
+    train_until_asked,
+)
 from thyme.train.run.progress import ProgressBar
 from thyme.train.sharded import prepare_to_spread
 
@@ -77,10 +82,9 @@ def train_grpo(
     """
     connect()
     prepare_to_spread(settings)
-    source = model if isinstance(model, str | Path) else needed(base)
-    folder = find_checkpoint(source)
+    folder = starting_folder(model, base)
     world = World(problems, roller, family or load_family(folder))
-    trainer = GRPO(starting_model(model, source, folder, settings), world, settings, out, tell)
+    trainer = GRPO(starting_model(model, folder, settings), world, settings, out, tell)
     trainer.add_callback(bar := ProgressBar(console or Console(stderr=True, quiet=not is_main()), out.name, note))
     for callback in callbacks:
         trainer.add_callback(callback)

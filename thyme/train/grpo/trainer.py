@@ -25,7 +25,6 @@ from thyme.families import Family
 from thyme.train.arguments import lora_config
 from thyme.train.batches.dummy_vision import unseen_image
 from thyme.train.batches.vision import PIXELS, model_inputs
-from thyme.train.common import TrainerMixin, described, kept_use_cache
 from thyme.train.distributed import broadcast, gather, is_main, rank, sharding, world_size
 from thyme.train.grpo.arguments import arguments, forwards
 from thyme.train.grpo.batch import Row, collate_rows, filler, micro_batches
@@ -37,6 +36,7 @@ from thyme.train.grpo.resample import roll_step
 from thyme.train.grpo.step import Share, share_of, why_left_out
 from thyme.train.grpo.tally import Tally, together
 from thyme.train.grpo.trl_trainer import GRPOTrainer
+from thyme.train.mixin import TrainerMixin, describe_run, kept_use_cache
 from thyme.train.run.around import image_source
 from thyme.train.run.watch import Clock, EndOnRequest, PointAtCheckpoint
 from thyme.train.sharded import gather_head, is_spread, keep_precision
@@ -72,7 +72,7 @@ class GRPO(TrainerMixin, GRPOTrainer):
     def __init__(self, model: Any, world: World, settings: GRPOSettings, out: Path, tell: Tell | None = None) -> None:
         _check_cache(settings)
         self.world, self.settings = world, settings
-        self.run_description = broadcast(run_description(world, settings, model))
+        self.run_description = broadcast(_description(world, settings, model))
         self.draws = Draws(len(world.problems), settings.problems, settings.seed)
         self.trained: list[tuple[int, Trained]] = []
         """Every step so far, those before a resumed checkpoint included."""
@@ -351,13 +351,7 @@ def _check_cache(settings: GRPOSettings) -> None:
     forwards(settings)
 
 
-def run_description(world: World, settings: GRPOSettings, model: Any) -> str:
-    """What makes a run the one it is, as JSON; a checkpoint may only be resumed by a run of the same description.
-
-    Args:
-        world: Problems, and the roller; a roller that has a ``fingerprint`` counts by it.
-        settings: How it trains.
-        model: What it starts from.
-    """
+def _description(world: World, settings: GRPOSettings, model: Any) -> str:
+    """See `describe_run`; rollers of others' making may have no fingerprint."""
     rollouts = str(getattr(world.roller, "fingerprint", ""))
-    return described(settings, model, data=world.problems.fingerprint, left_out=NOT_OF_THE_RUN, rollouts=rollouts)
+    return describe_run(settings, model, data=world.problems.fingerprint, left_out=NOT_OF_THE_RUN, rollouts=rollouts)

@@ -38,8 +38,6 @@ class Cost:
 
     operations: float
     """Floating-point operations; a multiplication and an addition are two."""
-    tokens: float
-    """Tokens that go through the model."""
 
     def gpu_hours(self, device: str, *, utilisation: float = UTILISATION) -> float:
         """Hours times devices.
@@ -49,10 +47,6 @@ class Cost:
             utilisation: Share of the peak that is reached.
         """
         return self.operations / (PEAK_TFLOPS[device] * 1e12 * utilisation) / 3600
-
-    def hours(self, device: str, devices: int, *, utilisation: float = UTILISATION) -> float:
-        """Hours on a number of devices, as if they lost nothing to each other."""
-        return self.gpu_hours(device, utilisation=utilisation) / devices
 
 
 def cost(config: Mapping[str, Any] | Path, settings: SFTSettings, load: Load, *, samples: float) -> Cost:
@@ -64,8 +58,7 @@ def cost(config: Mapping[str, Any] | Path, settings: SFTSettings, load: Load, *,
         load: The typical sample.
         samples: Samples that go through the model in all: rows times epochs.
     """
-    model = shapes(config)
-    return Cost(operations=samples * sample_operations(model, settings, load), tokens=samples * load.tokens)
+    return Cost(samples * sample_operations(shapes(config), settings, load))
 
 
 def sample_operations(model: Shapes, settings: SFTSettings, load: Load) -> float:
@@ -106,15 +99,10 @@ def _vision(model: Shapes, settings: SFTSettings, load: Load) -> float:
     far = load.patches**2 / max(1, load.images)
     windowed = model.vision.layers - model.full_layers
     attention = (windowed * near + model.full_layers * far) * 4 * model.vision.attention
-    checkpointed = settings.gradient_checkpointing
-    passes, again = (
-        (2, 1.0)
-        if settings.freeze_vision
-        else (
-            _passes(trained=True, checkpointed=checkpointed),
-            _attention_passes(checkpointed),
-        )
-    )
+    passes, attention_passes = 2, 1.0
+    if not settings.freeze_vision:
+        passes = _passes(trained=True, checkpointed=settings.gradient_checkpointing)
+        attention_passes = _attention_passes(settings.gradient_checkpointing)
     merged = model.merger_parameters / model.patches_a_token
     products = (model.vision_parameters - model.merger_parameters + merged) * load.patches
-    return products * passes + attention * again
+    return products * passes + attention * attention_passes

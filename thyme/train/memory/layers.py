@@ -2,7 +2,7 @@
 
 A dtype regime decides most of it. Either weights and residual stream are of one dtype, or the weights are float32
 under autocast: then the stream is float32, and each linear layer casts its own copy of input and weight to bfloat16.
-`thyme.train.memory.check` holds the sum against what tensors really take.
+`tests/train/test_memory.py` holds the sum against what tensors really take.
 """
 
 from __future__ import annotations

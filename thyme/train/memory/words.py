@@ -15,9 +15,9 @@ _CARDS = (24, 80)
 
 
 def known_config(model: str | Path) -> dict[str, Any] | None:
-    """The model's configuration: its own, or the one that is known of a published model; None where neither is."""
+    """The model's configuration: that of its folder, or the known one of a published model; None where neither is."""
     name = str(model).rpartition("/")[2].lower().removesuffix("-instruct")
-    if not isinstance(model, Path) and name in LAYOUTS:
+    if name in LAYOUTS and not Path(model).expanduser().is_dir():
         return layout(name)
     try:
         return read_json(find_checkpoint(model, weights=False) / "config.json")

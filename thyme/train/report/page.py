@@ -11,6 +11,7 @@ from thyme.eval.summary import ALL, Sample
 from thyme.train.report.cells import Card, duration, interval, row
 from thyme.train.report.pages import count, template
 from thyme.train.report.plots import Plot, curves, evaluation_curves, kinds
+from thyme.train.run.disk import write_atomically
 from thyme.train.run.records import EvaluationPoint, SFTRunReport, SourceReport, StageReport
 from thyme.types import Problem
 from thyme.view.parts import Attempt, make_attempt, make_scene, seen_sizes
@@ -52,9 +53,8 @@ def write_report(report: SFTRunReport, out: Path, before: Sequence[Sample] = (),
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    out.mkdir(parents=True, exist_ok=True)
     path = out / REPORT_PAGE
-    path.write_text(render_report(report, before, after), encoding="utf-8")
+    write_atomically(path, render_report(report, before, after))
     return path
 
 

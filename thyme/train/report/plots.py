@@ -14,7 +14,7 @@ from thyme.view.plots import DASHES, LINE, LINES, Plot, figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Line", "Plot", "curves", "evaluation_curves", "kinds", "plot", "smoothed"]
+__all__ = ["Line", "Plot", "curves", "evaluation_curves", "kinds", "plot", "rate_line", "smoothed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +80,33 @@ def _offsets(stages: Sequence[StageReport]) -> dict[str, int]:
 def _evaluation_curve(
     kind: str, steps: Sequence[int], points: Sequence[EvaluationPoint], borders: Sequence[int]
 ) -> Plot | None:
-    lines = []
-    for rate in ("accuracy", "tool_rate"):
-        found = [(step, point.kinds.get(kind, {})) for step, point in zip(steps, points, strict=True)]
-        known = [(step, values) for step, values in found if values.get(rate) is not None]
-        intervals = [values.get(f"{rate}_interval") or (values[rate], values[rate]) for _, values in known]
-        lines.append(Line([step for step, _ in known], [values[rate] for _, values in known], intervals))
+    lines = [rate_line(steps, points, kind, rate) for rate in ("accuracy", "tool_rate")]
     return plot(f"kind-{kind}", kind, lines, keys=("right", "ran code"), share=True, borders=borders)
+
+
+def rate_line(
+    steps: Sequence[int],
+    points: Sequence[EvaluationPoint],
+    kind: str,
+    rate: str,
+    *,
+    dots: bool = False,
+    like: int | None = None,
+) -> Line:
+    """A rate of the evaluations over the steps, with its intervals; those that have no case of it are left out.
+
+    Args:
+        steps: Where each evaluation stands.
+        points: The evaluations.
+        kind: Of problems; ``all`` is over all of them.
+        rate: ``accuracy`` or ``tool_rate``, for example.
+        dots: See `Line`.
+        like: See `Line`.
+    """
+    found = [(step, point.kinds.get(kind, {})) for step, point in zip(steps, points, strict=True)]
+    known = [(step, values) for step, values in found if values.get(rate) is not None]
+    intervals = [values.get(f"{rate}_interval") or (values[rate], values[rate]) for _, values in known]
+    return Line([step for step, _ in known], [values[rate] for _, values in known], intervals, dots=dots, like=like)
 
 
 def _line(points: Sequence[tuple[int, float]]) -> Line:

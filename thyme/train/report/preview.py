@@ -20,6 +20,7 @@ from rich.text import Text
 from thyme.families import Family, Grid
 from thyme.train.encode import Encoded, Kind
 from thyme.train.report.pages import template
+from thyme.train.run.disk import write_atomically
 from thyme.view.terminal import clean
 
 Look = Literal["trained", "tempered", "greedy", "masked", "observation", "prompt", "image"]
@@ -113,7 +114,7 @@ def tokens_page(
 def write_tokens_page(samples: Sequence[Encoded], family: Family, out: Path, *, stages: Sequence[str] = ()) -> Path:
     """Write the page into the folder of a run, and return where it is."""
     path = out / TOKENS_FILE
-    path.write_text(tokens_page(samples, family, stages=stages), encoding="utf-8")
+    write_atomically(path, tokens_page(samples, family, stages=stages))
     return path
 
 

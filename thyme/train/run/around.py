@@ -12,40 +12,49 @@ from torch import nn
 from thyme.config.training import TrainingSettings
 from thyme.errors import ConfigError, TrainingStoppedError, UsageError
 from thyme.families import Family
+from thyme.families.checkpoint import find_checkpoint
 from thyme.train.arguments import CHECKPOINTS, on_cpu, vision_modules
 from thyme.train.batches.vision import FreshPixels, ImageSource, KeptFeatures, KeptPixels
-from thyme.train.distributed import barrier, broadcast, is_main, place
+from thyme.train.distributed import agreed, barrier, is_main, own_device
 from thyme.train.run.checkpoint import check_same_run, last_checkpoint, load_model, rename, save_final
 
 
-def starting_model(model: str | Path | nn.Module, source: str | Path, folder: Path, settings: TrainingSettings) -> Any:
+def starting_folder(model: str | Path | nn.Module, base: Path | None) -> Path:
+    """The checkpoint whose tokenizer, processor and prompts a run uses: the model's own, or `base` of one in memory.
+
+    Args:
+        model: Checkpoint folder or hub id; or a model in memory.
+        base: Checkpoint folder.
+
+    Raises:
+        UsageError: The model is in memory, and there is no base.
+        ModelNotFoundError: There is no such checkpoint.
+    """
+    if not isinstance(model, nn.Module):
+        return find_checkpoint(model)
+    if base is None:
+        raise UsageError("a model in memory needs the folder of its tokenizer and processor: give base")
+    return find_checkpoint(base)
+
+
+def starting_model(model: str | Path | nn.Module, folder: Path, settings: TrainingSettings) -> Any:
     """The model to train, on its device, under a name that may be stored, the vision part frozen or not.
 
     Args:
         model: Checkpoint folder or hub id; or a model in memory, which is taken as it is.
-        source: The same; of a model in memory, that of its tokenizer and processor.
-        folder: Where `source` lies.
+        folder: Its `starting_folder`.
         settings: Those of the run.
     """
-    dtype = dtype_of(settings.weights_dtype) or torch.float32
     prepared: Any = model
+    name = folder.name
     if not isinstance(model, nn.Module):
+        dtype = dtype_of(settings.weights_dtype) or torch.float32
         prepared = load_model(folder, dtype=dtype, attention=settings.attention)
-    rename(prepared, folder.name if Path(source).is_dir() else str(source))
+        name = folder.name if Path(model).expanduser().is_dir() else str(model)
+    rename(prepared, name)
     for part in vision_modules(prepared).values():
         part.requires_grad_(not settings.freeze_vision)
-    return prepared.to(place(cpu=on_cpu(settings)))
-
-
-def needed(base: Path | None) -> Path:
-    """The folder of tokenizer and processor of a model in memory.
-
-    Raises:
-        UsageError: It is not given.
-    """
-    if base is None:
-        raise UsageError("a model in memory needs the folder of its tokenizer and processor: give base")
-    return base
+    return prepared.to(own_device(cpu=on_cpu(settings)))
 
 
 def dtype_of(name: str | None) -> torch.dtype | None:
@@ -71,15 +80,7 @@ def checkpoint_to_resume(trainer: Any, out: Path, *, resume: bool) -> Path | Non
     Raises:
         ConfigError: There is one and the run is not to be resumed, or it belongs to another run.
     """
-    found, problem = None, None
-    if is_main():
-        try:
-            found = _found(trainer.run_description, out, resume=resume)
-        except ConfigError as error:
-            problem = str(error)
-    found, problem = broadcast((found, problem))
-    if problem is not None:
-        raise ConfigError(problem)
+    found = agreed(lambda: _found(trainer.run_description, out, resume=resume))
     if found is not None:
         trainer.go_on_from(found)
     return found

@@ -15,6 +15,7 @@ import torch
 from thyme.errors import ConfigError
 from thyme.families.checkpoint import SMALL_FILES
 from thyme.train.distributed import rank
+from thyme.train.run.disk import write_atomically
 
 _NAME = "checkpoint-"
 """Of a resumable checkpoint's folder, before the number of its step."""
@@ -23,7 +24,9 @@ _PRINTED = 32
 RUN_FILE = "thyme_run.json"
 """In a resumable checkpoint: which run it belongs to."""
 REPORT_FILE = "sft_report.json"
-_OWN = {"config.json", "trainer_state.json", "adapter_config.json", RUN_FILE, REPORT_FILE}
+STAGE_FILE = "thyme_stage.json"
+"""In a finished stage's folder: its record."""
+_OWN = {"config.json", "trainer_state.json", "adapter_config.json", RUN_FILE, REPORT_FILE, STAGE_FILE}
 """Files that belong to a model or a run, not to tokenizer, processor or prompts."""
 
 
@@ -152,9 +155,7 @@ def close_checkpoint(folder: Path, run: str) -> None:
         folder: Of the checkpoint.
         run: What describes the run.
     """
-    unfinished = folder / f"{RUN_FILE}.part"
-    unfinished.write_text(run, encoding="utf-8")
-    unfinished.replace(folder / RUN_FILE)
+    write_atomically(folder / RUN_FILE, run)
 
 
 def remove_old_checkpoints(folder: Path, *, keep: int) -> None:
@@ -179,7 +180,12 @@ def last_checkpoint(folder: Path) -> Path | None:
 def _whole(folder: Path) -> list[Path]:
     """Checkpoints that are whole, by steps."""
     found = [path for path in folder.glob(f"{_NAME}*") if (path / RUN_FILE).is_file()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix(_NAME)))
+    return sorted(found, key=steps_done)
+
+
+def steps_done(checkpoint: Path | None) -> int:
+    """Optimiser steps before a resumable checkpoint; 0 where there is none."""
+    return 0 if checkpoint is None else int(checkpoint.name.removeprefix(_NAME))
 
 
 def save_stream_state(folder: Path, state: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
-"""The folder of a run: made first, and what it means when nothing more fits on its disk."""
+"""The folder of a run: made first, its files whole or not at all, and what it means when its disk is full."""
 
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,14 @@ def make_folder(out: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UsageError(f"the folder '{out}' cannot be written ({error.strerror}); name another with --out") from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Put a file in place, whole or not at all; its folder is made if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
 
 
 @contextmanager

@@ -1,47 +1,29 @@
-"""What runs from a recipe have in common: agreement among processes, names without paths, prompts, evaluations told."""
+"""What runs from a recipe have in common: names without paths, prompts, evaluations told, what they ran on."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from pydantic import BaseModel
 from rich.console import Console
 
 from thyme.config.training import TrainingSettings
-from thyme.errors import ThymeError
 from thyme.eval.summary import ALL
 from thyme.families.checkpoint import find_checkpoint
 from thyme.prompts import FILES
 from thyme.train.arguments import on_cpu
-from thyme.train.distributed import broadcast, is_main
 from thyme.train.run.records import EvaluationPoint
+from thyme.train.run.tracking import evaluated
 
 _LIBRARIES = ("thyme-vl", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm")
 _PATHS = ("path", "model", "prompts", "cache", "function")
 """Keys of a recipe that may hold a path of the machine."""
-
-T = TypeVar("T")
-
-
-def agreed(work: Callable[[], T]) -> T:
-    """What the main process finds, for all of them; its error is that of all."""
-    found: Any = None
-    if is_main():
-        try:
-            found = work()
-        except ThymeError as error:
-            found = error
-    found = broadcast(found)
-    if isinstance(found, ThymeError):
-        raise found
-    made: T = found
-    return made
 
 
 def public_recipe(recipe: BaseModel) -> dict[str, Any]:
@@ -75,8 +57,15 @@ def copy_prompts(source: Path, target: Path) -> None:
         shutil.copyfile(source / file, target / file)
 
 
-def say_evaluation(console: Console, point: EvaluationPoint) -> None:
-    """Tell in a line what an evaluation found."""
+def tell_evaluation(console: Console, send: Callable[[Mapping[str, float], int], None], point: EvaluationPoint) -> None:
+    """Tell what an evaluation found: to the trackers, and in a line.
+
+    Args:
+        console: Gets the line.
+        send: Takes figures and their step for the trackers.
+        point: What was found.
+    """
+    send(evaluated(point), point.step)
     rates = [
         f"{kind} {figures['accuracy']:.0%}"
         for kind, figures in point.kinds.items()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -53,6 +55,17 @@ class SourceReport(_Record):
     """Samples by number of code rounds."""
     mask: str = ""
     """Mask policy."""
+
+
+def summed(reports: Sequence[SourceReport]) -> SourceReport:
+    """What became of one source of which several readers have read a part each."""
+    total: dict[str, Any] = {
+        name: sum(getattr(report, name) for report in reports)
+        for name in ("rows", "samples", "tokens", "trained_tokens", "images")
+    }
+    for name in ("drops", "rounds"):
+        total[name] = dict(sum((Counter(getattr(report, name)) for report in reports), Counter[str]()))
+    return reports[0].model_copy(update=total)
 
 
 class EvaluationPoint(_Record):

@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 from thyme.config.training import Tracker as TrackerName
 from thyme.config.training import TrackingSettings
 from thyme.errors import MissingExtraError, UsageError
+from thyme.train.distributed import is_main
 from thyme.train.run.records import EvaluationPoint
 
 FOLDER = "tracking"
@@ -60,7 +61,7 @@ def check_trackers(names: Sequence[TrackerName]) -> None:
 def open_trackers(
     settings: TrackingSettings, out: Path, config: Mapping[str, Any], *, first_step: int = 0
 ) -> list[Tracker]:
-    """Start the trackers of a run.
+    """Start the trackers of a run, in its main process; the others have none.
 
     Args:
         settings: Which, and under which names.
@@ -69,7 +70,9 @@ def open_trackers(
         first_step: Where a resumed run goes on; later figures of the first part are dropped where that can be done.
     """
     check_trackers(settings.trackers)
-    (out / FOLDER).mkdir(exist_ok=True) if settings.trackers else None
+    if not is_main() or not settings.trackers:
+        return []
+    (out / FOLDER).mkdir(parents=True, exist_ok=True)
     run = settings.run or out.resolve().name
     return [_OPEN[name](settings.project, run, out / FOLDER, config, first_step) for name in settings.trackers]
 

@@ -23,13 +23,26 @@ def steps_of(samples: Samples | Stream, settings: SFTSettings) -> int | None:
     Raises:
         ConfigError: A stream whose end nobody knows, and no `max_steps`.
     """
-    if settings.max_steps is not None or not is_stream(samples):
+    return steps_of_stream(samples.rows, settings) if is_stream(samples) else settings.max_steps
+
+
+def steps_of_stream(rows: int | None, settings: SFTSettings) -> int:
+    """Optimiser steps of a run that reads a stream: only full ones, for a stream never runs out within one.
+
+    Args:
+        rows: Of one pass over the stream, repeats included; None where nobody knows.
+        settings: Batch, accumulation, epochs.
+
+    Raises:
+        ConfigError: It is not known how many samples, or packed rows, a pass has, and there is no `max_steps`.
+    """
+    if settings.max_steps is not None:
         return settings.max_steps
-    if samples.rows is None or settings.packing:
+    if rows is None or settings.packing:
         why = "how many packed rows it will make is not known" if settings.packing else "its length is not known"
         raise ConfigError(f"a stream has no end, and {why}: give max_steps")
     step = settings.batch_size * settings.accumulation * world_size()
-    return max(1, math.floor(samples.rows * settings.epochs / step))
+    return max(1, math.floor(rows * settings.epochs / step))
 
 
 def arguments(settings: SFTSettings, out: Path, *, steps: int | None, streamed: bool, validated: bool) -> SFTConfig:

@@ -23,17 +23,18 @@ from thyme.families import Family, load_family
 from thyme.train.batches.vision import FreshPixels
 from thyme.train.data.loader import Collator
 from thyme.train.data.rows import Reader
-from thyme.train.data.samples import is_stream
+from thyme.train.data.samples import Samples, is_by_place, is_stream
 from thyme.train.data.sources import count_rows, open_samples
 from thyme.train.distributed import world_size
 from thyme.train.encode import Encoded
-from thyme.train.evaluate import ProblemReader, check_evaluation, open_problems
+from thyme.train.evaluate import ProblemReader, check_evaluation, evaluation_problems
 from thyme.train.memory.cost import UTILISATION, Load, cost
 from thyme.train.memory.estimate import estimate
 from thyme.train.memory.words import known_config, memory_words
 from thyme.train.report.preview import preview
 from thyme.train.run.records import SourceReport
 from thyme.train.run.tracking import check_trackers
+from thyme.train.sft.arguments import steps_of_stream
 from thyme.train.sft.stages import check_stage
 
 ROWS = 128
@@ -110,8 +111,8 @@ def dry_run(
     if recipe.evaluation is not None:
         if family is not None:
             check_evaluation(recipe.evaluation, family)
-        problems = open_problems(recipe.evaluation.data, problem_readers)
-        console.print(f"evaluation: {len(problems)} problems ({recipe.evaluation.data.format})")
+        problems = evaluation_problems(recipe.evaluation.data, problem_readers)
+        console.print(f"evaluation: {len(problems)} problems ({recipe.evaluation.data.format})", markup=False)
     found: dict[str, Outlook] = {}
     for name in names:
         stage = recipe.stages[name]
@@ -136,7 +137,8 @@ def _family(recipe: SFTRecipe, model: str | Path, console: Console) -> Family | 
             raise
         console.print(
             f"not at hand: tokenizer and image settings of {model} ({error}). Samples cannot be encoded here; rows are "
-            "counted, and memory is reckoned from the model's known layout"
+            "counted, and memory is reckoned from the model's known layout",
+            markup=False,
         )
         return None
 
@@ -157,12 +159,10 @@ def _look(
     """Encode the first rows of each source, show some, and reckon."""
     small = {name: _first(source, rows) for name, source in stage.data.items()}
     samples, reports = open_samples(small, stage.mask, recipe, family, readers, console=console)
+    totals = [count_rows(source, readers) for source in stage.data.values()]
     if is_stream(samples):
         first = samples.first(rows)
-        totals = [report.rows for report in reports]
-        reports = ()
     else:
-        totals = [count_rows(source, readers) for source in stage.data.values()]
         first = [samples[index] for index in range(min(len(samples), stage.train.batch_size))]
         console.print(composition(reports, totals))
     console.print(_batch(first[: stage.train.batch_size], family, stage.train))
@@ -203,26 +203,35 @@ def composition(reports: Sequence[SourceReport], totals: Sequence[int]) -> Table
     return table
 
 
-def reckon(reports: Sequence[SourceReport], totals: Sequence[int], looked_at: Any, settings: SFTSettings) -> Outlook:
+def reckon(
+    reports: Sequence[SourceReport],
+    totals: Sequence[int],
+    looked_at: Samples | Sequence[Encoded],
+    settings: SFTSettings,
+) -> Outlook:
     """What a stage would be.
 
     Args:
-        reports: One a source; none of a stream.
+        reports: One a source.
         totals: All rows of each source.
-        looked_at: Encoded samples, by place.
+        looked_at: Samples by place; or the first ones of a stream, which does not know yet what it will drop.
         settings: How they would be trained on.
+
+    Raises:
+        ConfigError: How many steps a stream makes is not known, and there is no `max_steps`.
     """
     encoded = [looked_at[index] for index in range(min(len(looked_at), ROWS))]
-    if reports:
-        shares = [total / report.rows * report.repeat for report, total in zip(reports, totals, strict=True)]
+    weighed = list(zip(reports, totals, strict=True))
+    if is_by_place(looked_at):
+        shares = [total / max(1, report.rows) * report.repeat for report, total in weighed]  # a file may be empty
         samples = sum(report.samples * share for report, share in zip(reports, shares, strict=True))
         tokens = sum(report.tokens * share for report, share in zip(reports, shares, strict=True))
-        lengths: Sequence[int] = looked_at.lengths
+        rows = math.ceil(tokens / settings.packed_tokens) if settings.packing else round(samples)
+        in_all, longest = settings.max_steps or steps(rows, settings, world_size()), max(looked_at.lengths)
     else:
-        samples = sum(totals)
-        lengths = [len(sample) for sample in encoded]
-        tokens = samples * sum(lengths) / len(lengths)
-    rows = math.ceil(tokens / settings.packed_tokens) if settings.packing else round(samples)
+        samples = sum(total * report.repeat for report, total in weighed)
+        tokens = samples * sum(map(len, encoded)) / len(encoded)
+        in_all, longest = steps_of_stream(round(samples), settings), max(map(len, encoded))
     load = Load(
         tokens=round(tokens / max(1.0, samples)),
         targets=_mean([sample.trained for sample in encoded]),
@@ -232,12 +241,12 @@ def reckon(reports: Sequence[SourceReport], totals: Sequence[int], looked_at: An
     return Outlook(
         samples=round(samples),
         tokens=round(tokens),
-        longest=max(lengths),
+        longest=longest,
         patches=max(map(_patches, encoded)),
         step_samples=settings.batch_size * settings.accumulation * world_size(),
-        steps=settings.max_steps or steps(rows, settings, world_size()),
+        steps=in_all,
         load=load,
-        exact=bool(reports) and not settings.packing and all(r.rows == n for r, n in zip(reports, totals, strict=True)),
+        exact=is_by_place(looked_at) and not settings.packing and all(r.rows == total for r, total in weighed),
     )
 
 
@@ -308,6 +317,8 @@ def _say_memory(
 def _cost(config: dict[str, Any], settings: SFTSettings, outlook: Outlook) -> str:
     found = cost(config, settings, outlook.load, samples=outlook.samples_in_all(settings))
     operations = f"cost, estimated: {found.operations:.2e} operations"
+    if settings.device == "cpu":
+        return operations
     hours = {device: found.gpu_hours(device) for device in _DEVICES}
     if max(hours.values()) < _A_MINUTE:
         return f"{operations}, less than a minute on a GPU"

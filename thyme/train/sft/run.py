@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,44 +18,40 @@ from rich.console import Console
 
 from thyme.config.sft_recipe import SFTRecipe, StageRecipe
 from thyme.families import Family, load_family
-from thyme.families.checkpoint import find_checkpoint
 from thyme.prompts import PromptSet
 from thyme.train.arguments import CHECKPOINTS, on_cpu
 from thyme.train.data.rows import Reader
 from thyme.train.data.samples import Samples, Stream, is_stream
 from thyme.train.data.sources import open_samples
-from thyme.train.distributed import barrier, is_main, world_size
+from thyme.train.distributed import agreed, barrier, is_main, world_size
 from thyme.train.encode import Encoded
 from thyme.train.evaluate import (
-    EvaluationCallback,
     Evaluator,
-    Named,
+    Moment,
     ProblemReader,
-    check_evaluation,
-    open_problems,
-    sharding,
+    ask_saved,
+    asking,
+    open_evaluator,
     stored_examples,
     stored_points,
-    write_atomically,
 )
 from thyme.train.report.page import write_report
 from thyme.train.report.preview import write_tokens_page
-from thyme.train.run.checkpoint import REPORT_FILE, last_checkpoint
-from thyme.train.run.disk import full_disk_named, make_folder
+from thyme.train.run.checkpoint import REPORT_FILE, last_checkpoint, steps_done
+from thyme.train.run.disk import full_disk_named, make_folder, write_atomically
 from thyme.train.run.recipe import (
-    agreed,
     copy_prompts,
     device_name,
     own_prompts,
     public_name,
     public_recipe,
-    say_evaluation,
+    tell_evaluation,
     versions,
 )
 from thyme.train.run.records import EvaluationPoint, SFTRunReport, SourceReport, StageReport
-from thyme.train.run.tracking import Tracker, TrackingCallback, check_trackers, evaluated, open_trackers
+from thyme.train.run.tracking import Tracker, TrackingCallback, check_trackers, open_trackers
 from thyme.train.sft import train_sft
-from thyme.train.sft.stages import Plan, StageRecord, finish, make_plan, prints
+from thyme.train.sft.stages import StageRecord, finish, make_plan, prints
 
 DATA = "data"
 """Folder in the run's own: counts of samples, and what was drawn."""
@@ -84,11 +81,17 @@ class _Run:
     """What the first stage starts from."""
     family: Family
     prompts: Path | None
+    """The recipe's."""
     console: Console
-    plan: Plan
-    stages: list[_Stage] = field(default_factory=list)
+    reports: dict[str, StageReport]
+    """Of the stages that are finished so far, in order."""
     evaluator: Evaluator | None = None
     trackers: list[Tracker] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the finished stages."""
+        return sum(report.steps for report in self.reports.values())
 
 
 def run_sft(
@@ -136,20 +139,20 @@ def run_sft(
     source = model or recipe.model
     family = load_family(source, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
     agreed(lambda: make_folder(out))
-    run = _Run(recipe, name, out, source, family, prompts, console, plan)
+    run = _Run(recipe, name, out, source, family, prompts, console, dict(plan.finished))
     with full_disk_named(out), ExitStack() as closing:
         run.evaluator = _evaluator(run, problem_readers)
         if run.evaluator is not None:
             closing.callback(run.evaluator.close)
-        run.stages = [_opened(run, stage, readers) for stage in plan.todo]
-        for name in plan.finished if is_main() else ():
-            _tidy(run, name)  # where a run was killed between the two
-        _show_tokens(run)
-        run.trackers = _tracked(run, resume=resume)
+        stages = [_opened(run, stage, readers) for stage in plan.todo]
+        for finished in plan.finished if is_main() else ():
+            _tidy(run, finished)  # where a run was killed between record and tidying
+        _show_tokens(run, stages)
+        run.trackers = _tracked(run, plan.todo, resume=resume)
         for tracker in run.trackers:
             closing.callback(tracker.close)
-        for stage in run.stages:
-            plan.finished[stage.name] = _train(run, stage, resume=resume)
+        for stage in stages:
+            run.reports[stage.name] = _train(run, stage, resume=resume)
         return _finished(run)
 
 
@@ -157,53 +160,41 @@ def _evaluator(run: _Run, readers: Mapping[str, ProblemReader] | None) -> Evalua
     settings = run.recipe.evaluation
     if settings is None:
         return None
-    check_evaluation(settings, run.family)
-    problems = open_problems(settings.data, readers)
-    words = run.prompts or own_prompts(run.model)
-    return Evaluator(
-        settings, problems, run.family, PromptSet.load(words), run.out, name=run.name, seed=settings.data.seed
-    )
+    words = PromptSet.load(run.prompts or own_prompts(run.model))
+    return open_evaluator(settings, run.family, words, run.out, name=run.name, readers=readers)
 
 
 def _opened(run: _Run, name: str, readers: Mapping[str, Reader] | None) -> _Stage:
     """Count and check the samples of a stage."""
     stage = run.recipe.stages[name]
     on_cpu(stage.train)  # a device that is not there is said now
-    cache = run.out / DATA
-    samples, sources = open_samples(
-        stage.data,
-        stage.mask,
-        run.recipe,
-        run.family,
-        readers,
-        cache,
-        seed=stage.train.seed,
-        console=run.console,
+    opened = partial(
+        open_samples, mask=stage.mask, recipe=run.recipe, family=run.family, readers=readers, cache=run.out / DATA
     )
-    validation: Any = ()
+    samples, sources = opened(stage.data, seed=stage.train.seed, console=run.console)
+    validation: Any = ()  # or by place, for nothing is streamed
     if stage.validation:
-        validation, _ = open_samples(
-            stage.validation, stage.mask, run.recipe, run.family, readers, cache, streaming=False, console=run.console
-        )
+        validation, _ = opened(stage.validation, streaming=False, console=run.console)
     for source in sources:
-        if is_stream(samples):
-            run.console.print(
-                f"{name}: {source.name}: {source.rows or 'nobody knows how many'} rows, streamed", markup=False
-            )
-            continue
-        dropped = "".join(f", {count} dropped ({reason})" for reason, count in source.drops.items())
-        run.console.print(
-            f"{name}: {source.name}: {source.samples} samples of {source.rows} rows{dropped}", markup=False
-        )
+        told = _streamed(source) if is_stream(samples) else _counted(source)
+        run.console.print(f"{name}: {source.name}: {told}", markup=False)
     return _Stage(name, stage, samples, validation, sources)
 
 
-def _show_tokens(run: _Run) -> None:
+def _streamed(source: SourceReport) -> str:
+    return f"{source.rows or 'nobody knows how many'} rows, streamed"
+
+
+def _counted(source: SourceReport) -> str:
+    dropped = "".join(f", {count} dropped ({reason})" for reason, count in source.drops.items())
+    return f"{source.samples} samples of {source.rows} rows{dropped}"
+
+
+def _show_tokens(run: _Run, stages: Sequence[_Stage]) -> None:
     """A page of the first samples of each stage, to look at while it trains."""
-    if is_main() and run.stages:
-        run.out.mkdir(parents=True, exist_ok=True)
-        shown = [(stage.name, sample) for stage in run.stages for sample in _first(stage.samples)]
-        write_tokens_page([sample for _, sample in shown], run.family, run.out, stages=[stage for stage, _ in shown])
+    if is_main() and stages:
+        shown = [(stage.name, sample) for stage in stages for sample in _first(stage.samples)]
+        write_tokens_page([sample for _, sample in shown], run.family, run.out, stages=[name for name, _ in shown])
     barrier()
 
 
@@ -213,22 +204,22 @@ def _first(samples: Samples | Stream) -> list[Encoded]:
     return [samples[index] for index in range(min(_SHOWN, len(samples)))]
 
 
-def _tracked(run: _Run, *, resume: bool) -> list[Tracker]:
-    if not run.plan.todo or not is_main():
+def _tracked(run: _Run, todo: Sequence[str], *, resume: bool) -> list[Tracker]:
+    """The trackers, which go on behind the finished stages and the last checkpoint of an unfinished one."""
+    if not todo:
         return []
-    first = sum(report.steps for report in run.plan.finished.values())
-    if resume and (checkpoint := last_checkpoint(run.out / run.plan.todo[0] / CHECKPOINTS)):
-        first += int(checkpoint.name.rpartition("-")[2])
-    run.out.mkdir(parents=True, exist_ok=True)
-    return open_trackers(run.recipe.tracking, run.out, public_recipe(run.recipe), first_step=first)
+    again = steps_done(last_checkpoint(run.out / todo[0] / CHECKPOINTS)) if resume else 0
+    return open_trackers(run.recipe.tracking, run.out, public_recipe(run.recipe), first_step=run.steps + again)
 
 
 def _train(run: _Run, stage: _Stage, *, resume: bool) -> StageReport:
     """Train one stage, and write its record."""
-    folder = run.out / stage.name
+    folder, device = run.out / stage.name, stage.recipe.train.device
     start = _start(run, stage.name)
-    curves = TrackingCallback(run.trackers, sum(report.steps for report in run.plan.finished.values()))
-    asking = _asking(run, stage, curves, start)
+    curves = TrackingCallback(run.trackers, run.steps)
+    tell = partial(tell_evaluation, run.console, curves.send)
+    first = stage.name == next(iter(run.recipe.stages)) and last_checkpoint(folder / CHECKPOINTS) is None
+    asked = asking(run.evaluator, stage.name, start, tell, before=first, device=device)
     report = train_sft(
         stage.samples,
         start,
@@ -238,15 +229,13 @@ def _train(run: _Run, stage: _Stage, *, resume: bool) -> StageReport:
         validation=stage.validation,
         resume=resume,
         console=run.console,
-        callbacks=(curves, *asking),
+        callbacks=(curves, *asked),
     )
     report = report.model_copy(update={"name": stage.name, "sources": report.sources or stage.sources})
     if is_main() and run.prompts is not None:
         copy_prompts(run.prompts, folder / "prompts")
     barrier()
-    if run.evaluator is not None and sharding():
-        point = run.evaluator.saved(folder, Named(stage.name, report.steps), device=stage.recipe.train.device)
-        _tell(run, curves, point)
+    ask_saved(run.evaluator, folder, Moment(stage.name, report.steps), tell, device=device)
     if is_main():
         finish(folder, StageRecord(run=prints(run.recipe)[stage.name], report=report))
         _tidy(run, stage.name)
@@ -268,37 +257,13 @@ def _start(run: _Run, name: str) -> str | Path:
     return run.out / names[place - 1] if place else run.model
 
 
-def _asking(run: _Run, stage: _Stage, curves: TrackingCallback, start: str | Path) -> tuple[EvaluationCallback, ...]:
-    """What asks the model during a stage; where weights are spread, the checkpoints are asked instead."""
-    if run.evaluator is None or run.recipe.evaluation is None:
-        return ()
-    first = stage.name == next(iter(run.recipe.stages))
-    if sharding():
-        if first and last_checkpoint(run.out / stage.name / CHECKPOINTS) is None:
-            point = run.evaluator.saved(find_checkpoint(start), Named(stage.name, 0), device=stage.recipe.train.device)
-            _tell(run, curves, point)
-        return ()
-    every = run.recipe.evaluation.every_steps
-
-    def tell(point: EvaluationPoint) -> None:
-        _tell(run, curves, point)
-
-    return (EvaluationCallback(run.evaluator, stage.name, before=first, every=every, tell=tell),)
-
-
-def _tell(run: _Run, curves: TrackingCallback, point: EvaluationPoint) -> None:
-    """Show an evaluation and send it to the trackers."""
-    curves.send(evaluated(point), point.step)
-    say_evaluation(run.console, point)
-
-
 def _finished(run: _Run) -> SFTRunReport:
     """The report of all stages that are finished, written by the main process."""
-    done = [name for name in run.recipe.stages if name in run.plan.finished]
+    done = [name for name in run.recipe.stages if name in run.reports]
     report = SFTRunReport(
         name=run.name,
         model=public_name(run.recipe.model),
-        stages=tuple(run.plan.finished[name] for name in done),
+        stages=tuple(run.reports[name] for name in done),
         evaluations=tuple(_in_order(run, done)),
         processes=world_size(),
         device=device_name(run.recipe.stages[done[-1]].train),
@@ -325,5 +290,5 @@ def _examples(run: _Run, points: Sequence[EvaluationPoint]) -> tuple[list[Any], 
         return [], []
     problems = run.evaluator.problems[: settings.examples]
     first, last = points[0], points[-1]
-    before = stored_examples(run.out, Named(first.stage, 0), problems) if first.step == 0 else []
-    return before, stored_examples(run.out, Named(last.stage, last.step), problems)
+    before = stored_examples(run.out, Moment(first.stage, 0), problems) if first.step == 0 else []
+    return before, stored_examples(run.out, Moment(last.stage, last.step), problems)

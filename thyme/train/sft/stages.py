@@ -18,11 +18,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from thyme.config.sft import NOT_OF_THE_RUN
 from thyme.config.sft_recipe import SFTRecipe
 from thyme.errors import ConfigError, StoreError, UsageError
-from thyme.train.evaluate import write_atomically
+from thyme.train.run.checkpoint import STAGE_FILE
+from thyme.train.run.disk import write_atomically
 from thyme.train.run.records import StageReport
-
-STAGE_FILE = "thyme_stage.json"
-"""In a finished stage's folder: its record."""
 
 
 class StageRecord(BaseModel):

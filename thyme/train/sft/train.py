@@ -21,7 +21,6 @@ from torch import nn
 from thyme.config.sft import SFTSettings
 from thyme.errors import ConfigError, UsageError
 from thyme.families import Family, load_family
-from thyme.families.checkpoint import find_checkpoint
 from thyme.train.arguments import CHECKPOINTS
 from thyme.train.batches.vision import ImageSource
 from thyme.train.data.samples import ListSamples, Samples, Stream, is_by_place, is_stream
@@ -30,12 +29,13 @@ from thyme.train.encode import Encoded
 from thyme.train.run.around import (
     checkpoint_to_resume,
     image_source,
-    needed,
     save_model,
+    starting_folder,
     starting_model,
     train_until_asked,
 )
 from thyme.train.run.checkpoint import REPORT_FILE
+from thyme.train.run.disk import write_atomically
 from thyme.train.run.progress import ProgressBar
 from thyme.train.run.records import Point, StageReport, ValidationPoint
 from thyme.train.sft.trainer import Data, Trainer
@@ -90,10 +90,9 @@ def train_sft(
     """
     connect()
     prepare_to_spread(settings)
-    source = model if isinstance(model, str | Path) else needed(base)
-    folder = find_checkpoint(source)
+    folder = starting_folder(model, base)
     family = family or load_family(folder)
-    trained = starting_model(model, source, folder, settings)
+    trained = starting_model(model, folder, settings)
     images = image_source(trained, family, settings)
     trainer = Trainer(trained, _data(samples, validation, images, family, settings), settings, out)
     trainer.add_callback(bar := ProgressBar(console or Console(stderr=True, quiet=not is_main()), out.name))
@@ -112,7 +111,7 @@ def _save(trainer: Trainer, base: Path, out: Path, report: StageReport) -> None:
     """The final model and the report, by the main process."""
     save_model(trainer, base, out, out)
     if is_main():
-        (out / REPORT_FILE).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_atomically(out / REPORT_FILE, report.model_dump_json(indent=2) + "\n")
     barrier()
 
 

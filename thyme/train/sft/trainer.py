@@ -16,7 +16,6 @@ from thyme.families import Family
 from thyme.train.arguments import lora_config
 from thyme.train.batches.dummy_vision import unseen_image
 from thyme.train.batches.vision import PIXELS, ImageSource, model_inputs
-from thyme.train.common import TrainerMixin, described, kept_use_cache
 from thyme.train.data.loader import (
     NUMBERS,
     TOKENS,
@@ -30,6 +29,7 @@ from thyme.train.data.packing import check_packable
 from thyme.train.data.samples import Samples, Stream, is_stream
 from thyme.train.distributed import broadcast, gather, world_size
 from thyme.train.encode import IGNORED
+from thyme.train.mixin import TrainerMixin, describe_run, kept_use_cache
 from thyme.train.run.checkpoint import load_stream_state, save_stream_state
 from thyme.train.run.records import SourceReport
 from thyme.train.run.watch import Clock, EndOnRequest, PointAtCheckpoint
@@ -64,7 +64,9 @@ class Trainer(TrainerMixin, SFTTrainer):
         if settings.packing:
             check_packable(model, settings)
         self.data, self.settings = data, settings
-        self.run_description = broadcast(run_description(data, settings, model))
+        self.run_description = broadcast(
+            describe_run(settings, model, data=data.train.fingerprint, left_out=NOT_OF_THE_RUN)
+        )
         self.seen = (0, 0, 0)
         """Samples, tokens and trained tokens that this process has read in this part of the run."""
         self._numbers: list[int] = []
@@ -205,14 +207,3 @@ class Trainer(TrainerMixin, SFTTrainer):
         """The place in the stream."""
         if self._stream is not None:
             save_stream_state(folder, self._stream.state)
-
-
-def run_description(data: Data, settings: SFTSettings, model: Any) -> str:
-    """What makes a run the one it is, as JSON; a checkpoint may only be resumed by a run of the same description.
-
-    Args:
-        data: Samples and family.
-        settings: How it trains.
-        model: What it starts from.
-    """
-    return described(settings, model, data=data.train.fingerprint, left_out=NOT_OF_THE_RUN)

@@ -32,7 +32,7 @@ class TrainerMixin:
     settings: Any
     """`TrainingSettings`, those of the trainer."""
     run_description: str
-    """See `described`."""
+    """See `describe_run`."""
     model: Any
     args: Any
     state: Any
@@ -115,7 +115,7 @@ class TrainerMixin:
         return model
 
 
-def described(settings: TrainingSettings, model: Any, *, data: str, left_out: set[str], **more: str) -> str:
+def describe_run(settings: TrainingSettings, model: Any, *, data: str, left_out: set[str], **more: str) -> str:
     """What makes a run the one it is, as JSON; a checkpoint may only be resumed by a run of the same description.
 
     Args:
@@ -139,8 +139,10 @@ def kept_use_cache(model: Any) -> Iterator[None]:
     """TRL's trainers write ``use_cache = False`` into a model's configuration, for good; this puts back what it was."""
     config = vars(model.config)
     before = config.get("use_cache")
-    yield
-    if before is None:
-        config.pop("use_cache", None)
-    else:
-        config["use_cache"] = before
+    try:
+        yield
+    finally:
+        if before is None:
+            config.pop("use_cache", None)
+        else:
+            config["use_cache"] = before
