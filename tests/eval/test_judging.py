@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from thyme.errors import ThymeError
 from thyme.eval.benchmarks import BENCHMARKS
+from thyme.eval.items import NO_VERDICT
 from thyme.eval.judging import COUNTERS, AnswerScorer, Scored, open_answer_scorer
+from thyme.rewards.mathematics import Comparison
 from thyme.types import Problem
 
 sys.path.append(str(Path(__file__).parent.parent / "rewards"))
@@ -166,3 +169,27 @@ async def test_a_run_begins_with_a_judge_that_judges(server: JudgeServer) -> Non
     async with asking(None) as scorer:
         await scorer.check()
     assert len(server.requests) == 1
+
+
+class Busy:
+    """Math-verify on a machine that leaves it no time to work."""
+
+    async def compare(self, reference: str, answer: str) -> Comparison:
+        raise ThymeError("the machine is busy")
+
+
+async def test_a_machine_without_time_for_mathematics_decides_nothing(server: JudgeServer) -> None:
+    """Whether an answer is right must not depend on how busy the machine was."""
+    row = {"choices": "[]", "answer": r"2\sqrt{3}"}
+    busy: Any = Busy()
+    alone = await told(AnswerScorer(mathematics=busy), "MathVision_MINI", r"\sqrt{12}", **row)
+    assert (alone.score.value, alone.judged) == (None, False)
+    assert NO_VERDICT + "the machine is busy" in alone.score.note
+    says(server, answer=r"2\sqrt{3}")
+    async with asking(server) as scorer:
+        scorer._mathematics = busy
+        judged = await told(scorer, "MathVision_MINI", r"\sqrt{12}", **row)
+        says(server, answer=r"\sqrt{12}")
+        open_still = await told(scorer, "MathVision_MINI", "the root of twelve", **row)
+    assert (judged.score.value, judged.judged) == (1.0, True)
+    assert (open_still.score.value, open_still.judged) == (None, False)

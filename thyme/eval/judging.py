@@ -1,7 +1,8 @@
 """How the evaluation scores an answer: by the benchmark's rules, then by mathematics, then by a judge.
 
 Each comes only where the one before leaves the answer open. Without a judge, rules decide alone as well as they can,
-and the note says so. A judge that cannot be reached leaves the item unscored, which is counted and never a 0.
+and the note says so. A judge that cannot be reached, or math-verify without time to work and no judge behind it, leaves
+the item unscored, which is counted and never a 0.
 """
 
 from __future__ import annotations
@@ -88,37 +89,44 @@ class AnswerScorer:
             answer: Text of the answer; None where none was given.
 
         Returns:
-            A score whose value is None where there is no reference, or where a judge was needed and gave no verdict.
+            A score whose value is None where there is no reference, or where math-verify or a judge was needed and not
+            to be had; the note says which, and `ItemResult.waits_for_verdict` that it is to be scored again.
         """
         answer = None if answer is None else unboxed(answer)
         by_rules = benchmark.score(problem, answer)
         if answer is None or by_rules.value is not None or RULES not in by_rules.parts:
             return Scored(by_rules)
         self._counts["undecided"] += 1
-        if await self._equal(benchmark, problem, answer):
-            return Scored(_decided(by_rules, 1.0, "math-verify"))
-        if benchmark.judge is None or self._judge is None:
-            self._counts["rules_alone"] += 1
-            return Scored(without_judge(by_rules))
-        return await self._judged(benchmark, benchmark.judge, problem, answer, by_rules)
-
-    async def _judged(self, benchmark: Benchmark, kind: Kind, problem: Problem, answer: str, by_rules: Score) -> Scored:
-        from thyme.rewards.judge import NoVerdictError
-
-        assert self._judge is not None
+        outage: ThymeError | None = None
         try:
-            verdict = await self._judge.verdict(kind, (benchmark.asked or MATERIAL[kind])(problem, answer))
-        except NoVerdictError as error:
-            self._counts["outages"] += 1
-            if self._counts["outages"] == 1:
-                logger.warning("no verdict on %s of %s: %s", problem.id, benchmark.name, error)
-            return Scored(_decided(by_rules, None, f"{NO_VERDICT}{error}"))
-        if isinstance(verdict, Extracted):
-            return Scored(await self._compared(benchmark, problem, verdict, by_rules), judged=True)
+            if await self._equal(benchmark, problem, answer):
+                return Scored(_decided(by_rules, 1.0, "math-verify"))
+        except ThymeError as error:
+            outage = error
+        if benchmark.judge is not None and self._judge is not None:
+            return await self._judged(self._judge, benchmark.judge, benchmark, problem, answer, by_rules)
+        if outage is not None:
+            return self._left_open(benchmark, problem, by_rules, outage)
+        self._counts["rules_alone"] += 1
+        return Scored(without_judge(by_rules))
+
+    async def _judged(
+        self, judge: Judge, kind: Kind, benchmark: Benchmark, problem: Problem, answer: str, by_rules: Score
+    ) -> Scored:
+        try:
+            verdict = await judge.verdict(kind, (benchmark.asked or MATERIAL[kind])(problem, answer))
+            if isinstance(verdict, Extracted):
+                return Scored(await self._compared(benchmark, problem, verdict, by_rules), judged=True)
+        except ThymeError as error:
+            return self._left_open(benchmark, problem, by_rules, error)
         return Scored(_decided(by_rules, _value(verdict), f"{kind} by judge"), judged=True)
 
     async def _compared(self, benchmark: Benchmark, problem: Problem, said: Extracted, by_rules: Score) -> Score:
-        """The score of what a judge says was answered."""
+        """The score of what a judge says was answered.
+
+        Raises:
+            ThymeError: As of `_equal`.
+        """
         text = said.answer.strip()
         if not text:
             return _decided(by_rules, 0.0, "extract by judge: no answer")
@@ -129,16 +137,27 @@ class AnswerScorer:
         return _decided(again, value, f"extract by judge: {shorten(text, 80)}")
 
     async def _equal(self, benchmark: Benchmark, problem: Problem, answer: str) -> bool:
-        """Whether mathematics finds the answer right; what it cannot compare it does not."""
+        """Whether mathematics finds the answer right; what takes it too long is not.
+
+        Raises:
+            ThymeError: It could not work, which is no fault of the answer.
+        """
         if not benchmark.mathematics or self._mathematics is None or (asked := expressions(problem, answer)) is None:
             return False
         self._counts["math_checks"] += 1
         try:
             return (await self._mathematics.compare(*asked)).equal
-        except (StoppedError, ThymeError) as error:
+        except StoppedError as error:
             self._counts["math_failures"] += 1
             logger.debug("math-verify on %s of %s: %s", problem.id, benchmark.name, error)
             return False
+
+    def _left_open(self, benchmark: Benchmark, problem: Problem, by_rules: Score, error: ThymeError) -> Scored:
+        """No score, since whoever had to decide was not to be had."""
+        self._counts["outages"] += 1
+        if self._counts["outages"] == 1:
+            logger.warning("no verdict on %s of %s: %s", problem.id, benchmark.name, error)
+        return Scored(_decided(by_rules, None, f"{NO_VERDICT}{error}"))
 
 
 def _decided(score: Score, value: float | None, note: str) -> Score:
