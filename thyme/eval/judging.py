@@ -2,12 +2,11 @@
 
 Each comes only where the one before leaves the answer open. Without a judge, rules decide alone as well as they can,
 and the note says so. A judge that cannot be reached, or math-verify without time to work and no judge behind it, leaves
-the item unscored, which is counted and never a 0.
+the item unscored, which is never a 0; the report counts those, and the next sitting of the run scores them again.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -22,7 +21,8 @@ from thyme.eval.benchmarks.base import RULES, Benchmark, without_judge
 from thyme.eval.benchmarks.free_text import offered, unboxed
 from thyme.eval.items import NO_VERDICT
 from thyme.rewards import material
-from thyme.rewards.mathematics import MathVerifier, StoppedError, expressions, installed
+from thyme.rewards.mathematics import MathVerifier, StoppedError, expressions
+from thyme.rewards.referees import open_referees
 from thyme.rewards.verdicts import Extracted, Kind, Material, Verdict, shorten
 from thyme.types import Problem, Score
 
@@ -31,18 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-COUNTERS: Mapping[str, str] = {
-    "undecided": "answers that rules could not decide",
-    "rules_alone": "of these, those for which no judge was there",
-    "requests": "requests to a judge",
-    "cache_hits": "verdicts that were known already, or asked for by another item just then",
-    "retries": "requests that were sent again",
-    "refused_verdicts": "replies of a judge that were no verdict",
-    "outages": "verdicts that were not to be had; their items are unscored",
-    "math_checks": "answers that math-verify looked at",
-    "math_failures": "of these, those that took too long, or could not be compared",
-}
-"""What `AnswerScorer.counters` counts."""
 MATH_TIMEOUT_S = 5.0
 """Of one comparison by math-verify."""
 
@@ -59,17 +47,10 @@ class Scored:
 class AnswerScorer:
     """Scores answers; as many at once as one likes, in one event loop. See `open_answer_scorer`."""
 
-    def __init__(
-        self, counts: Counter[str] | None = None, judge: Judge | None = None, mathematics: MathVerifier | None = None
-    ) -> None:
+    def __init__(self, judge: Judge | None = None, mathematics: MathVerifier | None = None) -> None:
         """Use `open_answer_scorer`."""
-        self._counts = Counter() if counts is None else counts
         self._judge, self._mathematics = judge, mathematics
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """By `COUNTERS`, since the scorer was opened."""
-        return {name: self._counts[name] for name in COUNTERS}
+        self._warned = False
 
     async def check(self) -> None:
         """Ask the judge, if there is one, for one verdict, so that no run begins with one that cannot judge.
@@ -96,7 +77,6 @@ class AnswerScorer:
         by_rules = benchmark.score(problem, answer)
         if answer is None or by_rules.value is not None or RULES not in by_rules.parts:
             return Scored(by_rules)
-        self._counts["undecided"] += 1
         outage: ThymeError | None = None
         try:
             if await self._equal(benchmark, problem, answer):
@@ -107,7 +87,6 @@ class AnswerScorer:
             return await self._judged(self._judge, benchmark.judge, benchmark, problem, answer, by_rules)
         if outage is not None:
             return self._left_open(benchmark, problem, by_rules, outage)
-        self._counts["rules_alone"] += 1
         return Scored(without_judge(by_rules))
 
     async def _judged(
@@ -144,19 +123,17 @@ class AnswerScorer:
         """
         if not benchmark.mathematics or self._mathematics is None or (asked := expressions(problem, answer)) is None:
             return False
-        self._counts["math_checks"] += 1
         try:
             return (await self._mathematics.compare(*asked)).equal
         except StoppedError as error:
-            self._counts["math_failures"] += 1
             logger.debug("math-verify on %s of %s: %s", problem.id, benchmark.name, error)
             return False
 
     def _left_open(self, benchmark: Benchmark, problem: Problem, by_rules: Score, error: ThymeError) -> Scored:
         """No score, since whoever had to decide was not to be had."""
-        self._counts["outages"] += 1
-        if self._counts["outages"] == 1:
+        if not self._warned:
             logger.warning("no verdict on %s of %s: %s", problem.id, benchmark.name, error)
+        self._warned = True
         return Scored(_decided(by_rules, None, f"{NO_VERDICT}{error}"))
 
 
@@ -213,19 +190,5 @@ async def open_answer_scorer(
     Raises:
         UsageError: The judge's model is not ``URL#NAME``.
     """
-    counts: Counter[str] = Counter()
-    mathematics = MathVerifier(MATH_TIMEOUT_S) if installed() else None
-    if mathematics is None:
-        logger.warning("math-verify is not installed: formulas are compared as text; pip install 'thyme-vl[eval]'")
-    asked = None
-    if judge is not None:
-        from thyme.rewards.judge import Judge  # and with it httpx
-
-        asked = Judge(judge, counts, cache=cache)
-    try:
-        yield AnswerScorer(counts, asked, mathematics)
-    finally:
-        if asked is not None:
-            await asked.aclose()
-        if mathematics is not None:
-            await asyncio.to_thread(mathematics.close)
+    async with open_referees(judge, Counter(), cache=cache, math_timeout_s=MATH_TIMEOUT_S, extra="eval") as referees:
+        yield AnswerScorer(referees.judge, referees.mathematics)
