@@ -124,9 +124,9 @@ async def test_rules_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_an_expression_that_hangs_is_not_right_and_is_counted() -> None:
-    made, counters = await score(answered("9^{9^{9^{9}}}"), RewardSettings(math_timeout_s=2))
+    made, counters = await score(answered("9^{9^{9^{9}}}"), RewardSettings(math_timeout_s=0.3))
     assert made.value == 0.5
-    assert "math-verify: no result after 2 s" in made.note
+    assert "math-verify: no result after 0.3 s" in made.note
     assert (counters["math_checks"], counters["math_timeouts"]) == (1, 1)
 
 

@@ -16,13 +16,12 @@ from thyme.eval.counterfactual import DonorPool, evidence
 from thyme.eval.items import RETRY, TOOLS, ItemResult
 from thyme.eval.judging import AnswerScorer, Scored
 from thyme.eval.run.folder import file_name
-from thyme.eval.run.records import Records
+from thyme.eval.run.records import Records, is_settled
 from thyme.eval.run.retry import Attempt, Outcome, Replaying, with_retries
-from thyme.eval.runner import ask_once, derive_seed
-from thyme.markup import extract_answer
+from thyme.eval.runner import ask_once, derive_seed, score_trajectory
 from thyme.prompts import PromptSet
 from thyme.sandbox.base import Sandbox
-from thyme.types import Execution, Problem, Score, StopReason, Trajectory
+from thyme.types import Execution, Problem, StopReason, Trajectory
 
 OnItem = Callable[[ItemResult], None]
 
@@ -109,12 +108,10 @@ class Asker:
             return None
         if tools is None or tools.failed or tools.blocks:
             return None
-        first = await self._first(problem)
-        if first.usage.rounds or first.stop is StopReason.ERROR:
-            return None
-        if self.records.settled(TOOLS, problem.id):
+        if is_settled(tools):
             return tools.model_copy(update={"arm": arm.name})
-        return await self._made(arm.name, problem, Outcome(first))
+        rollout = self.first.get(problem.id) or await self.records.trajectory(tools.trajectory)
+        return None if rollout is None else await self._made(arm.name, problem, Outcome(rollout))
 
     async def _first(self, problem: Problem) -> Trajectory:
         """The rollout of the arm with tools."""
@@ -182,12 +179,9 @@ class Asker:
         return item.model_copy(update={"prediction": outcome.answer}) if outcome.plain else item
 
     async def _scored(self, problem: Problem, outcome: Outcome) -> Scored:
-        trajectory = outcome.final
-        if trajectory.stop is not StopReason.ERROR:
-            answer = outcome.answer if outcome.plain else extract_answer(trajectory.response)
-            return await self.scorer.score(self.benchmark, problem, answer)
-        message = trajectory.error.message if trajectory.error is not None else "unknown"
-        return Scored(Score(value=None, note=f"failed: {message}"))
+        if outcome.final.stop is StopReason.ERROR:
+            return Scored(score_trajectory(outcome.final))
+        return await self.scorer.score(self.benchmark, problem, outcome.answer)
 
 
 def trajectory_id(benchmark: str, arm: str, problem: str) -> str:
