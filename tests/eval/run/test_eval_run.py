@@ -365,7 +365,7 @@ async def test_a_folder_that_takes_no_more(
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr("thyme.eval.run.records.append_item", full)
+        patched.setattr("thyme.eval.run.ledger.append_item", full)
         with pytest.raises(StoreError, match=told):
             await House().run(tmp_path)
     house = House()

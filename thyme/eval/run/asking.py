@@ -16,7 +16,7 @@ from thyme.eval.counterfactual import DonorPool, evidence
 from thyme.eval.items import RETRY, TOOLS, ItemResult
 from thyme.eval.judging import AnswerScorer, Scored
 from thyme.eval.run.folder import file_name
-from thyme.eval.run.records import Records, is_settled
+from thyme.eval.run.ledger import Ledger, is_settled
 from thyme.eval.run.retry import Attempt, Outcome, Replaying, with_retries
 from thyme.eval.runner import ask_once, derive_seed, score_trajectory
 from thyme.prompts import PromptSet
@@ -58,7 +58,7 @@ class Asker:
     """Asks the problems of one benchmark."""
 
     benchmark: Benchmark
-    records: Records
+    ledger: Ledger
     config: EvaluationConfig
     engine: Engine
     sandboxes: Mapping[str, Sandbox]
@@ -82,10 +82,10 @@ class Asker:
         """
         try:
             for name in self.arms:
-                if not self.records.settled(name, problem.id):
+                if not self.ledger.settled(name, problem.id):
                     item = await self._item(ARMS[name], problem)
                     item = item.model_copy(update={"place": place})
-                    self.records.keep_item(item)
+                    self.ledger.keep_item(item)
                     self.on_item(item)
         finally:
             self.first.pop(problem.id, None)
@@ -103,14 +103,14 @@ class Asker:
 
     async def _same(self, arm: Arm, problem: Problem) -> ItemResult | None:
         """The item of the arm with tools under another name, where the rollout could not have been another one."""
-        tools = self.records.items.get((TOOLS, problem.id))
+        tools = self.ledger.items.get((TOOLS, problem.id))
         if arm.name == TOOLS or not arm.same_without_code or not is_greedy(self.config.rollout):
             return None
         if tools is None or tools.failed or tools.blocks:
             return None
         if is_settled(tools):
             return tools.model_copy(update={"arm": arm.name})
-        rollout = self.first.get(problem.id) or await self.records.trajectory(tools.trajectory)
+        rollout = self.first.get(problem.id) or await self.ledger.trajectory(tools.trajectory)
         return None if rollout is None else await self._made(arm.name, problem, Outcome(rollout))
 
     async def _first(self, problem: Problem) -> Trajectory:
@@ -121,7 +121,7 @@ class Asker:
 
     async def _rollout(self, arm: Arm, problem: Problem) -> Trajectory:
         id = trajectory_id(self.benchmark.name, arm.name, problem.id)
-        stored = await self.records.trajectory(id)
+        stored = await self.ledger.trajectory(id)
         if stored is not None:
             return stored
         donor = await self._donor(problem) if arm.needs_donor else ()
@@ -136,7 +136,7 @@ class Asker:
             return ()
         draws = any(o.execution.images for o in (await self._first(problem)).observations)
         donor = self.donors.choose(problem, draws=draws, seed=self.config.seed)
-        lent = None if donor is None else await self.records.trajectory(donor.trajectory)
+        lent = None if donor is None else await self.ledger.trajectory(donor.trajectory)
         return () if lent is None else evidence(lent)
 
     async def _retried(self, problem: Problem) -> ItemResult:
@@ -144,7 +144,7 @@ class Asker:
 
         async def again(attempt: Attempt) -> Trajectory:
             id = f"{trajectory_id(self.benchmark.name, RETRY, problem.id)}.{attempt.number}"
-            stored = await self.records.trajectory(id)
+            stored = await self.ledger.trajectory(id)
             if stored is not None:
                 return stored
             engine = Replaying(self.engine, attempt.kept, attempt.number)
@@ -159,7 +159,7 @@ class Asker:
         self.streak.note(trajectory)
         meta = {**trajectory.meta, "benchmark": self.benchmark.name, "arm": arm}
         trajectory = trajectory.model_copy(update={"meta": meta})
-        await self.records.keep_trajectory(arm, trajectory)
+        await self.ledger.keep_trajectory(arm, trajectory)
         return trajectory
 
     async def _made(self, arm: str, problem: Problem, outcome: Outcome) -> ItemResult:
