@@ -97,10 +97,10 @@ def make_results(
     known = BENCHMARKS if benchmarks is None else benchmarks
     names = list(dict.fromkeys([*(use.name for use in manifest.benchmarks), *(item.benchmark for item in items)]))
     parts = {name: _by_arm([item for item in items if item.benchmark == name]) for name in names}
-    made = [_benchmark(known.get(name) or plain(name), manifest, arms) for name, arms in parts.items() if arms]
+    made = [_benchmark(benchmark_of(name, known), manifest, arms) for name, arms in parts.items() if arms]
     arms = list(dict.fromkeys(arm for part in parts.values() for arm in part))
     together = {arm: [item for part in parts.values() for item in part.get(arm, [])] for arm in arms}
-    clusters = {name: (known.get(name) or plain(name)).cluster for name in names}
+    clusters = {name: benchmark_of(name, known).cluster for name in names}
     overall = [
         worth(arm, found, lambda item: f"{item.benchmark}/{clusters[item.benchmark](item)}", seed=manifest.seed)
         for arm, found in together.items()
@@ -108,8 +108,12 @@ def make_results(
     return _corrected(Results(manifest=manifest, benchmarks=made, overall=overall, comparisons=0, exploratory=0))
 
 
-def plain(name: str) -> Benchmark:
-    """A benchmark of which no more is known than the scores."""
+def benchmark_of(name: str, known: Mapping[str, Benchmark]) -> Benchmark:
+    """A benchmark by name; one that is not known has the mean of its scores as its only figure."""
+    return known.get(name) or _unknown(name)
+
+
+def _unknown(name: str) -> Benchmark:
 
     def to_problem(row: object, images: object) -> Problem:
         raise UsageError(f"{name} is no benchmark of this version; its rows can only be read by the one that knows it")
