@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from thyme.eval.items import ItemResult
-from thyme.eval.scoring import normalise
 from thyme.eval.statistics import Estimate, Paired, compare_pairs, estimate
+from thyme.rewards.answer import normalise
 from thyme.types import Record
 
 Key = Callable[[ItemResult], str]
