@@ -216,9 +216,10 @@ def _main(found: Found) -> Section:
 
 def _paper_table() -> Sheet:
     rows = [
-        [row.published.label, *(f"{row.published.scores[model]:.1f}" for model in _PAPER_MODELS)]
-        for row in REPORTED
-        if row.source == PAPER and row.benchmark in _PAPER_ROWS and row.published.figure == "overall"
+        [row.label, *(f"{row.scores[model]:.1f}" for model in _PAPER_MODELS)]
+        for benchmark, rows in REPORTED.items()
+        for row in rows
+        if row.source == PAPER and benchmark in _PAPER_ROWS and row.figure == "overall"
     ]
     return Sheet("Beside it, not the same questions: the paper's table 3, %", [["", *_PAPER_MODELS], *rows])
 

@@ -21,18 +21,6 @@ Figures = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
-class Published:
-    """What others report, in percent."""
-
-    figure: str
-    """Name in the benchmark's figures."""
-    label: str
-    """Row of the paper's table."""
-    scores: Mapping[str, float]
-    """By model: ``Thyme-7B``, ``Qwen2.5-VL-7B``, ``InternVL3-8B``, ``Qwen2.5-VL-32B``, ``GPT-4o``."""
-
-
-@dataclass(frozen=True)
 class Benchmark:
     """One benchmark. All is a function, so that figures can be made again from stored items."""
 

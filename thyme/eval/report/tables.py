@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from thyme.eval.arms import ARMS, UNTRAINED
 from thyme.eval.arms_crops import CROP_ONLY, PLACEBO
 from thyme.eval.items import NO_TOOLS, RETRY, TOOLS
-from thyme.eval.published_scores import DOMAINS, PAPER, PAPER_MODELS
+from thyme.eval.published_scores import DOMAINS, PAPER, PAPER_MODELS, Reported
 from thyme.eval.report.cells import (
     EMPTY,
     Bar,
@@ -22,7 +22,7 @@ from thyme.eval.report.cells import (
     scale_of,
     share,
 )
-from thyme.eval.results import ArmResult, BenchmarkResult, OthersRow, Results
+from thyme.eval.results import ArmResult, BenchmarkResult, Results
 from thyme.eval.statistics import Estimate, Paired
 from thyme.eval.worth import Worth
 
@@ -276,5 +276,5 @@ def others_rows(results: Results) -> list[Row]:
     return sorted(rows, key=lambda row: [one.part for one in rows].index(row.part))
 
 
-def _told(one: BenchmarkResult) -> list[OthersRow]:
+def _told(one: BenchmarkResult) -> list[Reported]:
     return [row for row in one.others if row.source not in {PAPER, DOMAINS} and row.figure == one.headline]
