@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from thyme.config.rewards import JudgeSettings
 from thyme.errors import ThymeError
-from thyme.eval.benchmarks.base import RULES, Benchmark, without_judge
+from thyme.eval.benchmarks.base import WITHOUT_JUDGE, Benchmark, without_judge
 from thyme.eval.benchmarks.free_text import offered, unboxed
 from thyme.eval.items import NO_VERDICT
 from thyme.rewards import material
@@ -75,7 +75,7 @@ class AnswerScorer:
         """
         answer = None if answer is None else unboxed(answer)
         by_rules = benchmark.score(problem, answer)
-        if answer is None or by_rules.value is not None or RULES not in by_rules.parts:
+        if answer is None or by_rules.value is not None or WITHOUT_JUDGE not in by_rules.parts:
             return Scored(by_rules)
         outage: ThymeError | None = None
         try:
@@ -112,7 +112,7 @@ class AnswerScorer:
         again = benchmark.score(problem, text)
         if again.value is None and await self._equal(benchmark, problem, text):
             return _decided(again, 1.0, f"extract by judge: {shorten(text, 80)}; math-verify")
-        value = again.parts.get(RULES) or 0.0 if again.value is None else again.value
+        value = again.parts.get(WITHOUT_JUDGE) or 0.0 if again.value is None else again.value
         return _decided(again, value, f"extract by judge: {shorten(text, 80)}")
 
     async def _equal(self, benchmark: Benchmark, problem: Problem, answer: str) -> bool:

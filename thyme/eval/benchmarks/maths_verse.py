@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from thyme.eval.benchmarks import cells, figures
 from thyme.eval.benchmarks.base import Benchmark, Row, left_to_judge
@@ -25,7 +22,7 @@ _NO_TEXT = dict.fromkeys("ABCD", "\0")
 
 def to_problem(row: Row, images: tuple[ImageRecord, ...]) -> Problem:
     """Of ``question``, ``question_for_eval`` (what the picture asks), ``answer``, ``question_type``, ``metadata``."""
-    metadata = _metadata(row.get("metadata"))
+    metadata = cells.mapping(row.get("metadata"))
     return Problem(
         id=identity(row, "sample_index"),
         question=cells.text(row, "question", "query_wo"),
@@ -37,18 +34,6 @@ def to_problem(row: Row, images: tuple[ImageRecord, ...]) -> Problem:
             "subfield": str(metadata.get("subfield", "")),
         },
     )
-
-
-def _metadata(value: Any) -> Mapping[str, Any]:
-    """A mapping, or one written as JSON or Python."""
-    if isinstance(value, str):
-        for read in (json.loads, ast.literal_eval):
-            try:
-                value = read(value)
-                break
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
-                continue
-    return value if isinstance(value, dict) else {}
 
 
 def asked(problem: Problem, answer: str) -> Mapping[str, Material]:
