@@ -160,19 +160,10 @@ def of_extraction(problem: Problem, answer: str) -> dict[str, Material]:
     }
 
 
-def of_grade(problem: Problem, answer: str) -> dict[str, Material]:
-    """Question, reference and answer."""
-    return {
-        "question": shorten(problem.question, material.MAX_ANSWER),
-        "reference": shorten(problem.answer or "", material.MAX_ANSWER),
-        "answer": shorten(answer, material.MAX_ANSWER),
-    }
-
-
 MATERIAL: Mapping[Kind, Callable[[Problem, str], Mapping[str, Material]]] = {
     "extract": of_extraction,
     "result": material.of_result,
-    "grade": of_grade,
+    "grade": lambda problem, answer: material.of_comparison(problem.question, problem.answer or "", answer),
 }
 """By what is asked."""
 

@@ -15,7 +15,7 @@ from thyme.nano.sheets import Sheet
 from thyme.nano.world import KINDS
 from thyme.reproduce.claims import Judged, Part, Verdict, judged
 from thyme.reproduce.graph import Result, Step
-from thyme.reproduce.measures import NEEDED, Difference, Found
+from thyme.reproduce.measures import NEEDED, Difference, Found, of_stored
 from thyme.reproduce.plan import Settings, left_out
 
 ARMS = {
@@ -231,7 +231,7 @@ def _sft(found: Found) -> Section:
     names = ("perception", "arithmetic", "two_round labels")
     rows = [[arm["title"], *(f"{100 * arm['measures'][name]['mean']:.1f}" for name in names)] for arm in arms.values()]
     asked = [
-        [f"{one['better']} − {one['worse']}", one["measure"], written(_plain(one)), one["verdict"]]
+        [f"{one['better']} − {one['worse']}", one["measure"], written(of_stored(one)), one["verdict"]]
         for one in found.figures("sft-ablation")["asked_beforehand"]
     ]
     return Section(
@@ -243,11 +243,6 @@ def _sft(found: Found) -> Section:
             Sheet("Named beforehand", [["comparison", "measure", "difference", "told apart"], *asked]),
         ],
     )
-
-
-def _plain(one: Mapping[str, Any]) -> Difference:
-    intervals = [one[name] for name in ("bootstrap", "student") if one.get(name) is not None]
-    return Difference(one["mean"], tuple(one["seeds"]), tuple((low, high) for low, high in intervals))
 
 
 def _grpo(found: Found) -> Section:

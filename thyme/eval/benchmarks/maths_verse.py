@@ -10,8 +10,8 @@ from thyme.eval.benchmarks.base import Benchmark, Row, left_to_judge
 from thyme.eval.benchmarks.choice import infer_option
 from thyme.eval.benchmarks.free_text import as_number, identity, scored_by
 from thyme.rewards.answer import score_answer
-from thyme.rewards.material import MAX_ANSWER
-from thyme.rewards.verdicts import Material, shorten
+from thyme.rewards.material import of_comparison
+from thyme.rewards.verdicts import Material
 from thyme.types import ImageRecord, Problem, Score
 
 CHOICE = "multi-choice"
@@ -38,11 +38,7 @@ def to_problem(row: Row, images: tuple[ImageRecord, ...]) -> Problem:
 
 def asked(problem: Problem, answer: str) -> Mapping[str, Material]:
     """What the picture asks in words, reference and answer."""
-    return {
-        "question": shorten(str(problem.meta.get("in_picture") or problem.question), MAX_ANSWER),
-        "reference": shorten(problem.answer or "", MAX_ANSWER),
-        "answer": shorten(answer, MAX_ANSWER),
-    }
+    return of_comparison(str(problem.meta.get("in_picture") or problem.question), problem.answer or "", answer)
 
 
 def _compare(problem: Problem, answer: str) -> Score:
