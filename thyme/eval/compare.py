@@ -8,7 +8,7 @@ from typing import Any
 
 from thyme.eval.benchmarks import BENCHMARKS
 from thyme.eval.benchmarks.base import Benchmark
-from thyme.eval.flips import compare, pair, same_answer
+from thyme.eval.flips import MOST_NAMED, compare, pair, same_answer
 from thyme.eval.items import ItemResult
 from thyme.eval.manifest import RunManifest
 from thyme.eval.results import benchmark_of
@@ -19,8 +19,6 @@ from thyme.types import Record
 
 _WITHOUT_WEIGHT = {"name", "started", "seconds", "shards"}
 """Of the manifest: what does not change answers."""
-MOST_NAMED = 50
-"""Problems that are named of those that turned in one direction."""
 
 
 class Setting(Record):
@@ -50,7 +48,7 @@ class Compared(Record):
     same_answers: float | None
     """Share of the pairs in which both answers say the same."""
     gained: tuple[str, ...] = ()
-    """Problems on which the second is better; at most `MOST_NAMED`."""
+    """Problems on which the second is better; at most `thyme.eval.flips.MOST_NAMED`."""
     lost: tuple[str, ...] = ()
     note: str = ""
 

@@ -14,6 +14,8 @@ Pair = tuple[ItemResult, ItemResult]
 
 RIGHT = 0.5
 """Score from which an answer counts as right."""
+MOST_NAMED = 50
+"""Problems that are named of those whose answer turned in one direction."""
 
 
 class Flips(Record):

@@ -8,7 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from thyme.eval.compare import MOST_NAMED, Compared, Comparison
+from thyme.eval.compare import Compared, Comparison
+from thyme.eval.flips import MOST_NAMED
 from thyme.eval.report.cells import Cell, amount, bar, difference, interval, p_value, percent, scale_of, share
 from thyme.eval.report.tables import Row, title_of
 from thyme.store import write_text
