@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from thyme.eval.benchmarks import BENCHMARKS
-from thyme.eval.benchmarks.base import RULES
+from thyme.eval.benchmarks.base import WITHOUT_JUDGE
 from thyme.eval.benchmarks.maths_vista import OFFICIAL
 from thyme.eval.items import ItemResult
 from thyme.eval.judging import AnswerScorer
@@ -116,7 +116,7 @@ async def ours(
     for case in cases:
         problem = benchmark.to_problem({"index": "1", **case["row"]}, ())
         score = (await scorer.score(benchmark, problem, case["answer"].strip())).score
-        left = RULES in score.parts and not score.note.endswith("math-verify")
+        left = WITHOUT_JUDGE in score.parts and not score.note.endswith("math-verify")
         scores.append(score.parts[OFFICIAL] if name.endswith(OFFICIALLY) else None if left else score.value)
     return scores
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thyme.eval.benchmarks import BENCHMARKS
-from thyme.eval.benchmarks.base import RULES, without_judge
+from thyme.eval.benchmarks.base import WITHOUT_JUDGE, without_judge
 from thyme.eval.benchmarks.choice import NO_OPTION, infer_option
 from thyme.eval.benchmarks.custom import custom
 from thyme.types import Problem
@@ -87,7 +87,7 @@ def test_answers_that_rules_decide(name: str, answer: str | None, value: float) 
 
 def test_what_rules_cannot_decide_is_a_judges_and_wrong_without_one() -> None:
     score = BENCHMARKS["VStarBench"].score(GLOVE, "Some kind of plastic")
-    assert (score.value, score.parts) == (None, {RULES: 0.0})
+    assert (score.value, score.parts) == (None, {WITHOUT_JUDGE: 0.0})
     assert without_judge(score).value == 0.0
     assert "no judge" in without_judge(score).note
     assert BENCHMARKS["VStarBench"].judge == "extract"

@@ -13,6 +13,7 @@ import pytest
 import sample_records as samples
 from chromium import contrasts, is_dark, needs_browser, open_browser, open_tab
 
+from thyme.config.rollout import RolloutConfig, SpanConfig
 from thyme.errors import UsageError
 from thyme.eval.items import Faithfulness, ItemResult
 from thyme.eval.manifest import RunManifest
@@ -151,6 +152,14 @@ def test_cautions_name_what_makes_a_figure_weak(results: Results) -> None:
     assert "failed in engine or sandbox" in told
     assert "this run asked none" in told
     assert "fewer than 100 independent problems" in told
+
+
+def test_a_run_is_called_greedy_only_where_nothing_is_drawn(items: list[ItemResult]) -> None:
+    greedy = RolloutConfig(text_temperature=0.0)
+    drawn = greedy.model_copy(update={"spans": (SpanConfig(open="<json>", close="</json>", temperature=0.7),)})
+    for rollout, said in ((greedy, "greedy"), (drawn, "τ 0.0 in text, 0.0 in code, 0.7 in &lt;json&gt;")):
+        manifest = made.manifest(items, rollout=rollout.model_dump(mode="json"))
+        assert f"<dt>sampling</dt><dd>{said}</dd>" in render_page(make_results(manifest, items))
 
 
 def test_a_share_without_cases_is_a_dash() -> None:

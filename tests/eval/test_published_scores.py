@@ -5,33 +5,27 @@ from __future__ import annotations
 import pytest
 
 from thyme.eval.benchmarks import BENCHMARKS
-from thyme.eval.published_scores import (
-    DOMAINS,
-    MARS,
-    PAPER,
-    PAPER_MODELS,
-    REPORTED,
-    paper_score,
-    reported,
-)
+from thyme.eval.published_scores import DOMAINS, MARS, PAPER, PAPER_MODELS, REPORTED, Reported
+
+
+def reported(benchmark: str, source: str) -> list[Reported]:
+    return [row for row in REPORTED[benchmark] if row.source == source]
+
+
+PAPERS = {name: reported(name, PAPER) for name in REPORTED}
 
 
 def test_every_row_is_about_a_benchmark_that_can_be_asked() -> None:
-    assert {row.benchmark for row in REPORTED} <= set(BENCHMARKS)
-    assert all(row.source and row.published.scores for row in REPORTED)
-    headlines = {name: benchmark.headline for name, benchmark in BENCHMARKS.items()}
-    told = {row.benchmark for row in reported_paper() if row.published.figure == headlines[row.benchmark]}
-    assert told == {row.benchmark for row in reported_paper()}  # the headline is among the rows
-
-
-def reported_paper() -> list:
-    return [row for row in REPORTED if row.source == PAPER]
+    assert set(REPORTED) <= set(BENCHMARKS)
+    assert all(row.source and row.scores for rows in REPORTED.values() for row in rows)
+    for name, rows in PAPERS.items():
+        assert BENCHMARKS[name].headline in {row.figure for row in rows}
 
 
 def test_the_papers_table_is_whole() -> None:
-    assert len(reported_paper()) == 36
-    assert all(tuple(row.published.scores) == PAPER_MODELS for row in reported_paper())
-    scores = [score for row in REPORTED for score in row.published.scores.values()]
+    assert sum(map(len, PAPERS.values())) == 36
+    assert all(tuple(row.scores) == PAPER_MODELS for rows in PAPERS.values() for row in rows)
+    scores = [score for rows in REPORTED.values() for row in rows for score in row.scores.values()]
     assert all(20 <= score <= 95 for score in scores)
 
 
@@ -48,11 +42,12 @@ def test_the_papers_table_is_whole() -> None:
     ],
 )
 def test_scores_of_the_paper(benchmark: str, figure: str, model: str, score: float | None) -> None:
-    assert paper_score(benchmark, figure, model) == score
+    found = {row.figure: row.scores for row in PAPERS[benchmark]}
+    assert found.get(figure, {}).get(model) == score
 
 
 def test_what_changed_since_the_paper_stands_beside_its_figures() -> None:
-    notes = {row.benchmark: row.note for row in reported_paper()}
+    notes = {name: rows[0].note for name, rows in PAPERS.items()}
     assert "correction of 134" in notes["BLINK"]
     assert "5 % of the answer" in notes["ChartQA_TEST"]
     assert BENCHMARKS["BLINK"].files == ("BLINK.fixed.tsv",)  # its name since
@@ -61,7 +56,7 @@ def test_what_changed_since_the_paper_stands_beside_its_figures() -> None:
 
 def test_parts_that_the_paper_adds_up_do() -> None:
     """Gains that table 4 prints beside its scores: 38.75 to 49.27 is +27.14 %."""
-    rows = {row.published.label: row.published.scores for row in reported("MME-RealWorld", DOMAINS)}
+    rows = {row.label: row.scores for row in reported("MME-RealWorld", DOMAINS)}
     gains = {"Perception, monitoring": 27.14, "Perception, autonomous driving": 64.99, "Reasoning, monitoring": 81.57}
     for label, gain in gains.items():
         scores = rows[label]
@@ -70,9 +65,7 @@ def test_parts_that_the_paper_adds_up_do() -> None:
 
 def test_averages_of_later_work_add_up() -> None:
     """SenseNova-MARS prints the mean of its four columns."""
-    rows = [
-        reported(name, MARS)[0].published.scores for name in ("VStarBench", "HRBench4K", "HRBench8K", "MME-RealWorld")
-    ]
+    rows = [reported(name, MARS)[0].scores for name in ("VStarBench", "HRBench4K", "HRBench8K", "MME-RealWorld")]
     means = {"Pixel-Reasoner": 71.9, "DeepEyes": 72.5, "Thyme": 74.0, "DeepEyesV2": 74.6, "Mini-o3": 76.1}
     means |= {"Skywork-R1V4-30B": 80.5, "SenseNova-MARS-8B": 80.4, "SenseNova-MARS-32B": 85.9}
     for model, mean in means.items():

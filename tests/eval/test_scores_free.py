@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thyme.eval.benchmarks import BENCHMARKS
-from thyme.eval.benchmarks.base import RULES
+from thyme.eval.benchmarks.base import WITHOUT_JUDGE
 from thyme.eval.benchmarks.free_text import as_number, unboxed
 from thyme.eval.benchmarks.maths_vista import OFFICIAL, edit_distance
 from thyme.eval.benchmarks.tools_tir import overlap
@@ -28,12 +28,12 @@ def problem(name: str, /, **row: Any) -> Problem:
 def told(name: str, answer: str | None, /, **row: Any) -> float | str | None:
     """The score; `OPEN` where rules leave it."""
     score = BENCHMARKS[name].score(problem(name, **row), answer)
-    return OPEN if score.value is None and RULES in score.parts else score.value
+    return OPEN if score.value is None and WITHOUT_JUDGE in score.parts else score.value
 
 
 def by_rules(name: str, answer: str, /, **row: Any) -> float | None:
     """What counts where no judge is there."""
-    return BENCHMARKS[name].score(problem(name, **row), answer).parts[RULES]
+    return BENCHMARKS[name].score(problem(name, **row), answer).parts[WITHOUT_JUDGE]
 
 
 def item(name: str, score: float | None, kind: str = "", **fields: Any) -> ItemResult:
@@ -365,4 +365,4 @@ def test_any_answer_has_a_score_from_0_to_1_or_is_left_open(answer: str) -> None
         score = BENCHMARKS[name].score(problem(name, **row), unboxed(answer))
         values = [score.value, *score.parts.values()]
         assert all(value is None or 0.0 <= value <= 1.0 for value in values), name
-        assert score.value is not None or RULES in score.parts, name
+        assert score.value is not None or WITHOUT_JUDGE in score.parts, name

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thyme.eval.scoring import score_answer, wilson
+from thyme.eval.scoring import wilson
+from thyme.rewards.answer import score_answer
 from thyme.types import Problem
 
 

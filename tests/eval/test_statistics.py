@@ -17,7 +17,7 @@ from scipy import stats
 from thyme.eval import statistics
 from thyme.eval.benchmarks import BENCHMARKS
 from thyme.eval.items import ItemResult
-from thyme.eval.results import plain
+from thyme.eval.results import benchmark_of
 from thyme.eval.scoring import wilson
 from thyme.eval.statistics import (
     Estimate,
@@ -206,12 +206,13 @@ def _both(items: Sequence[ItemResult]) -> dict[str, float | None]:
     return {"both": sum(right.values()) / len(right)}
 
 
-_PAIRS = replace(plain("pairs"), figures=_both, cluster=lambda item: item.problem.partition("/")[0])
+_PAIRS = replace(benchmark_of("pairs", {}), figures=_both, cluster=lambda item: item.problem.partition("/")[0])
 
 
 def test_a_plain_mean_has_nearly_the_same_interval_both_ways() -> None:
     items = [made.item(str(place), score=float(place % 4 > 0)) for place in range(160)]
-    mean, figure = estimate([item.score or 0.0 for item in items]), estimate_figures(plain("x"), items)["overall"]
+    mean = estimate([item.score or 0.0 for item in items])
+    figure = estimate_figures(benchmark_of("x", {}), items)["overall"]
     assert figure.value == mean.value == 0.75
     assert figure.low == pytest.approx(mean.low, abs=0.02)
     assert figure.high == pytest.approx(mean.high, abs=0.02)
@@ -230,12 +231,12 @@ def test_a_figure_of_few_problems_has_the_interval_of_few() -> None:
 
 
 def test_graded_scores_that_are_alike_have_an_interval() -> None:
-    found = estimate_figures(plain("x"), [made.item(str(place), score=0.5) for place in range(4)])["overall"]
+    found = estimate_figures(benchmark_of("x", {}), [made.item(str(place), score=0.5) for place in range(4)])["overall"]
     assert (found.value, found.low, found.high) == (0.5, *wilson(2, 4))
 
 
 def test_figures_without_cases_are_none() -> None:
-    found = estimate_figures(plain("x"), [made.item(score=None)])["overall"]
+    found = estimate_figures(benchmark_of("x", {}), [made.item(score=None)])["overall"]
     assert (found.value, found.low, found.high, found.n) == (None, None, None, 0)
 
 

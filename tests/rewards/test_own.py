@@ -127,11 +127,13 @@ async def test_a_module_is_taken_by_its_name() -> None:
         ("{folder}/mine.py:NUMBER", "'NUMBER' is no function"),
         ("{folder}/typo.py:f", r"typo.py cannot be run \(SyntaxError"),
         ("{folder}/needs.py:f", "needs the module 'no_such_thing'"),
+        ("{folder}/reads.py:f", r"reads.py cannot be run \(FileNotFoundError: .*words.txt'; reads.py, line 1"),
     ],
 )
 def test_a_function_that_is_not_to_be_had_is_said(source: Path, named: str, said: str) -> None:
     (source.parent / "typo.py").write_text("def f(:\n")
     (source.parent / "needs.py").write_text("import no_such_thing\n")
+    (source.parent / "reads.py").write_text("WORDS = open('words.txt').read()\n")
     where, _, name = named.format(folder=source.parent).rpartition(":")
     with pytest.raises(ConfigError, match=f"rewards.own.mine.function.*{said}"):
         load_own(settings(where, name).own)

@@ -18,8 +18,7 @@ from reward_samples import JudgeServer, Ran, Reply, answered, judging, rollout
 from thyme.config.rewards import RewardSettings
 from thyme.errors import UsageError
 from thyme.markup import TAGS
-from thyme.rewards import COUNTERS, PARTS, Scorer, combine, open_scorer
-from thyme.rewards import scorer as scorer_module
+from thyme.rewards import COUNTERS, PARTS, Scorer, combine, open_scorer, referees
 from thyme.rewards.judge import NoVerdictError
 from thyme.types import Score, StopReason, Trajectory
 
@@ -134,7 +133,7 @@ async def test_an_expression_that_hangs_is_not_right_and_is_counted() -> None:
 async def test_without_math_verify_expressions_are_text_and_that_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(scorer_module, "installed", lambda: False)
+    monkeypatch.setattr(referees, "installed", lambda: False)
     made, counters = await score(answered(r"\frac{2}{4}", reference=r"\frac{1}{2}"))
     assert made.value == 0.5
     assert counters["math_checks"] == 0

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from thyme.rewards import cache as cache_module
 from thyme.rewards.cache import VerdictCache
 
 WRITER = """
@@ -44,9 +43,8 @@ def test_processes_share_a_folder_and_may_be_killed(tmp_path: Path) -> None:
         assert (kept["correct"], len(kept["padding"])) == (key % 2, 5000)
 
 
-def test_memory_is_bounded_and_the_folder_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_module, "MAX_IN_MEMORY", 3)
-    remembering, keeping = VerdictCache(None), VerdictCache(tmp_path)
+def test_memory_is_bounded_and_the_folder_is_not(tmp_path: Path) -> None:
+    remembering, keeping = VerdictCache(None, in_memory=3), VerdictCache(tmp_path, in_memory=3)
     for cache in (remembering, keeping):
         for key in range(5):
             cache.put(f"{key:032x}", {"correct": key})

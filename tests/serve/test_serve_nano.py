@@ -14,9 +14,9 @@ import pytest_asyncio
 from agent_serving import Served, data_url, events_of, served, until, user
 
 from thyme.config import SandboxConfig
-from thyme.eval.scoring import score_answer
 from thyme.models import open_model
 from thyme.nano.world import problem
+from thyme.rewards.answer import score_answer
 from thyme.sandbox import open_sandbox
 from thyme.types import Problem
 

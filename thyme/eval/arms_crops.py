@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from thyme.eval.arms_change import Case, Change, noted
-from thyme.eval.crops import Box, Hints, Place, cut, find_crop
+from thyme.eval.crops import Box, CropFinder, Place, cut, overlap
 from thyme.types import Execution, ImageRecord
 
 CROP_ONLY = "crop_only"
@@ -19,25 +19,12 @@ _DRAWS = 64
 """Random places of which the one that overlaps least is taken, where none is apart."""
 
 
-class _Finder:
-    """Finds the crops that one session's code makes."""
-
-    def __init__(self, case: Case) -> None:
-        self.originals = [image.image for image in case.problem.images]
-        self._hints = Hints(tuple(image.size for image in case.problem.images))
-
-    def places(self, execution: Execution) -> list[Place | None]:
-        """Where each image of an execution was cut out; None for what is no crop."""
-        self._hints.read(execution)
-        return [find_crop(image.image, self.originals, self._hints) for image in execution.images]
-
-
 def crop_only(case: Case, seed: int) -> Change:
     """Let crops through, enlarged or reduced ones too, and the paths that were printed for them; an error as it is.
 
     This is what a model with a crop tool has: no drawing, no filters, no rotation, no computed text.
     """
-    finder = _Finder(case)
+    finder = CropFinder(case.problem)
 
     def change(execution: Execution) -> Execution:
         pairs = zip(execution.images, finder.places(execution), strict=True)
@@ -72,7 +59,7 @@ def placebo(case: Case, seed: int) -> Change:
     Of the places that are possible one is drawn that does not overlap the true one; where the crop is so large that
     there is none, the one of 64 that overlaps least. Images that are no crops, and the whole image, stay.
     """
-    finder, rng = _Finder(case), random.Random(f"placebo/{case.problem.id}/{seed}")
+    finder, rng = CropFinder(case.problem), random.Random(f"placebo/{case.problem.id}/{seed}")
 
     def change(execution: Execution) -> Execution:
         images, notes = [], []
@@ -103,7 +90,7 @@ def _elsewhere(box: Box, size: tuple[int, int], rng: random.Random) -> Box | Non
     if apart is not None:
         return apart
     draws = [_at(rng.randint(0, room[0]), rng.randint(0, room[1]), width, height) for _ in range(_DRAWS)]
-    return min(draws, key=lambda other: _overlap(box, other))
+    return min(draws, key=lambda other: overlap(box, other))
 
 
 def _apart(box: Box, room: tuple[int, int], rng: random.Random) -> Box | None:
@@ -137,9 +124,3 @@ def _taken(start: int, length: int, room: int) -> range:
 
 def _at(left: int, top: int, width: int, height: int) -> Box:
     return left, top, left + width, top + height
-
-
-def _overlap(one: Box, other: Box) -> int:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    return max(0, width) * max(0, height)

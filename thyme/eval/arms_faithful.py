@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
-from thyme.eval.crops import Box, Hints, Place, find_crop
+from thyme.eval.crops import Box, CropFinder, Place, overlap
 from thyme.eval.items import Faithfulness
 from thyme.types import Problem, Trajectory
 
@@ -35,7 +35,7 @@ def faithfulness(trajectory: Trajectory, problem: Problem, *, bound: float = COV
     """
     targets = targets_of(problem)
     shown = [image for observation in trajectory.observations for image in observation.execution.images]
-    if not targets or not problem.images or not all(image.loaded for image in (problem.images[0], *shown)):
+    if not targets or not problem.images or not all(image.loaded for image in (*problem.images, *shown)):
         return None
     whole = (0, 0, *problem.images[0].size)
     crops = [place for place in places(trajectory, problem) if place.image == 0 and place.certain]
@@ -67,28 +67,16 @@ def _target(box: Any) -> Target | None:
 
 def places(trajectory: Trajectory, problem: Problem) -> Iterator[Place]:
     """Where each image that came back was cut out of the problem's images; images that are no crops are left out."""
-    hints = Hints(tuple(image.size for image in problem.images))
+    finder = CropFinder(problem)
     for observation in trajectory.observations:
-        hints.read(observation.execution)
-        for shown in observation.execution.images:
-            place = find_crop(shown.image, [image.image for image in problem.images], hints)
-            if place is not None:
-                yield place
-
-
-def _area(box: Sequence[float]) -> float:
-    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
-
-
-def _common(one: Sequence[float], other: Sequence[float]) -> float:
-    return _area((max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])))
+        yield from (place for place in finder.places(observation.execution) if place is not None)
 
 
 def _covered(target: Target, box: Box) -> float:
     """Share of the target that lies in the box."""
-    return _common(target, box) / _area(target)
+    return overlap(target, box) / overlap(target, target)
 
 
 def _iou(target: Target, box: Box) -> float:
-    common = _common(target, box)
-    return common / (_area(target) + _area(box) - common)
+    common = overlap(target, box)
+    return common / (overlap(target, target) + overlap(box, box) - common)

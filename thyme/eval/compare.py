@@ -8,10 +8,10 @@ from typing import Any
 
 from thyme.eval.benchmarks import BENCHMARKS
 from thyme.eval.benchmarks.base import Benchmark
-from thyme.eval.flips import compare, pair, same_answer
+from thyme.eval.flips import MOST_NAMED, compare, pair, same_answer
 from thyme.eval.items import ItemResult
 from thyme.eval.manifest import RunManifest
-from thyme.eval.results import plain
+from thyme.eval.results import benchmark_of
 from thyme.eval.run.folder import read_run
 from thyme.eval.statistics import Estimate, Paired, correct, estimate_figures
 from thyme.eval.worth import Worth, worth
@@ -19,7 +19,6 @@ from thyme.types import Record
 
 _WITHOUT_WEIGHT = {"name", "started", "seconds", "shards"}
 """Of the manifest: what does not change answers."""
-_MOST_NAMED = 50
 
 
 class Setting(Record):
@@ -49,7 +48,7 @@ class Compared(Record):
     same_answers: float | None
     """Share of the pairs in which both answers say the same."""
     gained: tuple[str, ...] = ()
-    """Problems on which the second is better, the first 50."""
+    """Problems on which the second is better; at most `thyme.eval.flips.MOST_NAMED`."""
     lost: tuple[str, ...] = ()
     note: str = ""
 
@@ -90,7 +89,7 @@ def compare_items(
     both = [key for key in left if key in right]
     contents = [{use.name: use.digest for use in manifest.benchmarks} for manifest in (first, second)]
     rows = [
-        _compared(known.get(name) or plain(name), arm, left[name, arm], right[name, arm], contents, first.seed)
+        _compared(benchmark_of(name, known), arm, left[name, arm], right[name, arm], contents, first.seed)
         for name, arm in both
     ]
     held = iter(correct([row.versus for row in rows if row.versus is not None]))
@@ -138,8 +137,8 @@ def _compared(
         second_worth=worth(arm, second, cluster, seed=seed),
         versus=compare(pairs, cluster, seed=seed) if pairs else None,
         same_answers=sum(same_answer(new, old) for new, old in told) / len(told) if told else None,
-        gained=[new.problem for new, gap in turned if gap > 0][:_MOST_NAMED],
-        lost=[new.problem for new, gap in turned if gap < 0][:_MOST_NAMED],
+        gained=[new.problem for new, gap in turned if gap > 0][:MOST_NAMED],
+        lost=[new.problem for new, gap in turned if gap < 0][:MOST_NAMED],
         note="" if pairs else "no problem in common" if same else "the benchmark's content differs: nothing is paired",
     )
 

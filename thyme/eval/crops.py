@@ -16,8 +16,9 @@ from PIL import Image
 from thyme.eval.crops_hints import Hints
 from thyme.eval.crops_pixels import PLAIN, Box, Picture, fits, resampled, rgb
 from thyme.eval.crops_search import search
+from thyme.types import Execution, Problem
 
-__all__ = ["Box", "Hints", "Place", "cut", "find_crop", "locate"]
+__all__ = ["Box", "CropFinder", "Place", "cut", "find_crop", "locate", "overlap"]
 
 _at_once = threading.BoundedSemaphore(2)
 """A search takes a few hundred MB on an 8K picture; whoever asks for many waits for a turn."""
@@ -58,7 +59,7 @@ def locate(
 def find_crop(
     shown: Image.Image,
     originals: Sequence[Image.Image],
-    hints: Hints | Sequence[Iterable[Box]],
+    boxes: Sequence[Iterable[Box]],
     *,
     searching: bool = True,
 ) -> Place | None:
@@ -67,12 +68,11 @@ def find_crop(
     Args:
         shown: What came back from code.
         originals: The problem's images.
-        hints: What the code said, or boxes for each of the originals.
+        boxes: Where to look first in each of the originals.
         searching: As of `locate`.
     """
     picture = Picture(shown)
-    for index, original in enumerate(originals):
-        told = hints.boxes(index) if isinstance(hints, Hints) else hints[index]
+    for index, (original, told) in enumerate(zip(originals, boxes, strict=True)):
         for box in (*told, (0, 0, *original.size)):
             found = fits(picture, original, box)
             if found is not None:
@@ -92,6 +92,28 @@ def _searched(picture: Picture, originals: Sequence[Image.Image]) -> Place | Non
     if not places:
         return None
     return places[0] if len(places) == 1 else replace(places[0], certain=False)
+
+
+class CropFinder:
+    """Finds what the code of one trajectory cuts out of its problem's images, block by block in their order."""
+
+    def __init__(self, problem: Problem) -> None:
+        """Look at nothing yet; the problem's images must have their pixels."""
+        self.originals = [image.image for image in problem.images]
+        self._hints = Hints([image.size for image in problem.images])
+
+    def places(self, execution: Execution) -> list[Place | None]:
+        """Where each image of the next block was cut out; None for what is no crop."""
+        self._hints.read(execution)
+        boxes = [self._hints.boxes(index) for index in range(len(self.originals))]
+        return [find_crop(image.image, self.originals, boxes) for image in execution.images]
+
+
+def overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    """Area that two boxes (left, top, right, bottom) have in common; of a box with itself, its area."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0, width) * max(0, height)
 
 
 def cut(original: Image.Image, place: Place, size: tuple[int, int], mode: str = "RGB") -> Image.Image:

@@ -11,12 +11,11 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final
 
 from thyme.arithmetic import Arithmetic, Value, called, is_number
+from thyme.eval.crops_pixels import Box
 from thyme.types import Execution
-
-Box: TypeAlias = tuple[int, int, int, int]
 
 MOST_BOXES: Final = 48
 """Boxes that are tried for one image; of more, the latest."""

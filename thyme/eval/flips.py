@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from thyme.eval.items import ItemResult
-from thyme.eval.scoring import normalise
 from thyme.eval.statistics import Estimate, Paired, compare_pairs, estimate
+from thyme.rewards.answer import normalise
 from thyme.types import Record
 
 Key = Callable[[ItemResult], str]
@@ -14,6 +14,8 @@ Pair = tuple[ItemResult, ItemResult]
 
 RIGHT = 0.5
 """Score from which an answer counts as right."""
+MOST_NAMED = 50
+"""Problems that are named of those whose answer turned in one direction."""
 
 
 class Flips(Record):

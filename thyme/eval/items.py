@@ -20,7 +20,7 @@ RETRY = "retry"
 """Arm: `TOOLS`, asked again where code failed or no answer came; its first attempt is that of `TOOLS`."""
 
 NO_VERDICT = "no verdict: "
-"""In the note of an item that a judge was asked about and said nothing of, before the reason."""
+"""In the note of an item that a judge, or math-verify, was to decide and was not to be had for, before the reason."""
 
 
 class Faithfulness(Record):
@@ -91,7 +91,7 @@ class ItemResult(Record):
 
     @property
     def waits_for_verdict(self) -> bool:
-        """Whether a judge was asked and said nothing, so that it is to be asked again."""
+        """Whether whoever had to decide was not to be had, so that it is to be scored again."""
         return self.score is None and not self.failed and NO_VERDICT in self.note
 
     @property

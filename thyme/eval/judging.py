@@ -1,12 +1,12 @@
 """How the evaluation scores an answer: by the benchmark's rules, then by mathematics, then by a judge.
 
 Each comes only where the one before leaves the answer open. Without a judge, rules decide alone as well as they can,
-and the note says so. A judge that cannot be reached leaves the item unscored, which is counted and never a 0.
+and the note says so. A judge that cannot be reached, or math-verify without time to work and no judge behind it, leaves
+the item unscored, which is never a 0; the report counts those, and the next sitting of the run scores them again.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 from thyme.config.rewards import JudgeSettings
 from thyme.errors import ThymeError
-from thyme.eval.benchmarks.base import RULES, Benchmark, without_judge
+from thyme.eval.benchmarks.base import WITHOUT_JUDGE, Benchmark, without_judge
 from thyme.eval.benchmarks.free_text import offered, unboxed
 from thyme.eval.items import NO_VERDICT
 from thyme.rewards import material
-from thyme.rewards.mathematics import MathVerifier, StoppedError, expressions, installed
+from thyme.rewards.mathematics import MathVerifier, StoppedError, expressions
+from thyme.rewards.referees import open_referees
 from thyme.rewards.verdicts import Extracted, Kind, Material, Verdict, shorten
 from thyme.types import Problem, Score
 
@@ -30,18 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-COUNTERS: Mapping[str, str] = {
-    "undecided": "answers that rules could not decide",
-    "rules_alone": "of these, those for which no judge was there",
-    "requests": "requests to a judge",
-    "cache_hits": "verdicts that were known already, or asked for by another item just then",
-    "retries": "requests that were sent again",
-    "refused_verdicts": "replies of a judge that were no verdict",
-    "outages": "verdicts that were not to be had; their items are unscored",
-    "math_checks": "answers that math-verify looked at",
-    "math_failures": "of these, those that took too long, or could not be compared",
-}
-"""What `AnswerScorer.counters` counts."""
 MATH_TIMEOUT_S = 5.0
 """Of one comparison by math-verify."""
 
@@ -58,17 +47,10 @@ class Scored:
 class AnswerScorer:
     """Scores answers; as many at once as one likes, in one event loop. See `open_answer_scorer`."""
 
-    def __init__(
-        self, counts: Counter[str] | None = None, judge: Judge | None = None, mathematics: MathVerifier | None = None
-    ) -> None:
+    def __init__(self, judge: Judge | None = None, mathematics: MathVerifier | None = None) -> None:
         """Use `open_answer_scorer`."""
-        self._counts = Counter() if counts is None else counts
         self._judge, self._mathematics = judge, mathematics
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """By `COUNTERS`, since the scorer was opened."""
-        return {name: self._counts[name] for name in COUNTERS}
+        self._warned = False
 
     async def check(self) -> None:
         """Ask the judge, if there is one, for one verdict, so that no run begins with one that cannot judge.
@@ -88,57 +70,71 @@ class AnswerScorer:
             answer: Text of the answer; None where none was given.
 
         Returns:
-            A score whose value is None where there is no reference, or where a judge was needed and gave no verdict.
+            A score whose value is None where there is no reference, or where math-verify or a judge was needed and not
+            to be had; the note says which, and `ItemResult.waits_for_verdict` that it is to be scored again.
         """
         answer = None if answer is None else unboxed(answer)
         by_rules = benchmark.score(problem, answer)
-        if answer is None or by_rules.value is not None or RULES not in by_rules.parts:
+        if answer is None or by_rules.value is not None or WITHOUT_JUDGE not in by_rules.parts:
             return Scored(by_rules)
-        self._counts["undecided"] += 1
-        if await self._equal(benchmark, problem, answer):
-            return Scored(_decided(by_rules, 1.0, "math-verify"))
-        if benchmark.judge is None or self._judge is None:
-            self._counts["rules_alone"] += 1
-            return Scored(without_judge(by_rules))
-        return await self._judged(benchmark, benchmark.judge, problem, answer, by_rules)
-
-    async def _judged(self, benchmark: Benchmark, kind: Kind, problem: Problem, answer: str, by_rules: Score) -> Scored:
-        from thyme.rewards.judge import NoVerdictError
-
-        assert self._judge is not None
+        outage: ThymeError | None = None
         try:
-            verdict = await self._judge.verdict(kind, (benchmark.asked or MATERIAL[kind])(problem, answer))
-        except NoVerdictError as error:
-            self._counts["outages"] += 1
-            if self._counts["outages"] == 1:
-                logger.warning("no verdict on %s of %s: %s", problem.id, benchmark.name, error)
-            return Scored(_decided(by_rules, None, f"{NO_VERDICT}{error}"))
-        if isinstance(verdict, Extracted):
-            return Scored(await self._compared(benchmark, problem, verdict, by_rules), judged=True)
+            if await self._equal(benchmark, problem, answer):
+                return Scored(_decided(by_rules, 1.0, "math-verify"))
+        except ThymeError as error:
+            outage = error
+        if benchmark.judge is not None and self._judge is not None:
+            return await self._judged(self._judge, benchmark.judge, benchmark, problem, answer, by_rules)
+        if outage is not None:
+            return self._left_open(benchmark, problem, by_rules, outage)
+        return Scored(without_judge(by_rules))
+
+    async def _judged(
+        self, judge: Judge, kind: Kind, benchmark: Benchmark, problem: Problem, answer: str, by_rules: Score
+    ) -> Scored:
+        try:
+            verdict = await judge.verdict(kind, (benchmark.asked or MATERIAL[kind])(problem, answer))
+            if isinstance(verdict, Extracted):
+                return Scored(await self._compared(benchmark, problem, verdict, by_rules), judged=True)
+        except ThymeError as error:
+            return self._left_open(benchmark, problem, by_rules, error)
         return Scored(_decided(by_rules, _value(verdict), f"{kind} by judge"), judged=True)
 
     async def _compared(self, benchmark: Benchmark, problem: Problem, said: Extracted, by_rules: Score) -> Score:
-        """The score of what a judge says was answered."""
+        """The score of what a judge says was answered.
+
+        Raises:
+            ThymeError: As of `_equal`.
+        """
         text = said.answer.strip()
         if not text:
             return _decided(by_rules, 0.0, "extract by judge: no answer")
         again = benchmark.score(problem, text)
         if again.value is None and await self._equal(benchmark, problem, text):
             return _decided(again, 1.0, f"extract by judge: {shorten(text, 80)}; math-verify")
-        value = again.parts.get(RULES) or 0.0 if again.value is None else again.value
+        value = again.parts.get(WITHOUT_JUDGE) or 0.0 if again.value is None else again.value
         return _decided(again, value, f"extract by judge: {shorten(text, 80)}")
 
     async def _equal(self, benchmark: Benchmark, problem: Problem, answer: str) -> bool:
-        """Whether mathematics finds the answer right; what it cannot compare it does not."""
+        """Whether mathematics finds the answer right; what takes it too long is not.
+
+        Raises:
+            ThymeError: It could not work, which is no fault of the answer.
+        """
         if not benchmark.mathematics or self._mathematics is None or (asked := expressions(problem, answer)) is None:
             return False
-        self._counts["math_checks"] += 1
         try:
             return (await self._mathematics.compare(*asked)).equal
-        except (StoppedError, ThymeError) as error:
-            self._counts["math_failures"] += 1
+        except StoppedError as error:
             logger.debug("math-verify on %s of %s: %s", problem.id, benchmark.name, error)
             return False
+
+    def _left_open(self, benchmark: Benchmark, problem: Problem, by_rules: Score, error: ThymeError) -> Scored:
+        """No score, since whoever had to decide was not to be had."""
+        if not self._warned:
+            logger.warning("no verdict on %s of %s: %s", problem.id, benchmark.name, error)
+        self._warned = True
+        return Scored(_decided(by_rules, None, f"{NO_VERDICT}{error}"))
 
 
 def _decided(score: Score, value: float | None, note: str) -> Score:
@@ -164,19 +160,10 @@ def of_extraction(problem: Problem, answer: str) -> dict[str, Material]:
     }
 
 
-def of_grade(problem: Problem, answer: str) -> dict[str, Material]:
-    """Question, reference and answer."""
-    return {
-        "question": shorten(problem.question, material.MAX_ANSWER),
-        "reference": shorten(problem.answer or "", material.MAX_ANSWER),
-        "answer": shorten(answer, material.MAX_ANSWER),
-    }
-
-
 MATERIAL: Mapping[Kind, Callable[[Problem, str], Mapping[str, Material]]] = {
     "extract": of_extraction,
     "result": material.of_result,
-    "grade": of_grade,
+    "grade": lambda problem, answer: material.of_comparison(problem.question, problem.answer or "", answer),
 }
 """By what is asked."""
 
@@ -194,19 +181,5 @@ async def open_answer_scorer(
     Raises:
         UsageError: The judge's model is not ``URL#NAME``.
     """
-    counts: Counter[str] = Counter()
-    mathematics = MathVerifier(MATH_TIMEOUT_S) if installed() else None
-    if mathematics is None:
-        logger.warning("math-verify is not installed: formulas are compared as text; pip install 'thyme-vl[eval]'")
-    asked = None
-    if judge is not None:
-        from thyme.rewards.judge import Judge  # and with it httpx
-
-        asked = Judge(judge, counts, cache=cache)
-    try:
-        yield AnswerScorer(counts, asked, mathematics)
-    finally:
-        if asked is not None:
-            await asked.aclose()
-        if mathematics is not None:
-            await asyncio.to_thread(mathematics.close)
+    async with open_referees(judge, Counter(), cache=cache, math_timeout_s=MATH_TIMEOUT_S, extra="eval") as referees:
+        yield AnswerScorer(referees.judge, referees.mathematics)

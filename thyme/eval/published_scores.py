@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
-from thyme.eval.benchmarks.base import Published
 from thyme.types import Record
 
 PAPER_MODELS = ("Thyme-7B", "Qwen2.5-VL-7B", "InternVL3-8B", "Qwen2.5-VL-32B", "GPT-4o")
@@ -16,12 +14,15 @@ PAPER = "arXiv 2508.11630, table 3"
 DOMAINS = "arXiv 2508.11630, table 4"
 
 
-@dataclass(frozen=True)
-class Reported:
+class Reported(Record):
     """A row of somebody's table."""
 
-    benchmark: str
-    published: Published
+    figure: str
+    """Name in the benchmark's figures."""
+    label: str
+    """Of the row, as the table has it."""
+    scores: dict[str, float]
+    """By model, percent."""
     source: str
     note: str = ""
     """What one must know to compare with it."""
@@ -173,38 +174,30 @@ CLAIMS = (
 """What others found about tool use, to stand beside what was measured."""
 
 
-def _rows() -> Iterator[Reported]:
+def _rows() -> Iterator[tuple[str, Reported]]:
+    """Benchmark and row."""
     for benchmark, figure, label, values in _TABLE_3:
-        yield Reported(benchmark, Published(figure, label, _row(values)), PAPER, _NOTES.get(benchmark, ""))
+        note = _NOTES.get(benchmark, "")
+        yield benchmark, Reported(figure=figure, label=label, scores=_row(values), source=PAPER, note=note)
     for task, domain, before, after in _TABLE_4:
         figure = f"{task}/{_DOMAIN_NAMES[domain]}" if domain else task.lower()
         label = f"{task}, {domain.lower() if domain != 'OCR' else domain}" if domain else f"{task}, all"
         scores = {"Thyme-7B": after, "Qwen2.5-VL-7B": before}
-        yield Reported("MME-RealWorld", Published(figure, label, scores), DOMAINS)
+        yield "MME-RealWorld", Reported(figure=figure, label=label, scores=scores, source=DOMAINS)
     for source, benchmarks, models in _OTHERS:
         for place, benchmark in enumerate(benchmarks):
             told = {model: values.split()[place] for model, values in models.items()}
             known = {model: float(value) for model, value in told.items() if value != "-"}
-            yield Reported(benchmark, Published("overall", f"{benchmark} overall", known), source)
+            label = f"{benchmark} overall"
+            yield benchmark, Reported(figure="overall", label=label, scores=known, source=source)
 
 
-REPORTED: tuple[Reported, ...] = tuple(_rows())
-"""Every row, in the order of the tables."""
+def _by_benchmark() -> dict[str, tuple[Reported, ...]]:
+    found: dict[str, list[Reported]] = {}
+    for benchmark, row in _rows():
+        found.setdefault(benchmark, []).append(row)
+    return {benchmark: tuple(rows) for benchmark, rows in found.items()}
 
 
-def reported(benchmark: str, source: str | None = None) -> list[Reported]:
-    """Rows about a benchmark.
-
-    Args:
-        benchmark: Its name.
-        source: One of the sources; None takes all of them.
-    """
-    return [row for row in REPORTED if row.benchmark == benchmark and source in {None, row.source}]
-
-
-def paper_score(benchmark: str, figure: str, model: str = "Thyme-7B") -> float | None:
-    """What the paper's table 3 says of a figure, percent; None where it says nothing."""
-    for row in reported(benchmark, PAPER):
-        if row.published.figure == figure:
-            return row.published.scores.get(model)
-    return None
+REPORTED: Mapping[str, tuple[Reported, ...]] = _by_benchmark()
+"""Rows by benchmark, in the order of the tables."""

@@ -13,7 +13,7 @@ from thyme.eval.benchmarks.base import Benchmark
 from thyme.eval.flips import Change, Flips, Key, change, compare, flips, pair
 from thyme.eval.items import NO_TOOLS, TOOLS, ItemResult
 from thyme.eval.manifest import BenchmarkUse, RunManifest
-from thyme.eval.published_scores import reported
+from thyme.eval.published_scores import REPORTED, Reported
 from thyme.eval.statistics import Estimate, Paired, correct, estimate_figures
 from thyme.eval.worth import Group, Looking, Spent, Worth, by_length, groups, looking, worth
 from thyme.types import Problem, Record, Score
@@ -35,16 +35,6 @@ class ArmResult(Record):
     looking: Looking | None = None
 
 
-class OthersRow(Record):
-    """What others report of a figure, percent."""
-
-    figure: str
-    label: str
-    scores: dict[str, float]
-    source: str
-    note: str = ""
-
-
 class BenchmarkResult(Record):
     """One benchmark."""
 
@@ -61,7 +51,7 @@ class BenchmarkResult(Record):
     """Problems that have no item yet, by arm."""
     arms: tuple[ArmResult, ...]
     """The one with code first, if it was run; the others are held against it."""
-    others: tuple[OthersRow, ...] = ()
+    others: tuple[Reported, ...] = ()
     groups: tuple[Group, ...] = ()
     spent: tuple[Spent, ...] = ()
     changes: tuple[Change, ...] = ()
@@ -97,10 +87,10 @@ def make_results(
     known = BENCHMARKS if benchmarks is None else benchmarks
     names = list(dict.fromkeys([*(use.name for use in manifest.benchmarks), *(item.benchmark for item in items)]))
     parts = {name: _by_arm([item for item in items if item.benchmark == name]) for name in names}
-    made = [_benchmark(known.get(name) or plain(name), manifest, arms) for name, arms in parts.items() if arms]
+    made = [_benchmark(benchmark_of(name, known), manifest, arms) for name, arms in parts.items() if arms]
     arms = list(dict.fromkeys(arm for part in parts.values() for arm in part))
     together = {arm: [item for part in parts.values() for item in part.get(arm, [])] for arm in arms}
-    clusters = {name: (known.get(name) or plain(name)).cluster for name in names}
+    clusters = {name: benchmark_of(name, known).cluster for name in names}
     overall = [
         worth(arm, found, lambda item: f"{item.benchmark}/{clusters[item.benchmark](item)}", seed=manifest.seed)
         for arm, found in together.items()
@@ -108,8 +98,12 @@ def make_results(
     return _corrected(Results(manifest=manifest, benchmarks=made, overall=overall, comparisons=0, exploratory=0))
 
 
-def plain(name: str) -> Benchmark:
-    """A benchmark of which no more is known than the scores."""
+def benchmark_of(name: str, known: Mapping[str, Benchmark]) -> Benchmark:
+    """A benchmark by name; one that is not known has the mean of its scores as its only figure."""
+    return known.get(name) or _unknown(name)
+
+
+def _unknown(name: str) -> Benchmark:
 
     def to_problem(row: object, images: object) -> Problem:
         raise UsageError(f"{name} is no benchmark of this version; its rows can only be read by the one that knows it")
@@ -145,16 +139,7 @@ def _benchmark(benchmark: Benchmark, manifest: RunManifest, arms: Mapping[str, l
         use=use,
         missing=_missing(use, manifest.arms, arms) if use else {},
         arms=[_arm(arm, found, with_code, benchmark, seed) for arm, found in arms.items()],
-        others=[
-            OthersRow(
-                figure=row.published.figure,
-                label=row.published.label,
-                scores=dict(row.published.scores),
-                source=row.source,
-                note=row.note,
-            )
-            for row in reported(benchmark.name)
-        ],
+        others=REPORTED.get(benchmark.name, ()),
         groups=groups(with_code, arms.get(NO_TOOLS, []), cluster, seed=seed),
         spent=by_length(with_code, cluster, seed=seed),
         changes=[change(arm, pair(with_code, arms[arm]), cluster, seed=seed) for arm in counterfactual],

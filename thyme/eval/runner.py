@@ -17,10 +17,10 @@ from thyme.agent.draft import Draft
 from thyme.agent.rollout import rollout
 from thyme.config import RolloutConfig
 from thyme.engines.base import Engine
-from thyme.eval.scoring import score_answer
 from thyme.eval.summary import Sample
 from thyme.markup import extract_answer
 from thyme.prompts import PromptSet
+from thyme.rewards.answer import score_answer
 from thyme.sandbox.base import Sandbox
 from thyme.store import append_trajectory, read_trajectories
 from thyme.types import Problem, RolloutFailure, Score, StopReason, Trajectory

@@ -1,12 +1,8 @@
-"""The rules of `thyme.rewards.answer` as the evaluation uses them, and intervals for how often an answer was right."""
+"""Wilson's interval of a share, such as that of right answers; what is right, `thyme.rewards.answer` says."""
 
 from __future__ import annotations
 
 import math
-
-from thyme.rewards.answer import RULES, Rule, choice, normalise, number, score_answer, text
-
-__all__ = ["RULES", "Z_95", "Rule", "choice", "normalise", "number", "score_answer", "text", "wilson"]
 
 Z_95 = 1.959963984540054
 """97.5 % quantile of the normal distribution: two-sided 95 %."""

@@ -18,8 +18,8 @@ from thyme.eval.items import RETRY, TOOLS, ItemResult
 from thyme.eval.manifest import RunManifest
 from thyme.store import write_text
 
-ARMS = {TOOLS: "single", RETRY: "retry"}
-"""Arms that one would submit, and their folders."""
+_FOLDERS = {TOOLS: "single", RETRY: "retry"}
+"""Of the arms that one would submit."""
 _ODD = re.compile(r"[^\w.-]+")
 
 
@@ -35,7 +35,7 @@ def write_submissions(folder: Path, manifest: RunManifest, items: Sequence[ItemR
         The files.
     """
     written = []
-    for arm, name in ARMS.items():
+    for arm, name in _FOLDERS.items():
         parts: dict[str, list[ItemResult]] = {}
         for item in items:
             if item.arm == arm:

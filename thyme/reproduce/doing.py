@@ -36,7 +36,7 @@ WORDS = CHECKPOINTS / "final" / "prompts"
 """The prompt files that everything here but the baseline is taught and asked with."""
 TEST_SEED = 1000
 """Added to a run's seed it is that of its test problems; the ablations and `thyme nano eval` ask others."""
-SHIPPED = {"base": "base", "undecided": "undecided"}
+SHIPPED = ("base", "undecided")
 """Arms that are weights of this repository."""
 FOLDERS = {
     "blocked": "run/arithmetic",
@@ -62,7 +62,7 @@ disable_progress_bar()  # type: ignore[no-untyped-call]  # bars of loading weigh
 def sft_recipe(settings: dict[str, Any]) -> SFTRecipe:
     """`@nano_sft` with a step's sizes and seed; evaluations are steps of their own."""
     said = {
-        "train.seed": settings.get("seed", 0),
+        "train.seed": settings["seed"],
         "train.device": "auto",
         "stages.images.data.demonstrations.limit": settings["demonstrations"],
         "stages.images.data.demonstrations.seed": settings["seed"],
@@ -74,7 +74,7 @@ def sft_recipe(settings: dict[str, Any]) -> SFTRecipe:
         "stages.arithmetic.train.epochs": min(2, settings.get("epochs", 1)),
         "train.batch_size": settings.get("batch", 16),
     }
-    recipe = load("@nano_sft", [f"{name}={_toml(value)}" for name, value in said.items()], SFTRecipe)
+    recipe = load("@nano_sft", [f"{name}={value}" for name, value in said.items()], SFTRecipe)
     return recipe.model_copy(update={"evaluation": None})
 
 
@@ -92,12 +92,8 @@ def grpo_recipe(settings: dict[str, Any]) -> GRPORecipe:
         "data.world.seed": settings["seed"],
         "rollout.repetition.variant": "rolling" if settings.get("stop", True) else "off",
     }
-    recipe = load("@nano_grpo", [f"{name}={_toml(value)}" for name, value in said.items()], GRPORecipe)
+    recipe = load("@nano_grpo", [f"{name}={value}" for name, value in said.items()], GRPORecipe)
     return recipe.model_copy(update={"evaluation": None})
-
-
-def _toml(value: object) -> str:
-    return str(value)
 
 
 def data(doing: Doing) -> Figures:
@@ -189,7 +185,7 @@ def way(arm: str, max_tokens: int) -> tuple[RolloutConfig, SandboxConfig]:
 def asked(doing: Doing) -> Figures:
     """Ask the test problems of a seed, the same for all arms."""
     arm, how = doing.settings["arm"], doing.settings
-    ours = CHECKPOINTS / SHIPPED[arm] if arm in SHIPPED else None
+    ours = CHECKPOINTS / arm if arm in SHIPPED else None
     folder = ours or doing.store.work(doing.step.inputs[0]) / FOLDERS[arm]
     words = PromptSet.load(folder / "prompts" if arm == "direct" else WORDS)
     problems = drawn(TEST_SEED + how["seed"], how["problems"])

@@ -63,6 +63,12 @@ def of_seeds(values: Sequence[float], unit: str) -> Difference | None:
     return Difference(float(np.mean(values)), tuple(values), () if interval is None else (interval,), unit)
 
 
+def of_stored(one: Mapping[str, Any]) -> Difference:
+    """A comparison as ``thyme nano ablate-sft`` stores it: mean, means of the seeds, and an interval by each method."""
+    intervals = (one[name] for name in ("bootstrap", "student") if one.get(name) is not None)
+    return Difference(one["mean"], tuple(one["seeds"]), tuple((low, high) for low, high in intervals))
+
+
 class Asked:
     """What the arms made of the test problems, seed by seed."""
 
@@ -157,7 +163,7 @@ class Found:
     def sft(self, better: str, worse: str, measure: str) -> list[Difference]:
         """A comparison of the ablation of fine-tuning; at most one."""
         return [
-            Difference(one["mean"], tuple(one["seeds"]), tuple((low, high) for low, high in _intervals(one)))
+            of_stored(one)
             for one in self.figures("sft-ablation").get("asked_beforehand", ())
             if (one["better"], one["worse"], one["measure"]) == (better, worse, measure)
         ][:1]
@@ -199,10 +205,6 @@ class Found:
         seeds = sorted({seed for seed, _ in means if {(seed, True), (seed, False)} <= set(means)})
         found = of_seeds([means[seed, True] - means[seed, False] for seed in seeds], "tokens")
         return [] if found is None else [found]
-
-
-def _intervals(one: Mapping[str, Any]) -> list[Sequence[float]]:
-    return [one[name] for name in ("bootstrap", "student") if one.get(name) is not None]
 
 
 NEEDED = tuple(kind for kind in KINDS if kind in NEED_CODE)

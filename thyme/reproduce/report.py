@@ -15,7 +15,7 @@ from thyme.nano.sheets import Sheet
 from thyme.nano.world import KINDS
 from thyme.reproduce.claims import Judged, Part, Verdict, judged
 from thyme.reproduce.graph import Result, Step
-from thyme.reproduce.measures import NEEDED, Difference, Found
+from thyme.reproduce.measures import NEEDED, Difference, Found, of_stored
 from thyme.reproduce.plan import Settings, left_out
 
 ARMS = {
@@ -249,9 +249,10 @@ def _moved(gain: Difference | None) -> str:
 
 def _paper_table() -> Sheet:
     rows = [
-        [row.published.label, *(f"{row.published.scores[model]:.1f}" for model in _PAPER_MODELS)]
-        for row in REPORTED
-        if row.source == PAPER and row.benchmark in _PAPER_ROWS and row.published.figure == "overall"
+        [row.label, *(f"{row.scores[model]:.1f}" for model in _PAPER_MODELS)]
+        for benchmark, rows in REPORTED.items()
+        for row in rows
+        if row.source == PAPER and benchmark in _PAPER_ROWS and row.figure == "overall"
     ]
     return Sheet("Beside it, not the same questions: the paper's table 3, %", [["", *_PAPER_MODELS], *rows])
 
@@ -263,7 +264,7 @@ def _sft(found: Found) -> Section:
     names = ("perception", "arithmetic", "two_round labels")
     rows = [[arm["title"], *(f"{100 * arm['measures'][name]['mean']:.1f}" for name in names)] for arm in arms.values()]
     asked = [
-        [f"{one['better']} − {one['worse']}", one["measure"], written(_plain(one)), one["verdict"]]
+        [f"{one['better']} − {one['worse']}", one["measure"], written(of_stored(one)), one["verdict"]]
         for one in found.figures("sft-ablation")["asked_beforehand"]
     ]
     return Section(
@@ -275,11 +276,6 @@ def _sft(found: Found) -> Section:
             Sheet("Named beforehand", [["comparison", "measure", "difference", "told apart"], *asked]),
         ],
     )
-
-
-def _plain(one: Mapping[str, Any]) -> Difference:
-    intervals = [one[name] for name in ("bootstrap", "student") if one.get(name) is not None]
-    return Difference(one["mean"], tuple(one["seeds"]), tuple((low, high) for low, high in intervals))
 
 
 def _grpo(found: Found) -> Section:

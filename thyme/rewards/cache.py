@@ -18,13 +18,13 @@ MAX_IN_MEMORY = 100_000
 class VerdictCache:
     """Verdicts by key. A file is written under another name and put in place whole; a damaged one counts as none."""
 
-    def __init__(self, folder: Path | None, *, what: str = "verdicts", in_memory: int | None = None) -> None:
+    def __init__(self, folder: Path | None, *, what: str = "verdicts", in_memory: int = MAX_IN_MEMORY) -> None:
         """Open it.
 
         Args:
             folder: Made when the first verdict is kept; None remembers them in memory alone.
             what: What is kept, as warnings call it.
-            in_memory: How many are remembered at most; None is `MAX_IN_MEMORY`.
+            in_memory: How many are remembered at most.
         """
         self.folder = folder
         self._what, self._most = what, in_memory
@@ -44,7 +44,7 @@ class VerdictCache:
     def put(self, key: str, verdict: dict[str, Any]) -> None:
         """Keep a verdict. A disk that takes no more is warned of once; judging goes on."""
         self._memory[key] = verdict
-        if len(self._memory) > (MAX_IN_MEMORY if self._most is None else self._most):
+        if len(self._memory) > self._most:
             del self._memory[next(iter(self._memory))]
         if self.folder is None:
             return

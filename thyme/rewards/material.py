@@ -25,6 +25,15 @@ def of_result(problem: Problem, answer: str) -> dict[str, Material]:
     }
 
 
+def of_comparison(question: str, reference: str, answer: str) -> dict[str, Material]:
+    """Question, reference and answer, each shortened where it is too long."""
+    return {
+        "question": shorten(question, MAX_ANSWER),
+        "reference": shorten(reference, MAX_ANSWER),
+        "answer": shorten(answer, MAX_ANSWER),
+    }
+
+
 def of_consistency(trajectory: Trajectory, answer: str) -> dict[str, Material]:
     """The end of the reasoning, and the answer."""
     return {"reasoning": _thinking(trajectory)[-REASONING_TAIL:], "answer": shorten(answer, MAX_ANSWER)}

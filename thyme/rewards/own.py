@@ -95,12 +95,13 @@ def _function(part: str, named: str) -> Pay:
 
 def _module(part: str, where: str) -> ModuleType:
     """The module, run once for all functions that are taken from it."""
-    try:
-        return _of_file(Path(where).expanduser()) if where.endswith(".py") else import_module(where)
-    except FileNotFoundError as error:
+    path = Path(where).expanduser() if where.endswith(".py") else None
+    if path is not None and not path.is_file():
         raise ConfigError(
             f"rewards.own.{part}.function: no file '{where}'; a path counts from the folder that the command runs in"
-        ) from error
+        )
+    try:
+        return import_module(where) if path is None else _of_file(path)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"rewards.own.{part}.function: {where} needs the module '{error.name}', which is not to be found; install "
@@ -118,7 +119,7 @@ def _told(error: Exception, file: str) -> str:
 
 
 def _of_file(path: Path) -> ModuleType:
-    whole = path.resolve(strict=True)
+    whole = path.resolve()
     name = f"thyme_own_{hashlib.blake2b(str(whole).encode(), digest_size=8).hexdigest()}"
     if name in sys.modules:
         return sys.modules[name]

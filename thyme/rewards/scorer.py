@@ -18,8 +18,9 @@ from thyme.rewards.answer import number, score_answer
 from thyme.rewards.combination import PARTS, asks_consistency, combine
 from thyme.rewards.consistency import reasoning, states_answer
 from thyme.rewards.format import FORMATS
-from thyme.rewards.mathematics import MathVerifier, StoppedError, expressions, installed
+from thyme.rewards.mathematics import MathVerifier, StoppedError, expressions
 from thyme.rewards.own import OwnRewardError, Payer, load_own
+from thyme.rewards.referees import open_referees
 from thyme.rewards.verdicts import Kind, Material
 from thyme.types import Problem, Score, StopReason, Trajectory
 
@@ -227,24 +228,8 @@ async def open_scorer(settings: RewardSettings, *, cache: Path | None = None) ->
     """
     own = load_own(settings.own)
     counts: Counter[str] = Counter()
-    mathematics = MathVerifier(settings.math_timeout_s) if settings.result_by != "judge" and installed() else None
-    if mathematics is None and settings.result_by != "judge":
-        logger.warning(
-            "math-verify is not installed: LaTeX and formulas are compared as text; pip install 'thyme-vl[train]'"
-        )
-    judge = _judge(settings, counts, cache)
-    try:
-        yield Scorer(settings, counts, judge, mathematics, own)
-    finally:
-        if judge is not None:
-            await judge.aclose()
-        if mathematics is not None:
-            await asyncio.to_thread(mathematics.close)
-
-
-def _judge(settings: RewardSettings, counts: Counter[str], cache: Path | None) -> Judge | None:
-    if settings.judge is None:
-        return None
-    from thyme.rewards.judge import Judge  # and with it httpx
-
-    return Judge(settings.judge, counts, cache=cache)
+    math_timeout_s = None if settings.result_by == "judge" else settings.math_timeout_s
+    async with open_referees(
+        settings.judge, counts, cache=cache, math_timeout_s=math_timeout_s, extra="train"
+    ) as referees:
+        yield Scorer(settings, counts, referees.judge, referees.mathematics, own)

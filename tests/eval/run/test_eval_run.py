@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import errno
 import gc
+import shutil
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -339,6 +340,17 @@ async def test_what_nobody_can_score_is_done_nevertheless(tmp_path: Path) -> Non
     assert house.models == []
 
 
+async def test_an_arm_may_be_added_when_the_rollouts_are_gone(tmp_path: Path) -> None:
+    """They are the largest part of a folder; the items say what the arm with code came to."""
+    first = await House().run(tmp_path)
+    shutil.rmtree(tmp_path / "trajectories")
+    run = await House().run(tmp_path, arms=("crop_only",))
+    scores = {item.problem: item.score for item in first.items}
+    plain = [item for item in run.items if item.arm == "crop_only" and not item.blocks]
+    assert [(item.problem, item.score) for item in plain] == [(id, scores[id]) for id in ("p0", "p3", "p6")]
+    assert run.missing == {}
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
@@ -353,7 +365,7 @@ async def test_a_folder_that_takes_no_more(
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr("thyme.eval.run.records.append_item", full)
+        patched.setattr("thyme.eval.run.ledger.append_item", full)
         with pytest.raises(StoreError, match=told):
             await House().run(tmp_path)
     house = House()

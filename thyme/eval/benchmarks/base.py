@@ -10,26 +10,14 @@ from thyme.eval.items import ItemResult
 from thyme.rewards.verdicts import Kind, Material
 from thyme.types import ImageRecord, Problem, Score
 
-RULES = "rules"
-"""Part of a score whose value is left to a judge: what it counts where there is no judge; see `without_judge`."""
+WITHOUT_JUDGE = "rules"
+"""Part of a score whose value is left to a judge: what it counts where there is none; see `without_judge`."""
 
 Row = Mapping[str, Any]
 """One line of a benchmark's file, by column; its images are decoded apart."""
 
 Figures = Mapping[str, float | None]
 """Published figures by name, shares of 1; None without cases."""
-
-
-@dataclass(frozen=True)
-class Published:
-    """What others report, in percent."""
-
-    figure: str
-    """Name in the benchmark's figures."""
-    label: str
-    """Row of the paper's table."""
-    scores: Mapping[str, float]
-    """By model: ``Thyme-7B``, ``Qwen2.5-VL-7B``, ``InternVL3-8B``, ``Qwen2.5-VL-32B``, ``GPT-4o``."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +31,8 @@ class Benchmark:
     """Of a row and its images. ``Problem.id`` is unique in the file, ``kind`` the main category, ``meta`` holds what
     scoring and figures need and nothing else."""
     score: Callable[[Problem, str | None], Score]
-    """By rules alone; a value of None leaves it to a judge, where there is one, and `parts[RULES]` says what it counts
-    where there is none."""
+    """By rules alone; a value of None leaves it to a judge, where there is one, and `parts[WITHOUT_JUDGE]` says what it
+    counts where there is none."""
     figures: Callable[[Sequence[ItemResult]], Figures]
     """The published figures, of any part of the items (so that they can be resampled)."""
     headline: str
@@ -77,11 +65,11 @@ def left_to_judge(note: str, value: float | None = 0.0) -> Score:
         note: Why.
         value: What it counts where there is no judge; None: it stays unscored there.
     """
-    return Score(value=None, parts={RULES: value}, note=note)
+    return Score(value=None, parts={WITHOUT_JUDGE: value}, note=note)
 
 
 def without_judge(score: Score) -> Score:
     """A score where no judge is at hand: what the rules left to one counts as they say, 0 for the published ones."""
-    if score.value is not None or RULES not in score.parts:
+    if score.value is not None or WITHOUT_JUDGE not in score.parts:
         return score
-    return score.model_copy(update={"value": score.parts[RULES], "note": f"{score.note}; no judge"})
+    return score.model_copy(update={"value": score.parts[WITHOUT_JUDGE], "note": f"{score.note}; no judge"})

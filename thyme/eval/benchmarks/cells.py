@@ -86,6 +86,17 @@ def listed(value: str) -> list[str]:
     raise RowError(f"{plain[:40]!r}… looks like a list and cannot be read as one")
 
 
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Facts by name of a cell: a mapping, or one that is written as JSON or Python; empty where it is none."""
+    for read in (json.loads, ast.literal_eval) if isinstance(value, str) else ():
+        try:
+            value = read(value)
+            break
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    return value if isinstance(value, Mapping) else {}
+
+
 def image_cells(row: Row) -> list[Any]:
     """Entries of a row's image columns, in order, however deep in lists: bytes, or text that `image_bytes` reads.
 

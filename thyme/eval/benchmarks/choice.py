@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from thyme.eval.benchmarks import cells
 from thyme.eval.benchmarks.base import Row, left_to_judge
-from thyme.eval.benchmarks.free_text import unboxed
+from thyme.eval.benchmarks.free_text import scored_by, unboxed
 from thyme.eval.benchmarks.layouts import as_vlmevalkit
 from thyme.rewards.answer import score_answer
 from thyme.rewards.verdicts import Kind
@@ -80,12 +80,11 @@ def score_choice(problem: Problem, answer: str | None) -> Score:
     Returns:
         1 or 0; left to a judge where the rules find no option, which counts 0 without one.
     """
-    if not problem.choices:
-        return score_answer(problem, answer)
-    if problem.answer is None:
-        return Score(value=None, note="no reference answer")
-    if answer is None or not answer.strip():
-        return Score(value=0.0, note="no answer")
+    return _score_option(problem, answer) if problem.choices else score_answer(problem, answer)
+
+
+@scored_by
+def _score_option(problem: Problem, answer: str) -> Score:
     letter = infer_option(unboxed(answer), options_of(problem))
     if letter is None:
         return left_to_judge("no option recognised")

@@ -6,13 +6,15 @@ from pathlib import Path
 
 from thyme.eval.benchmarks import choice, figures, own
 from thyme.eval.benchmarks.base import Benchmark, Row, left_to_judge
+from thyme.eval.benchmarks.free_text import scored_by
 from thyme.rewards.answer import score_answer
 from thyme.types import ImageRecord, Problem, Score
 
 
-def _score(problem: Problem, answer: str | None) -> Score:
+@scored_by
+def _score(problem: Problem, answer: str) -> Score:
     """As the published multiple-choice sets, or by the rules of the rewards; what they call wrong, a judge may see."""
-    if problem.choices or problem.answer is None or answer is None or not answer.strip():
+    if problem.choices:
         return choice.score_choice(problem, answer)
     score = score_answer(problem, answer)
     return score if score.value else left_to_judge(f"not the reference by rule {score.note}")

@@ -8,8 +8,8 @@ from thyme.eval.benchmarks import cells, figures
 from thyme.eval.benchmarks.base import Benchmark, Figures, Row, left_to_judge
 from thyme.eval.benchmarks.free_text import identity, scored_by
 from thyme.eval.items import ItemResult
-from thyme.rewards.material import MAX_ANSWER
-from thyme.rewards.verdicts import Material, shorten
+from thyme.rewards.material import of_comparison
+from thyme.rewards.verdicts import Material
 from thyme.types import ImageRecord, Problem
 
 CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
@@ -30,11 +30,7 @@ def to_problem(row: Row, images: tuple[ImageRecord, ...]) -> Problem:
 def asked(problem: Problem, answer: str) -> Mapping[str, Material]:
     """Question, reference and answer. The marks of the reference are written so that none of them is a tag."""
     reference = (problem.answer or "").replace("<AND>", " [AND] ").replace("<OR>", " [OR] ")
-    return {
-        "question": shorten(problem.question, MAX_ANSWER),
-        "reference": shorten(" ".join(reference.split()), MAX_ANSWER),
-        "answer": shorten(answer, MAX_ANSWER),
-    }
+    return of_comparison(problem.question, " ".join(reference.split()), answer)
 
 
 def _figures(items: Sequence[ItemResult]) -> Figures:

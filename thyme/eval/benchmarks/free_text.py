@@ -30,25 +30,19 @@ def unboxed(answer: str) -> str:
     return answer
 
 
-def without_answer(problem: Problem, answer: str | None) -> Score | None:
-    """The score where there is nothing to compare: no reference, or no answer, which is wrong. None: compare."""
-    if problem.answer is None:
-        return Score(value=None, note="no reference answer")
-    if answer is None or not answer.strip():
-        return Score(value=0.0, note="no answer")
-    return None
-
-
 Compare = Callable[[Problem, str], Score]
-"""Scores an answer that is not empty, to a problem that has a reference."""
+"""Scores an answer that is not empty, without spaces at its ends, to a problem that has a reference."""
 
 
 def scored_by(compare: Compare) -> Callable[[Problem, str | None], Score]:
-    """A benchmark's ``score``: `compare`, where there is something to compare."""
+    """A benchmark's ``score``: `compare`, where there is something to compare; no answer is wrong."""
 
     def score(problem: Problem, answer: str | None) -> Score:
-        settled = without_answer(problem, answer)
-        return settled if settled is not None else compare(problem, (answer or "").strip())
+        if problem.answer is None:
+            return Score(value=None, note="no reference answer")
+        if answer is None or not answer.strip():
+            return Score(value=0.0, note="no answer")
+        return compare(problem, answer.strip())
 
     return score
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from string import ascii_uppercase
 from typing import Any
 
 from thyme.eval.benchmarks import cells
@@ -43,7 +44,7 @@ def as_vlmevalkit(row: Row) -> dict[str, Any]:
 def _take_options(row: dict[str, Any]) -> None:
     """Options of a list, of one text, or of the question, into columns of their own."""
     if isinstance(choices := row.get("choices"), list | tuple) and choices:  # BLINK, whose prompt has the whole context
-        row |= dict(zip("ABCDEFGHIJ", map(str, choices), strict=False))
+        row |= dict(zip(ascii_uppercase, map(str, choices), strict=False))
         row["question"] = listed_in(cells.text(row, "prompt", "question"))[0]
     elif (option := cells.optional(row, "option")) is not None:  # WeMath
         row |= _marked(option)
@@ -79,4 +80,4 @@ def _marked(text: str) -> dict[str, str]:
 
 
 def _in_order(letters: str) -> bool:
-    return len(letters) > 1 and letters == "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(letters)]
+    return len(letters) > 1 and ascii_uppercase.startswith(letters)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from thyme.eval.benchmarks import cells, figures
 from thyme.eval.benchmarks.base import Benchmark, Figures, Row, left_to_judge
-from thyme.eval.benchmarks.free_text import unboxed
+from thyme.eval.benchmarks.free_text import scored_by, unboxed
 from thyme.eval.items import ItemResult
 from thyme.types import ImageRecord, Problem, Score
 
@@ -85,6 +85,7 @@ def _announced(answer: str) -> str | None:
 
 
 def _score_stated(problem: Problem, answer: str | None) -> Score:
+    """Spaces at the ends of the answer count, so not by `scored_by`."""
     if problem.answer is None:
         return Score(value=None, note="no reference answer")
     if answer is None:
@@ -129,16 +130,13 @@ def _letters(text: str) -> str:
     return "".join(sorted(letter for letter in text if letter.isalpha() and letter.isupper()))
 
 
-def _score_letters(problem: Problem, answer: str | None) -> Score:
+@scored_by
+def _score_letters(problem: Problem, answer: str) -> Score:
     """By rules only where the answer is nothing but letters (``B``, ``(B)``, ``A, C``, ``A and C``, ``AC``)."""
-    if problem.answer is None:
-        return Score(value=None, note="no reference answer")
-    if answer is None or not answer.strip():
-        return Score(value=0.0, note="no answer")
     if not _ONLY_LETTERS.fullmatch(plain := unboxed(answer)):
         return left_to_judge("more than letters")
     said = _letters(plain)
-    return Score(value=float(said == _letters(problem.answer.upper())), note=f"letters {said}")
+    return Score(value=float(said == _letters((problem.answer or "").upper())), note=f"letters {said}")
 
 
 def _logic_vista_problem(row: Row, images: tuple[ImageRecord, ...]) -> Problem:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from thyme.eval.benchmarks import cells, figures
 from thyme.eval.benchmarks.base import Benchmark, Row, left_to_judge
 from thyme.eval.benchmarks.choice import infer_option
 from thyme.eval.benchmarks.free_text import as_number, identity, scored_by
 from thyme.rewards.answer import score_answer
-from thyme.rewards.material import MAX_ANSWER
-from thyme.rewards.verdicts import Material, shorten
+from thyme.rewards.material import of_comparison
+from thyme.rewards.verdicts import Material
 from thyme.types import ImageRecord, Problem, Score
 
 CHOICE = "multi-choice"
@@ -25,7 +22,7 @@ _NO_TEXT = dict.fromkeys("ABCD", "\0")
 
 def to_problem(row: Row, images: tuple[ImageRecord, ...]) -> Problem:
     """Of ``question``, ``question_for_eval`` (what the picture asks), ``answer``, ``question_type``, ``metadata``."""
-    metadata = _metadata(row.get("metadata"))
+    metadata = cells.mapping(row.get("metadata"))
     return Problem(
         id=identity(row, "sample_index"),
         question=cells.text(row, "question", "query_wo"),
@@ -39,25 +36,9 @@ def to_problem(row: Row, images: tuple[ImageRecord, ...]) -> Problem:
     )
 
 
-def _metadata(value: Any) -> Mapping[str, Any]:
-    """A mapping, or one written as JSON or Python."""
-    if isinstance(value, str):
-        for read in (json.loads, ast.literal_eval):
-            try:
-                value = read(value)
-                break
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
-                continue
-    return value if isinstance(value, dict) else {}
-
-
 def asked(problem: Problem, answer: str) -> Mapping[str, Material]:
     """What the picture asks in words, reference and answer."""
-    return {
-        "question": shorten(str(problem.meta.get("in_picture") or problem.question), MAX_ANSWER),
-        "reference": shorten(problem.answer or "", MAX_ANSWER),
-        "answer": shorten(answer, MAX_ANSWER),
-    }
+    return of_comparison(str(problem.meta.get("in_picture") or problem.question), problem.answer or "", answer)
 
 
 def _compare(problem: Problem, answer: str) -> Score:

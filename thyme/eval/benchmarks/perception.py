@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from thyme.eval.benchmarks import cells, choice, figures
 from thyme.eval.benchmarks.base import Benchmark, Figures, Row
-from thyme.eval.benchmarks.free_text import unboxed
+from thyme.eval.benchmarks.free_text import scored_by, unboxed
 from thyme.eval.items import ItemResult
 from thyme.types import ImageRecord, Problem, Score
 
@@ -99,11 +99,8 @@ def first_letter(answer: str) -> str:
     return next((letter for letter in _OPTION_LETTERS if said.lower() in f"({letter.lower()})"), "")
 
 
-def _score_first_letter(problem: Problem, answer: str | None) -> Score:
-    if problem.answer is None:
-        return Score(value=None, note="no reference answer")
-    if answer is None or not answer.strip():
-        return Score(value=0.0, note="no answer")
+@scored_by
+def _score_first_letter(problem: Problem, answer: str) -> Score:
     letter = first_letter(unboxed(answer))
     return Score(value=float(letter == problem.answer), note=f"letter {letter or 'none'}")
 

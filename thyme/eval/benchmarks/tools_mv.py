@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from thyme.eval.benchmarks import cells, figures
@@ -26,9 +25,9 @@ def to_problem(row: Row, images: tuple[ImageRecord, ...]) -> Problem:
     Boxes are pixels of the picture as it is given: the published example's is as tall as its word is wide, and that
     picture is turned by 90 degrees.
     """
-    extra = _mapping(row.get("extra_info"))
+    extra = cells.mapping(row.get("extra_info"))
     changes = tuple(str(change) for change in extra.get("transform") or ())
-    reference = extra.get("answer", _mapping(row.get("reward_model")).get("ground_truth"))
+    reference = extra.get("answer", cells.mapping(row.get("reward_model")).get("ground_truth"))
     identity = cells.optional(row, "index") or cells.text(extra, "index")
     box = extra.get("bbox")
     return Problem(
@@ -45,14 +44,10 @@ def to_problem(row: Row, images: tuple[ImageRecord, ...]) -> Problem:
     )
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def _asked(prompt: Any) -> str:
     if not isinstance(prompt, list) or not prompt:
         raise cells.RowError("neither 'extra_info' nor 'prompt' holds a question")
-    return str(_mapping(prompt[-1]).get("content", ""))
+    return str(cells.mapping(prompt[-1]).get("content", ""))
 
 
 def _compare(problem: Problem, answer: str) -> Score:

@@ -6,7 +6,6 @@ that is not of the task's form.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -49,12 +48,7 @@ def to_problem(row: Row, images: tuple[ImageRecord, ...]) -> Problem:
 
 def _side(value: Any) -> int | None:
     """Pieces in a row of a jigsaw puzzle."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return None
-    side = value.get("difficulty") if isinstance(value, Mapping) else None
+    side = cells.mapping(value).get("difficulty")
     return None if side is None else int(side)
 
 

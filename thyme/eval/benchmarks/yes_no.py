@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from thyme.eval.benchmarks import cells, figures
 from thyme.eval.benchmarks.base import Benchmark, Figures, Row, left_to_judge
-from thyme.eval.benchmarks.free_text import unboxed
+from thyme.eval.benchmarks.free_text import scored_by, unboxed
 from thyme.eval.items import ItemResult
 from thyme.types import ImageRecord, Problem, Score
 
@@ -34,11 +34,8 @@ def yes_or_no(answer: str) -> str | None:
     return "Yes" if "yes" in words else "No"
 
 
-def _score(problem: Problem, answer: str | None) -> Score:
-    if problem.answer is None:
-        return Score(value=None, note="no reference answer")
-    if answer is None or not answer.strip():
-        return Score(value=0.0, note="no answer")
+@scored_by
+def _score(problem: Problem, answer: str) -> Score:
     said = yes_or_no(unboxed(answer))
     if said is None:
         return left_to_judge("neither yes nor no recognised")

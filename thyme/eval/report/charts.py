@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from thyme.errors import MissingExtraError
-from thyme.eval.arms import ARMS, UNTRAINED
+from thyme.eval.arms import ARMS, REPAIRS_OFF, UNTRAINED
+from thyme.eval.arms_crops import CROP_ONLY, PLACEBO
 from thyme.eval.items import NO_TOOLS, RETRY, TOOLS
 from thyme.eval.results import ArmResult, BenchmarkResult
 from thyme.eval.statistics import Estimate
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ARMS = (TOOLS, NO_TOOLS, RETRY, UNTRAINED, "crop_only", "repairs_off", "placebo")
+_ARMS = (TOOLS, NO_TOOLS, RETRY, UNTRAINED, CROP_ONLY, REPAIRS_OFF, PLACEBO)
 """Which arms are drawn, the first four that there are: as many as colours can be told apart."""
 _MARKS = ("o", "s", "^", "D")
 

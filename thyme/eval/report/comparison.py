@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thyme.eval.compare import Compared, Comparison
+from thyme.eval.flips import MOST_NAMED
 from thyme.eval.report.cells import Cell, amount, bar, difference, interval, p_value, percent, scale_of, share
 from thyme.eval.report.tables import Row, title_of
 from thyme.store import write_text
@@ -65,6 +66,7 @@ def render_comparison(comparison: Comparison) -> str:
         scores=[_score_row(row, scale) for row in comparison.rows],
         use=[_use_row(row) for row in comparison.rows],
         turned=[(f"{row.title}, {title_of(row.arm)}", row) for row in comparison.rows if row.gained or row.lost],
+        most=MOST_NAMED,
     )
 
 

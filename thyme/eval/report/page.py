@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from thyme.eval.items import NO_TOOLS, TOOLS, ItemResult
 from thyme.eval.manifest import RunManifest
@@ -121,8 +122,6 @@ def _score_card(one: BenchmarkResult) -> Card:
 def _settings(manifest: RunManifest) -> dict[str, str]:
     """What decides about figures, in the order in which one asks for it."""
     rollout = manifest.rollout
-    text, code = rollout.get("text_temperature"), rollout.get("code_temperature")
-    greedy = "greedy" if text == code == 0 else f"τ {text} in text, {code} in code"
     low, high = manifest.min_pixels, manifest.max_pixels
     pixels = "decided by the server" if low is None and high is None else f"{low or '–'} to {high or '–'} a picture"
     fingerprints = manifest.fingerprints
@@ -133,7 +132,7 @@ def _settings(manifest: RunManifest) -> dict[str, str]:
         "untrained": manifest.untrained or "",
         "prompts": manifest.prompts or fingerprints.prompts,
         "mode": manifest.mode,
-        "sampling": greedy if rollout else "",
+        "sampling": _sampling(rollout) if "text_temperature" in rollout else "",
         "code blocks": f"at most {rollout['max_rounds']}" if "max_rounds" in rollout else "",
         "tokens": f"at most {rollout['max_tokens']}" if "max_tokens" in rollout else "",
         "pixels": pixels,
@@ -146,6 +145,12 @@ def _settings(manifest: RunManifest) -> dict[str, str]:
         "wall clock": "" if manifest.seconds is None else duration(manifest.seconds),
     }
     return {name: value for name, value in rows.items() if value}
+
+
+def _sampling(rollout: Mapping[str, Any]) -> str:
+    taus = {"text": rollout["text_temperature"], "code": rollout["code_temperature"]}
+    taus |= {span["open"]: span["temperature"] for span in rollout.get("spans", ())}
+    return "τ " + ", ".join(f"{tau} in {where}" for where, tau in taus.items()) if any(taus.values()) else "greedy"
 
 
 def _everything(manifest: RunManifest) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from thyme.eval.arms import ARMS
+from thyme.eval.arms import ARMS, UNTRAINED
+from thyme.eval.arms_crops import CROP_ONLY, PLACEBO
 from thyme.eval.items import NO_TOOLS, RETRY, TOOLS
-from thyme.eval.published_scores import DOMAINS, PAPER, PAPER_MODELS
+from thyme.eval.published_scores import DOMAINS, PAPER, PAPER_MODELS, Reported
 from thyme.eval.report.cells import (
     EMPTY,
     Bar,
@@ -21,13 +22,13 @@ from thyme.eval.report.cells import (
     scale_of,
     share,
 )
-from thyme.eval.results import ArmResult, BenchmarkResult, OthersRow, Results
+from thyme.eval.results import ArmResult, BenchmarkResult, Results
 from thyme.eval.statistics import Estimate, Paired
 from thyme.eval.worth import Worth
 
-SCORED_ARMS = (TOOLS, NO_TOOLS, RETRY, "untrained")
+SCORED_ARMS = (TOOLS, NO_TOOLS, RETRY, UNTRAINED)
 """Arms whose scores stand in the first table; the others are there to explain them."""
-LOOKING_ARMS = (TOOLS, "crop_only", "placebo")
+LOOKING_ARMS = (TOOLS, CROP_ONLY, PLACEBO)
 """Arms whose crops are looked at; the last says what crops at random show."""
 
 
@@ -275,5 +276,5 @@ def others_rows(results: Results) -> list[Row]:
     return sorted(rows, key=lambda row: [one.part for one in rows].index(row.part))
 
 
-def _told(one: BenchmarkResult) -> list[OthersRow]:
+def _told(one: BenchmarkResult) -> list[Reported]:
     return [row for row in one.others if row.source not in {PAPER, DOMAINS} and row.figure == one.headline]

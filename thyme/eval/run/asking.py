@@ -16,13 +16,12 @@ from thyme.eval.counterfactual import DonorPool, evidence
 from thyme.eval.items import RETRY, TOOLS, ItemResult
 from thyme.eval.judging import AnswerScorer, Scored
 from thyme.eval.run.folder import file_name
-from thyme.eval.run.records import Records
+from thyme.eval.run.ledger import Ledger, is_settled
 from thyme.eval.run.retry import Attempt, Outcome, Replaying, with_retries
-from thyme.eval.runner import ask_once, derive_seed
-from thyme.markup import extract_answer
+from thyme.eval.runner import ask_once, derive_seed, score_trajectory
 from thyme.prompts import PromptSet
 from thyme.sandbox.base import Sandbox
-from thyme.types import Execution, Problem, Score, StopReason, Trajectory
+from thyme.types import Execution, Problem, StopReason, Trajectory
 
 OnItem = Callable[[ItemResult], None]
 
@@ -59,7 +58,7 @@ class Asker:
     """Asks the problems of one benchmark."""
 
     benchmark: Benchmark
-    records: Records
+    ledger: Ledger
     config: EvaluationConfig
     engine: Engine
     sandboxes: Mapping[str, Sandbox]
@@ -83,10 +82,10 @@ class Asker:
         """
         try:
             for name in self.arms:
-                if not self.records.settled(name, problem.id):
+                if not self.ledger.settled(name, problem.id):
                     item = await self._item(ARMS[name], problem)
                     item = item.model_copy(update={"place": place})
-                    self.records.keep_item(item)
+                    self.ledger.keep_item(item)
                     self.on_item(item)
         finally:
             self.first.pop(problem.id, None)
@@ -104,17 +103,15 @@ class Asker:
 
     async def _same(self, arm: Arm, problem: Problem) -> ItemResult | None:
         """The item of the arm with tools under another name, where the rollout could not have been another one."""
-        tools = self.records.items.get((TOOLS, problem.id))
+        tools = self.ledger.items.get((TOOLS, problem.id))
         if arm.name == TOOLS or not arm.same_without_code or not is_greedy(self.config.rollout):
             return None
         if tools is None or tools.failed or tools.blocks:
             return None
-        first = await self._first(problem)
-        if first.usage.rounds or first.stop is StopReason.ERROR:
-            return None
-        if self.records.settled(TOOLS, problem.id):
+        if is_settled(tools):
             return tools.model_copy(update={"arm": arm.name})
-        return await self._made(arm.name, problem, Outcome(first))
+        rollout = self.first.get(problem.id) or await self.ledger.trajectory(tools.trajectory)
+        return None if rollout is None else await self._made(arm.name, problem, Outcome(rollout))
 
     async def _first(self, problem: Problem) -> Trajectory:
         """The rollout of the arm with tools."""
@@ -124,7 +121,7 @@ class Asker:
 
     async def _rollout(self, arm: Arm, problem: Problem) -> Trajectory:
         id = trajectory_id(self.benchmark.name, arm.name, problem.id)
-        stored = await self.records.trajectory(id)
+        stored = await self.ledger.trajectory(id)
         if stored is not None:
             return stored
         donor = await self._donor(problem) if arm.needs_donor else ()
@@ -139,7 +136,7 @@ class Asker:
             return ()
         draws = any(o.execution.images for o in (await self._first(problem)).observations)
         donor = self.donors.choose(problem, draws=draws, seed=self.config.seed)
-        lent = None if donor is None else await self.records.trajectory(donor.trajectory)
+        lent = None if donor is None else await self.ledger.trajectory(donor.trajectory)
         return () if lent is None else evidence(lent)
 
     async def _retried(self, problem: Problem) -> ItemResult:
@@ -147,7 +144,7 @@ class Asker:
 
         async def again(attempt: Attempt) -> Trajectory:
             id = f"{trajectory_id(self.benchmark.name, RETRY, problem.id)}.{attempt.number}"
-            stored = await self.records.trajectory(id)
+            stored = await self.ledger.trajectory(id)
             if stored is not None:
                 return stored
             engine = Replaying(self.engine, attempt.kept, attempt.number)
@@ -162,7 +159,7 @@ class Asker:
         self.streak.note(trajectory)
         meta = {**trajectory.meta, "benchmark": self.benchmark.name, "arm": arm}
         trajectory = trajectory.model_copy(update={"meta": meta})
-        await self.records.keep_trajectory(arm, trajectory)
+        await self.ledger.keep_trajectory(arm, trajectory)
         return trajectory
 
     async def _made(self, arm: str, problem: Problem, outcome: Outcome) -> ItemResult:
@@ -182,12 +179,9 @@ class Asker:
         return item.model_copy(update={"prediction": outcome.answer}) if outcome.plain else item
 
     async def _scored(self, problem: Problem, outcome: Outcome) -> Scored:
-        trajectory = outcome.final
-        if trajectory.stop is not StopReason.ERROR:
-            answer = outcome.answer if outcome.plain else extract_answer(trajectory.response)
-            return await self.scorer.score(self.benchmark, problem, answer)
-        message = trajectory.error.message if trajectory.error is not None else "unknown"
-        return Scored(Score(value=None, note=f"failed: {message}"))
+        if outcome.final.stop is StopReason.ERROR:
+            return Scored(score_trajectory(outcome.final))
+        return await self.scorer.score(self.benchmark, problem, outcome.answer)
 
 
 def trajectory_id(benchmark: str, arm: str, problem: str) -> str:

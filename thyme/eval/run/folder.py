@@ -22,6 +22,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -116,17 +117,14 @@ def key_of(item: ItemResult) -> Key:
 
 
 def _items_of(path: Path) -> Iterator[ItemResult]:
-    for number, line in _lines(path):
-        try:
-            yield ItemResult.model_validate_json(line)
-        except ValidationError:
-            logger.warning("%s, line %d is no whole item; its problem is asked again", path, number)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with path.open("rb") as file:
-            yield from ((number, line) for number, line in enumerate(file, start=1) if line.strip())
+            for number, line in enumerate(file, start=1):
+                try:
+                    if line.strip():
+                        yield ItemResult.model_validate_json(line)
+                except ValidationError:
+                    logger.warning("%s, line %d is no whole item; its problem is asked again", path, number)
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -163,12 +161,23 @@ def file_name(benchmark: str) -> str:
     return f"{plain}-{hashlib.blake2b(benchmark.encode(), digest_size=4).hexdigest()}"
 
 
+class Place(NamedTuple):
+    """Where the line of a record is."""
+
+    path: Path
+    line: int
+    """From 1."""
+    offset: int
+    """Bytes."""
+    length: int
+    """Bytes."""
+
+
 @dataclass
 class Trajectories:
     """Where stored trajectories lie, by id; records and pixels are read when wanted."""
 
-    places: dict[str, tuple[Path, int, int]] = field(default_factory=dict)
-    """File, offset and length in bytes."""
+    places: dict[str, Place] = field(default_factory=dict)
 
     @classmethod
     def of(cls, files: Iterable[Path]) -> Trajectories:
@@ -182,10 +191,11 @@ class Trajectories:
             offset = 0
             try:
                 with path.open("rb") as file:
-                    for line in file:
+                    for number, line in enumerate(file, start=1):
                         match = _ID.match(line[:1000])
                         if match and line.endswith(b"}\n"):
-                            found.places[json.loads(b'"' + match[1] + b'"')] = path, offset, len(line)
+                            id = json.loads(b'"' + match[1] + b'"')
+                            found.places[id] = Place(path, number, offset, len(line))
                         offset += len(line)
             except OSError as error:
                 raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
@@ -201,12 +211,11 @@ class Trajectories:
         place = self.places.get(id)
         if place is None:
             return None
-        path, offset, length = place
         try:
-            with path.open("rb") as file:
-                file.seek(offset)
-                trajectory = read_line(path, 0, file.read(length))
-            return load_images(path, trajectory) if images else trajectory
+            with place.path.open("rb") as file:
+                file.seek(place.offset)
+                trajectory = read_line(place.path, place.line, file.read(place.length))
+            return load_images(place.path, trajectory) if images else trajectory
         except (OSError, StoreError) as error:
             logger.warning("trajectory %s cannot be read (%s); it is made again", id, error)
             return None

@@ -19,8 +19,8 @@ from thyme.eval.judging import AnswerScorer, open_answer_scorer
 from thyme.eval.manifest import RunManifest
 from thyme.eval.run.asking import Asker, Streak
 from thyme.eval.run.folder import JUDGE, Run, find_trajectories, read_items, read_manifest, read_run
+from thyme.eval.run.ledger import Ledger
 from thyme.eval.run.progress import Board, board
-from thyme.eval.run.records import Records
 from thyme.eval.run.settings import chosen_arms, first_manifest, full_manifest, merged
 from thyme.eval.run.sitting import Clock, agree, alone, most_shards, worked, write_manifest
 from thyme.eval.run.sources import Shard, Source, each
@@ -63,6 +63,7 @@ async def run_evaluation(
 
     Raises:
         UsageError: The folder holds a run with other settings (the message names them), or somebody works on it.
+        NoVerdictError: The judge does not judge; nothing was asked.
         EngineError: Too many rollouts failed one after the other; what was asked is kept.
         StoreError: A file of the folder or of a benchmark cannot be read or written.
     """
@@ -92,14 +93,15 @@ def _is_anything_left(out: Path, config: EvaluationConfig, sources: Sequence[Sou
     items = read_items(out)
     arms = chosen_arms(config)
     for source in sources:
-        records = Records(out, source.benchmark.name, shard.number)
-        records.take(items)
-        if len([p for p in records.settled_places(arms) if shard.holds(p)]) < _share(source, shard):
+        ledger = Ledger(out, source.benchmark.name, shard.number)
+        ledger.take(items)
+        if sum(map(shard.holds, ledger.settled_places(arms))) < _share(source, shard):
             return True
     return False
 
 
 def _share(source: Source, shard: Shard) -> int:
+    """How many of a benchmark's problems a process asks."""
     return len(range(shard.number, source.count, shard.of))
 
 
@@ -187,16 +189,16 @@ class _Stage:
 
     async def _ask(self, source: Source, arms: tuple[str, ...], items: list[ItemResult], streak: Streak) -> None:
         work, name = self.work, source.benchmark.name
-        records = Records(work.out, name, work.shard.number)
-        records.take(items)
+        ledger = Ledger(work.out, name, work.shard.number)
+        ledger.take(items)
         share = _share(source, work.shard)
-        before = [item for item in records.items.values() if item.arm in arms and work.shard.holds(item.place)]
+        before = [item for item in ledger.items.values() if item.arm in arms and work.shard.holds(item.place)]
         advance = work.board.begin(name, share * len(arms), arms, before)
-        settled = records.settled_places(arms)
+        settled = ledger.settled_places(arms)
         if sum(map(work.shard.holds, settled)) >= share:
             return
-        await asyncio.to_thread(records.look_up, (*dict.fromkeys((TOOLS, *arms)),))
-        donors = await self._donors(source, arms, records)
+        await asyncio.to_thread(ledger.look_up, tuple(dict.fromkeys((TOOLS, *arms))))
+        donors = await self._donors(source, arms, ledger)
         if donors is None and any(ARMS[arm].needs_donor for arm in arms):
             return
 
@@ -205,17 +207,26 @@ class _Stage:
             work.clock.beat()
 
         asker = Asker(
-            source.benchmark, records, work.config, self.engine, self.sandboxes, self.words, self.scorer, noted,
-            streak, arms, donors,
-        )  # fmt: skip
+            benchmark=source.benchmark,
+            ledger=ledger,
+            config=work.config,
+            engine=self.engine,
+            sandboxes=self.sandboxes,
+            words=self.words,
+            scorer=self.scorer,
+            on_item=noted,
+            streak=streak,
+            arms=arms,
+            donors=donors,
+        )
         wanted = source.read(lambda place: work.shard.holds(place) and place not in settled)
         await each(wanted, asker.ask, work.config.concurrency)
 
-    async def _donors(self, source: Source, arms: tuple[str, ...], records: Records) -> DonorPool | None:
+    async def _donors(self, source: Source, arms: tuple[str, ...], ledger: Ledger) -> DonorPool | None:
         """Whose observations may be shown to others: all that there will ever be, or nobody's yet."""
         if not any(ARMS[arm].needs_donor for arm in arms):
             return None
-        if records.count(TOOLS) < source.count:
+        if ledger.count(TOOLS) < source.count:
             logger.warning(
                 "%s of %s waits until the other parts are asked with code; start this part again then, or the run "
                 "without --shard",

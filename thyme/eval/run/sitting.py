@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,6 +18,7 @@ from thyme.eval.manifest import RunManifest
 from thyme.eval.run.folder import MANIFEST, SITTINGS, read_manifest
 from thyme.eval.run.settings import merged
 from thyme.eval.run.sources import Shard
+from thyme.store import write_text
 from thyme.types import Record
 
 _BEAT_S = 5.0
@@ -94,17 +94,12 @@ def agree(folder: Path, asked: RunManifest) -> RunManifest:
 
 
 def write_manifest(folder: Path, manifest: RunManifest) -> None:
-    """Put it in place, whole."""
-    _put(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    """Put it in place, whole.
 
-
-def _put(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    Raises:
+        StoreError: It cannot be written.
+    """
+    write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
 
 
 @dataclass
@@ -118,16 +113,19 @@ class Clock:
     _noted: float = float("-inf")
 
     def beat(self, *, last: bool = False) -> None:
-        """Say that it still works."""
+        """Say that it still works.
+
+        Raises:
+            StoreError: That cannot be written.
+        """
         now = time.monotonic()
         if not last and now - self._noted < _BEAT_S:
             return
         self._noted = now
         sitting = Sitting(shard=f"{self.shard.number}/{self.shard.of}", started=self.started, seconds=now - self._begun)
-        folder = self.folder / SITTINGS
-        folder.mkdir(exist_ok=True)
         stamp = datetime.fromtimestamp(self.started, UTC).strftime("%Y%m%dT%H%M%S")
-        _put(folder / f"{stamp}.{self.shard.number}.{os.getpid()}.json", sitting.model_dump_json() + "\n")
+        name = f"{stamp}.{self.shard.number}.{os.getpid()}.json"
+        write_text(self.folder / SITTINGS / name, sitting.model_dump_json() + "\n")
 
 
 def worked(folder: Path) -> float:

@@ -40,7 +40,7 @@ class Source:
 
 
 def file_source(benchmark: Benchmark, path: Path, *, limit: int | None = None, seed: int = 0) -> Source:
-    """The problems of a file; it is read through once, for its hash and the number of its problems.
+    """The problems of a file; it is read through here, for its hash and for the number of its problems.
 
     Args:
         benchmark: Says what a row means.

@@ -21,7 +21,7 @@ from thyme.types import StopReason, Trajectory
 
 
 @dataclass
-class Records:
+class Ledger:
     """The part of a run's folder that is about one benchmark."""
 
     folder: Path
