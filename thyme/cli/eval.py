@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from thyme.cli import eval_work, options
-from thyme.cli.models import NANO
+from thyme.cli.training import Quiet
 from thyme.config import EngineConfig, SandboxConfig
 from thyme.config.evaluation import EvaluationConfig
 from thyme.config.load import changed, overridden
@@ -19,6 +19,7 @@ from thyme.config.rewards import JudgeSettings
 from thyme.errors import UsageError
 from thyme.eval.run.sources import Shard
 from thyme.eval.run.spread import Spread
+from thyme.models import NANO
 
 SEVERAL = ("--bench", "--arms")
 """Options that take several values, up to the next option."""
@@ -109,7 +110,6 @@ Ray = Annotated[
     int | None, _option("Ask in so many tasks of a Ray cluster, which must all see --out and --data.", _SPREAD, min=1)
 ]
 RayGpus = Annotated[float, _option("GPUs that Ray reserves for each task.", _SPREAD, min=0)]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Nothing but errors.")]
 
 
 @app.callback()
@@ -190,22 +190,18 @@ def _spread(shard: str | None, processes: int | None, ray: int | None, ray_gpus:
 
 
 def _ask(asked: eval_work.Asked, shard: str | None, spread: Spread | None) -> None:
-    try:
+    part = Shard() if shard is None else Shard.parse(shard)
+    with options.kept_when_interrupted("what was asked"):
         if spread is None:
-            part = Shard() if shard is None else Shard.parse(shard)
             asyncio.run(asked.run(part))
         else:
-            part = Shard()
             eval_work.run_spread(asked, spread)
-    except KeyboardInterrupt as error:
-        typer.echo("thyme: interrupted; what was asked is kept, and the same command goes on from there", err=True)
-        raise typer.Exit(130) from error
     eval_work.conclude(asked, part)
 
 
 @app.command("list")
 def show_benchmarks(data: Data = None, as_json: options.Json = False) -> None:
-    """Show the benchmarks: rows as published, how they are scored, who is asked, and where their file was found.
+    """Show the benchmarks: rows as published, how they are scored, and where their file was found.
 
     Example: thyme eval list --data ~/LMUData
     """
