@@ -17,6 +17,7 @@ from thyme.config.evaluation import EvaluationConfig
 from thyme.config.load import changed, overridden
 from thyme.config.rewards import JudgeSettings
 from thyme.errors import UsageError
+from thyme.eval.arms import ARMS
 from thyme.eval.run.sources import Shard
 from thyme.eval.run.spread import Spread
 from thyme.models import NANO
@@ -74,7 +75,15 @@ Bench = Annotated[
 ]
 Data = Annotated[Path | None, _option("Folder of benchmark files; also $LMUData and ~/LMUData.", _ASKED, metavar="DIR")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; one that is not finished goes on.", metavar="DIR")]
-Arms = Annotated[list[str] | None, _option("Conditions on the same problems; docs/arms.md.", _ASKED, metavar="ARM ...")]
+Arms = Annotated[
+    list[str] | None,
+    _option(
+        f"Conditions on the same problems: {', '.join(ARMS)}. See docs/arms.md.",
+        _ASKED,
+        metavar="ARM ...",
+        show_default=" ".join(_DEFAULT.arms),
+    ),
+]
 NoTools = Annotated[bool, _option("The same prompt with code blocked, too: the arm no_tools.", _ASKED, "--no-tools")]
 Untrained = Annotated[
     str | None, _option("Another model in the same words, too: the arm untrained.", _ASKED, metavar="MODEL")
@@ -83,10 +92,18 @@ Mode = Annotated[
     Literal["single", "retry"],
     _option("retry: also what comes of asking again where code failed or no answer came.", _ASKED),
 ]
-Limit = Annotated[int | None, _option("Ask a part of each benchmark, drawn with --seed.", _ASKED, min=1)]
+Limit = Annotated[
+    int | None,
+    _option("Ask so many problems of each benchmark, drawn with --seed.", _ASKED, min=1, show_default="all"),
+]
 Judge = Annotated[
     str | None,
-    _option("Who decides what rules leave open, on an OpenAI-compatible server.", _ASKED, metavar="URL#NAME"),
+    _option(
+        "Who decides what rules leave open, on an OpenAI-compatible server.",
+        _ASKED,
+        metavar="URL#NAME",
+        show_default="nobody",
+    ),
 ]
 MinPixels = Annotated[
     int | None, _option("Smaller images are enlarged to so many pixels before the model sees them.", _MODEL, min=1)

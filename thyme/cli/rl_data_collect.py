@@ -43,8 +43,8 @@ def collect(
         float,
         typer.Option(min=0, max=1, help="Share covered by lines of text at most; 1 keeps all."),
     ] = _DEFAULTS.max_text,
-    licence: Annotated[str, typer.Option(help="Of pictures that say nothing themselves.")] = "",
-    source: Annotated[str, typer.Option(help="Of pictures that say nothing themselves: a name or a URL.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of pictures that name none themselves.")] = "",
+    source: Annotated[str, typer.Option(help="Source of pictures that name none themselves: a name or a URL.")] = "",
     sidecar: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="CSV or JSON with the columns file, licence, source, creator."),

@@ -65,7 +65,8 @@ def serve(
     port: Port = _DEFAULTS.port,
     public_url: PublicUrl = "",
     double: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the records that two people review; of those new here.")
+        float,
+        typer.Option(min=0, max=1, help="Share of the records that two people review; for records new to the studio."),
     ] = 0.0,
     proxy_header: Annotated[
         str, typer.Option(metavar="NAME", help="Header in which a reverse proxy on this machine names the person.")
