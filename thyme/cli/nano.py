@@ -174,12 +174,12 @@ def train(
 
     Example: thyme nano train --smoke --out runs/smoke
     """
+    options.check_folder(out, "--out")
     try:
         from thyme.nano.train import SMOKE, Recipe, Road
     except ImportError as error:
         raise missing_extra(error, "training the embedded model") from error
 
-    options.make_folder(out, "--out")
     road = Road(
         work=out,
         recipe=SMOKE if smoke else Recipe(),

@@ -35,6 +35,7 @@ def ablate_sft(
 
     Example: thyme nano ablate-sft --out runs/ablation --seeds 1,2,3 --workers 2
     """
+    options.check_folder(out, "--out")
     try:
         from thyme.nano.ablation.run import run
     except ImportError as error:
@@ -44,7 +45,6 @@ def ablate_sft(
     from thyme.nano.ablation.arms import ARMS, SMOKE, AblationSettings
     from thyme.nano.ablation.report import Ablation
 
-    options.check_folder(out, "--out")
     how = _with(SMOKE if smoke else AblationSettings(), steps=steps, problems=per_kind)
     results = run(
         out,
@@ -81,6 +81,7 @@ def ablate_grpo(
 
     Example: thyme nano ablate-grpo --out runs/ablation_grpo --seeds 1,2,3 --workers 2
     """
+    options.check_folder(out, "--out")
     try:
         from thyme.nano.grpo_ablation.run import run
     except ImportError as error:
@@ -91,7 +92,6 @@ def ablate_grpo(
     from thyme.nano.grpo_ablation.report import asked_beforehand, sentences, write
     from thyme.nano.sheets import as_tables
 
-    options.check_folder(out, "--out")
     found = run(
         out,
         _with(SMOKE if smoke else GRPOAblationSettings(), steps=steps, asked=per_kind),
