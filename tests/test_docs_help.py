@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from document_blocks import ROOT
 from document_blocks import commands as calls
+from rich.text import Text
 from test_docs_blocks import parse_line
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -28,6 +30,16 @@ def test_help_has_an_example(name: str, tmp_path: Path, monkeypatch: pytest.Monk
         assert name in line
         (words,) = calls(line)
         parse_line(words)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_terminal_shows_what_the_help_says(name: str) -> None:
+    """Rich leaves out ``[words in brackets]`` as markup, and breaks paragraphs where the source does."""
+    command: Any = ALL[name]
+    for text in (command.help, *(parameter.help for parameter in command.params if parameter.help)):
+        assert Text.from_markup(text).plain == text
+    _, *others = inspect.cleandoc(command.help).split("\n\n")
+    assert all("\n" not in paragraph for paragraph in others), "let each paragraph but the first be one line"
 
 
 def test_the_page_of_commands_has_all_of_them() -> None:

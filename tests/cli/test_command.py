@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,18 @@ def test_any_other_error_of_ours_is_exit_code_1(tmp_path: Path) -> None:
     result = run.invoke(app, ["replay", str(tmp_path / "gone.jsonl")])
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(f"thyme: {tmp_path}/gone.jsonl: cannot be read")
+
+
+def test_a_file_that_may_not_be_touched_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "locked"))
+
+    monkeypatch.setattr("thyme.cli.ask.read_problem", refuse)
+    result = run.invoke(app, ["ask", "x.png", "What?"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(
+        f"thyme: {tmp_path}/locked cannot be used (Permission denied); check its permissions"
+    )
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from statistics import fmean, quantiles
 import numpy as np
 import pytest
 
-from thyme.nano.ablation.stats import T_975, Asked, Estimate, differences, estimate, hierarchical, student, values
+from thyme.nano.ablation.stats import T_975, Estimate, differences, estimate, hierarchical, student, values
+from thyme.nano.asked import Outcome
 
 DRAW = np.random.default_rng(3)
 GROUPS = [DRAW.choice([-1.0, 0.0, 1.0], 40, p=p) for p in ((0.1, 0.6, 0.3), (0.2, 0.7, 0.1), (0.05, 0.65, 0.3))]
@@ -78,8 +79,11 @@ def test_a_difference_is_told_only_where_both_intervals_leave_out_nothing(bootst
 
 
 def test_differences_are_taken_problem_by_problem():
-    one = {2: [Asked("zoom", 1, 1)], 1: [Asked("zoom", 1, 1), Asked("arithmetic", 0, 0, 1), Asked("easy", 0, 0)]}
-    other = {1: [Asked("zoom", 0, 0), Asked("arithmetic", 1, 1), Asked("easy", 0, 0)], 2: [Asked("zoom", 1, 1)]}
+    def asked(kind, right, ran=0):
+        return Outcome(id="", kind=kind, right=right, labels=right, blocks=2, ran=ran)
+
+    one = {2: [asked("zoom", 1)], 1: [asked("zoom", 1), asked("arithmetic", 0, ran=2), asked("easy", 0)]}
+    other = {1: [asked("zoom", 0), asked("arithmetic", 1), asked("easy", 0)], 2: [asked("zoom", 1)]}
     perception = differences(values(one, "perception"), values(other, "perception"))
     assert [group.tolist() for group in perception] == [[1, 0], [0]]
     assert [g.tolist() for g in values(one, "arithmetic code ran")] == [[1], []]

@@ -1,10 +1,12 @@
 import json
+import re
 
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from thyme.cli.nano import KindName, app
+from thyme.errors import UsageError
 from thyme.nano.world import KINDS
 
 
@@ -27,10 +29,37 @@ def test_problems_are_drawn_into_a_folder(run, tmp_path):
         assert drawn.size == (1024, 1024)
 
 
-def test_an_unknown_kind_and_a_file_for_a_folder_are_refused(run, tmp_path):
+def test_an_unknown_kind_is_refused(run, tmp_path):
     assert run("problems", str(tmp_path), "--kind", "sideways").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("problems", "FILE"),
+        ("mini", "--out", "FILE"),
+        ("train", "--smoke", "--out", "FILE"),
+        ("ablate-sft", "--smoke", "--out", "FILE"),
+        ("ablate-grpo", "--smoke", "--out", "FILE"),
+        ("eval", "--json", "FILE/figures.json"),
+        ("eval", "--json", "FOLDER"),
+        ("teacher", "--log", "FILE/planted.jsonl"),
+        ("teacher", "--log", "FOLDER"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_done(run, tmp_path, arguments):
     (tmp_path / "file").write_text("")
-    assert run("problems", str(tmp_path / "file")).exit_code != 0
+    places = {"FILE": str(tmp_path / "file"), "FOLDER": str(tmp_path)}
+    refused = run(*(re.sub("FILE|FOLDER", lambda found: places[found.group()], word) for word in arguments))
+    assert isinstance(refused.exception, UsageError)
+    assert str(tmp_path) in str(refused.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_records_of_no_build_leave_no_folder_behind(run, tmp_path):
+    refused = run("taught", str(tmp_path / "gone"), "--to", str(tmp_path / "taught"))
+    assert isinstance(refused.exception, UsageError)
+    assert not (tmp_path / "taught").exists()
 
 
 def test_weights_that_are_missing_are_an_error_before_anything_is_asked(run, tmp_path):

@@ -8,11 +8,11 @@ from thyme.nano.perception import views
 from thyme.nano.perception.views import (
     CLASSES,
     FAINT,
+    HEADS,
     IGNORE,
     ILLEGIBLE,
     TOKENS,
     VIEW,
-    Heads,
     draw_views,
     look,
     make_pool,
@@ -29,7 +29,7 @@ def samples():
 def test_targets_are_classes_or_ignored(samples):
     for pixels, targets, _ in samples:
         assert pixels.shape == (VIEW, VIEW, 3)
-        assert targets.shape == (len(Heads), TOKENS**2)
+        assert targets.shape == (len(HEADS), TOKENS**2)
         for row, classes in zip(targets, CLASSES, strict=True):
             assert all(value == IGNORE or 0 <= value < classes for value in row)
 

@@ -23,27 +23,29 @@ from thyme import __version__
 from thyme.errors import ThymeError, UsageError
 
 COMMANDS = {
+    "demo": ("thyme.cli.demo", "Show the embedded model at work on fresh scenes."),
     "ask": ("thyme.cli.ask", "Ask a model a question about images, and watch it think."),
-    "serve": ("thyme.cli.serve", "Serve a model that thinks with images to any OpenAI client."),
     "view": ("thyme.cli.view", "Look at stored trajectories."),
     "replay": ("thyme.cli.replay", "Run the code of a stored trajectory again, and compare."),
-    "demo": ("thyme.cli.demo", "Show the embedded model at work on fresh scenes."),
+    "serve": ("thyme.cli.serve", "Serve a model that thinks with images to any OpenAI client."),
     "eval": ("thyme.cli.eval", "Measure a model on benchmarks, and what tools are worth to it."),
-    "doctor": ("thyme.cli.doctor", "Look at this machine, and say how to mend what is missing."),
-    "sandbox": ("thyme.cli.sandbox", "Run code as a model's code is run."),
     "sft": ("thyme.cli.sft", "Fine-tune a model on trajectories, as a recipe says."),
     "grpo": ("thyme.cli.grpo", "Train a model by reinforcement, as a recipe says."),
     "data": ("thyme.cli.data", "Make training data from images and a teacher: verified records."),
     "rl-data": ("thyme.cli.rl_data", "Find and annotate problems for reinforcement."),
     "studio": ("thyme.cli.studio", "Pages for people: review records of a build, annotate images."),
-    "nano": ("thyme.cli.nano", "Train and evaluate the embedded model."),
+    "nano": ("thyme.cli.nano", "The embedded model and its world: look, measure, train."),
     "reproduce": ("thyme.cli.reproduce", "Repeat the paper's claims in miniature, with a verdict each."),
+    "sandbox": ("thyme.cli.sandbox", "Run code as a model's code is run."),
+    "doctor": ("thyme.cli.doctor", "Look at this machine, and say how to mend what is missing."),
 }
 """Module (its `app` is the command) and help line of each command, in the order of the help."""
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """No room for a file: whatever was to be written, that is no fault of the program."""
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""A file that may not be touched: no fault of the program either, where it is known which."""
 
 
 class Commands(TyperGroup):
@@ -76,13 +78,23 @@ class Commands(TyperGroup):
             typer.echo(f"thyme: {error}", err=True)
             raise typer.Exit(2 if isinstance(error, UsageError) else 1) from error
         except OSError as error:
-            if error.errno not in _FULL:
+            told = _outside(error)
+            if not told:
                 raise
-            from thyme.store import unwritten
-
-            told = unwritten(Path(os.fsdecode(error.filename or gettempdir())), error)
             typer.echo(f"thyme: {told}", err=True)
             raise typer.Exit(1) from error
+
+
+def _outside(error: OSError) -> str:
+    """What is wrong with the machine, and the way out; empty where the program may be at fault."""
+    if error.errno in _FULL:
+        from thyme.store import unwritten
+
+        return str(unwritten(Path(os.fsdecode(error.filename or gettempdir())), error))
+    if error.errno in _FORBIDDEN and isinstance(error.filename, str | bytes | os.PathLike):
+        path = os.fsdecode(error.filename)
+        return f"{path} cannot be used ({error.strerror}); check its permissions and its folder's, or name another one"
+    return ""
 
 
 app = typer.Typer(

@@ -15,12 +15,13 @@ import typer
 from thyme.agent.rollout import rollout_events
 from thyme.api.result import PAGE_FILE, TRAJECTORY_FILE, Result
 from thyme.cli import options
-from thyme.cli.models import NANO, open_runtime
+from thyme.cli.runtime import open_runtime
 from thyme.config import EngineConfig, RolloutConfig, RunConfig, SandboxConfig
 from thyme.config.load import overridden
 from thyme.errors import EngineError, UsageError
 from thyme.events import Event, FinishedEvent
 from thyme.images import MAX_PIXELS, load_image
+from thyme.models import NANO
 from thyme.prompts import PromptSet
 from thyme.types import ImageRecord, Problem, Trajectory
 from thyme.view.terminal import TrajectoryPrinter

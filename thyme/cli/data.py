@@ -13,17 +13,14 @@ from thyme.cli.training import Quiet, Recipe, read_recipe, run_folder, run_name
 from thyme.config.data import DataRecipe
 from thyme.config.load import changed
 
-app = typer.Typer(
-    help="Make training data from images and a teacher: verified records.",
-    no_args_is_help=True,
-    add_completion=False,
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 Out = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Folder of the build; one that is not finished goes on.  [default: runs/ and the recipe's name]",
+        help="Folder of the build; one that is not finished goes on.",
+        show_default="runs/ and the recipe's name",
     ),
 ]
 Set = Annotated[
@@ -39,7 +36,7 @@ Set = Annotated[
 
 @app.callback()
 def data() -> None:
-    """Make training data from images and a teacher: verified records."""
+    """Make training data from images and a teacher: verified records. See docs/data.md."""
 
 
 @app.command()
@@ -51,7 +48,7 @@ def build(
         Literal["local", "ray"] | None, typer.Option(help="Where it is done: in processes here, or on a Ray cluster.")
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="Processes, or actors on Ray, at once.  [default: one for each core]")
+        int | None, typer.Option(min=1, help="Processes, or actors on Ray, at once.", show_default="one for each core")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -68,11 +65,8 @@ def build(
     read = changed(read, {name: value for name, value in given.items() if value is not None}, "the options")
     folder = run_folder(out, read, run_name(recipe))
     options.make_folder(folder, "--out")
-    try:
+    with options.kept_when_interrupted("what is finished"):
         data_work.build(read, folder, progress=not quiet)
-    except KeyboardInterrupt as error:
-        typer.echo("thyme: interrupted; what is finished is kept, and the same command goes on from there", err=True)
-        raise typer.Exit(130) from error
 
 
 app.command()(data_report.report)

@@ -57,8 +57,9 @@ def export(
 ) -> None:
     """Write the accepted records in a format that others read, each looked at once more.
 
-    Left out and counted is what is not well-formed, whose pictures are missing, damaged or a benchmark's, or whose code
-    does not give what is stored. Exit code 1 where nothing is left.
+    Records that are not well-formed, lack a picture or show one of a benchmark are left out and counted.
+
+    So are those whose code no longer gives what is stored. Exit code 1 where nothing is left.
 
     Example: thyme data export runs/data --format messages --to export/messages
     """

@@ -14,12 +14,13 @@ from rich.console import Console
 from thyme.agent.rollout import rollout_events
 from thyme.cli import options
 from thyme.cli.ask import watch
-from thyme.cli.models import NANO, open_runtime
+from thyme.cli.runtime import open_runtime
 from thyme.config import EngineConfig, RolloutConfig, SandboxConfig
 from thyme.errors import UsageError
 from thyme.eval.runner import score_trajectory
 from thyme.eval.summary import Sample, summarise
 from thyme.eval.table import results_table
+from thyme.models import NANO
 from thyme.store import write_trajectories
 from thyme.types import Problem
 from thyme.view.html import render_page
@@ -62,8 +63,11 @@ def demo(
     console.print(results_table({name: summarise(samples) for name, samples in arms.items()}))
     _write(out, [sample for pair in pairs for sample in pair], drawn)
     console.print(f"\npage: {out / 'index.html'}", soft_wrap=True)
-    if failed := [sample for pair in pairs for sample in pair if sample.failed]:
-        raise typer.Exit(_complain(failed))
+    failed = [sample for pair in pairs for sample in pair if sample.failed]
+    for sample in failed:
+        typer.echo(f"thyme: {sample.trajectory.problem.id}: {sample.score.note}", err=True)
+    if failed:
+        raise typer.Exit(1)
 
 
 async def _run(
@@ -105,10 +109,3 @@ def _write(out: Path, samples: Sequence[Sample], seed: int) -> None:
         (out / "index.html").write_text(page, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}); name another folder with --out") from error
-
-
-def _complain(failed: Sequence[Sample]) -> int:
-    """Say on stderr what failed; the exit code."""
-    for sample in failed:
-        typer.echo(f"thyme: {sample.trajectory.problem.id}: {sample.score.note}", err=True)
-    return 1

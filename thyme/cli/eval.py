@@ -11,14 +11,16 @@ import typer
 from typer.core import TyperGroup
 
 from thyme.cli import eval_work, options
-from thyme.cli.models import NANO
+from thyme.cli.training import Quiet
 from thyme.config import EngineConfig, SandboxConfig
 from thyme.config.evaluation import EvaluationConfig
 from thyme.config.load import changed, overridden
 from thyme.config.rewards import JudgeSettings
 from thyme.errors import UsageError
+from thyme.eval.arms import ARMS
 from thyme.eval.run.sources import Shard
 from thyme.eval.run.spread import Spread
+from thyme.models import NANO
 
 SEVERAL = ("--bench", "--arms")
 """Options that take several values, up to the next option."""
@@ -73,7 +75,15 @@ Bench = Annotated[
 ]
 Data = Annotated[Path | None, _option("Folder of benchmark files; also $LMUData and ~/LMUData.", _ASKED, metavar="DIR")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; one that is not finished goes on.", metavar="DIR")]
-Arms = Annotated[list[str] | None, _option("Conditions on the same problems; docs/arms.md.", _ASKED, metavar="ARM ...")]
+Arms = Annotated[
+    list[str] | None,
+    _option(
+        f"Conditions on the same problems: {', '.join(ARMS)}. See docs/arms.md.",
+        _ASKED,
+        metavar="ARM ...",
+        show_default=" ".join(_DEFAULT.arms),
+    ),
+]
 NoTools = Annotated[bool, _option("The same prompt with code blocked, too: the arm no_tools.", _ASKED, "--no-tools")]
 Untrained = Annotated[
     str | None, _option("Another model in the same words, too: the arm untrained.", _ASKED, metavar="MODEL")
@@ -82,10 +92,18 @@ Mode = Annotated[
     Literal["single", "retry"],
     _option("retry: also what comes of asking again where code failed or no answer came.", _ASKED),
 ]
-Limit = Annotated[int | None, _option("Ask a part of each benchmark, drawn with --seed.", _ASKED, min=1)]
+Limit = Annotated[
+    int | None,
+    _option("Ask so many problems of each benchmark, drawn with --seed.", _ASKED, min=1, show_default="all"),
+]
 Judge = Annotated[
     str | None,
-    _option("Who decides what rules leave open, on an OpenAI-compatible server.", _ASKED, metavar="URL#NAME"),
+    _option(
+        "Who decides what rules leave open, on an OpenAI-compatible server.",
+        _ASKED,
+        metavar="URL#NAME",
+        show_default="nobody",
+    ),
 ]
 MinPixels = Annotated[
     int | None, _option("Smaller images are enlarged to so many pixels before the model sees them.", _MODEL, min=1)
@@ -109,7 +127,6 @@ Ray = Annotated[
     int | None, _option("Ask in so many tasks of a Ray cluster, which must all see --out and --data.", _SPREAD, min=1)
 ]
 RayGpus = Annotated[float, _option("GPUs that Ray reserves for each task.", _SPREAD, min=0)]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Nothing but errors.")]
 
 
 @app.callback()
@@ -190,22 +207,18 @@ def _spread(shard: str | None, processes: int | None, ray: int | None, ray_gpus:
 
 
 def _ask(asked: eval_work.Asked, shard: str | None, spread: Spread | None) -> None:
-    try:
+    part = Shard() if shard is None else Shard.parse(shard)
+    with options.kept_when_interrupted("what was asked"):
         if spread is None:
-            part = Shard() if shard is None else Shard.parse(shard)
             asyncio.run(asked.run(part))
         else:
-            part = Shard()
             eval_work.run_spread(asked, spread)
-    except KeyboardInterrupt as error:
-        typer.echo("thyme: interrupted; what was asked is kept, and the same command goes on from there", err=True)
-        raise typer.Exit(130) from error
     eval_work.conclude(asked, part)
 
 
 @app.command("list")
 def show_benchmarks(data: Data = None, as_json: options.Json = False) -> None:
-    """Show the benchmarks: rows as published, how they are scored, who is asked, and where their file was found.
+    """Show the benchmarks: rows as published, how they are scored, and where their file was found.
 
     Example: thyme eval list --data ~/LMUData
     """

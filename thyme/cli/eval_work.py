@@ -14,9 +14,8 @@ import typer
 from rich import box
 from rich.table import Table
 
-from thyme.config import EngineConfig, SandboxConfig
+from thyme.config import SandboxConfig
 from thyme.config.evaluation import EvaluationConfig
-from thyme.engines.base import Engine
 from thyme.errors import UsageError
 from thyme.eval.arms import ARMS
 from thyme.eval.benchmarks import BENCHMARKS
@@ -28,6 +27,7 @@ from thyme.eval.run.run import run_evaluation
 from thyme.eval.run.settings import chosen_arms
 from thyme.eval.run.sources import Shard, Source, drawn_source, file_source
 from thyme.eval.run.spread import Spread
+from thyme.models import open_model
 from thyme.nano import mini
 from thyme.prompts import PromptSet
 from thyme.sandbox.facade import opened
@@ -79,13 +79,6 @@ class Asked:
 
 def _sandbox(config: SandboxConfig, *, url: str | None) -> Any:
     return opened(config, url, None)
-
-
-def open_model(model: str, config: EngineConfig) -> Engine:
-    """See `thyme.models.open_model`; imported where it is needed, as it may bring torch."""
-    from thyme.models import open_model as load
-
-    return load(model, config)
 
 
 def run_spread(asked: Asked, spread: Spread) -> None:

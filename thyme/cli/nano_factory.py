@@ -23,20 +23,28 @@ def teacher(
     log: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write down there what was planted, a line a conversation.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of what goes wrong; the same requests get the same answers.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seeds what goes wrong; the same requests get the same answers.")] = 0,
     rate: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Share of a scenario's requests for each class of errors.")
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Share of a scenario's requests that each class of errors takes.",
+            show_default="small, by class",
+        ),
     ] = None,
     error: Annotated[
-        list[str] | None, typer.Option(metavar="CLASS=SHARE", help="Of one class alone. Repeatable.")
+        list[str] | None, typer.Option(metavar="CLASS=SHARE", help="The share of one class. Repeatable.")
     ] = None,
-    miss: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of what does not fit: what the checker passes.")] = 0.1,
-    alarm: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of what fits: what the checker refuses.")] = 0.01,
+    miss: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of what does not fit that the checker lets pass.")
+    ] = 0.1,
+    alarm: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of what fits that the checker refuses.")] = 0.01,
     garbled: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="First replies of the checker that are no verdict.")
+        float, typer.Option(min=0.0, max=1.0, help="Share of the checker's first replies that are no verdict.")
     ] = 0.02,
     busy: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Requests that are answered with 503 the first time.")
+        float, typer.Option(min=0.0, max=1.0, help="Share of the requests that get a 503 the first time.")
     ] = 0.01,
 ) -> None:
     """Serve a teacher and a checker that go by rules and err on purpose, for `thyme data build @nano_data`.
@@ -51,7 +59,7 @@ def teacher(
 
     rates = Rates(DEFAULT_RATE if rate is None else rate, _shares(error or []))
     if log is not None:
-        log.parent.mkdir(parents=True, exist_ok=True)
+        _prepare(log)
     classroom = Classroom(seed, rates, Slips(miss, alarm, garbled), busy, log)
     try:
         server = open_server(classroom, host, port)
@@ -65,6 +73,19 @@ def teacher(
         pass  # that is how it is ended
     finally:
         server.server_close()
+
+
+def _prepare(log: Path) -> None:
+    """See that the log can be written, before the server answers anybody.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    options.make_folder(log.parent, "--log")
+    try:
+        log.open("a").close()
+    except OSError as error:
+        raise UsageError(f"{log} cannot be written ({error.strerror}); name another file with --log") from error
 
 
 def _shares(given: list[str]) -> dict[str, float]:
@@ -112,9 +133,10 @@ def _show(table: Table) -> None:
     for title, counts in (
         ("without a planted error", table.honest),
         ("not asked for", table.not_asked),
-        ("errors of the checker ('' are none)", table.slips),
+        ("errors of the checker", table.slips),
     ):
-        console.print(f"{title}: {', '.join(f'{name!r} {count}' for name, count in counts.most_common()) or 'none'}")
+        told = (f"{name or 'no error'} {count}" for name, count in counts.most_common())
+        console.print(f"{title}: {', '.join(told) or 'none'}")
     console.print(f"repaired blocks: {table.repaired.total()}, stored as they ran: {table.repaired[True]}")
     console.print(f"items that ask the same of the same picture as another: {table.repeats}")
     if table.unknown:
@@ -129,10 +151,13 @@ def taught(
 
     Example: thyme nano taught runs/nano_data --to runs/nano_taught
     """
+    from thyme.data.factory.folder import require_build
     from thyme.nano.factory.taught import write_taught
 
+    require_build(out)
     if to.exists():
-        raise UsageError(f"'{to}' is there already; name another folder")
+        raise UsageError(f"'{to}' is there already; name another folder with --to")
+    options.make_folder(to, "--to")
     written = write_taught(out, to)
     parts = ", ".join(f"{scenario} {count}" for scenario, count in written.items())
     typer.echo(f"{sum(written.values())} trajectories in {to}: {parts or 'none'}")

@@ -1,7 +1,9 @@
-"""Options that several commands share, so that they have one spelling and one help line."""
+"""What several commands share: options, so that they have one spelling and one help line, and how they are read."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Annotated, Literal
@@ -39,6 +41,47 @@ Set = Annotated[
 Prompts = Annotated[
     Path | None, typer.Option(help="Folder of prompt files, instead of the model's own.", metavar="DIR")
 ]
+Seeds = Annotated[str, typer.Option(help="Different whole numbers from 1 on, separated by commas.")]
+
+
+def whole_numbers(text: str) -> list[int]:
+    """What an option like `Seeds` says.
+
+    Raises:
+        UsageError: It is no list of whole numbers.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"'{text}' is not a list of whole numbers, e.g. 1,2,3") from error
+
+
+@contextmanager
+def kept_when_interrupted(what: str) -> Iterator[None]:
+    """Say at Ctrl-C that nothing is lost, and end with exit code 130.
+
+    Args:
+        what: What is kept, such as ``what is finished``.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        typer.echo(f"thyme: interrupted; {what} is kept, and the same command goes on from there", err=True)
+        raise typer.Exit(130) from error
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Refuse a file in the place of a folder that is made later.
+
+    Args:
+        folder: Need not exist.
+        option: How the user named it.
+
+    Raises:
+        UsageError: There is a file of that name.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"'{folder}' is not a folder; name another with {option}")
 
 
 def make_folder(folder: Path, option: str) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thyme.cli.options import make_folder
-from thyme.errors import MissingExtraError, TrainingError, UsageError
+from thyme.cli.options import make_folder, whole_numbers
+from thyme.cli.training import missing_extra
+from thyme.errors import TrainingError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,12 +28,17 @@ _Quick = Annotated[
 ]
 _Out = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Folder of the run.  [default: runs/reproduction, or runs/reproduction-quick]"),
+    typer.Option(
+        metavar="DIR", help="Folder of the run.", show_default="runs/reproduction, or runs/reproduction-quick"
+    ),
 ]
 _Docs = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Write reproduction.md, its plot and results/ there too.")
 ]
-_Seeds = Annotated[str, typer.Option(help="Comma-separated whole numbers from 1 on.  [default: 1,2,3; quick: 1]")]
+_Seeds = Annotated[
+    str,
+    typer.Option(help="Different whole numbers from 1 on, separated by commas.", show_default="1,2,3; with --quick 1"),
+]
 _Only = Annotated[
     list[str] | None,
     typer.Option(metavar="STEP", help="Only this step, or kind of step, and what it builds on. Repeatable."),
@@ -108,18 +114,15 @@ def reproduce(
 
 
 def _settings(quick: bool, smoke: bool, seeds: str) -> Settings:
+    from thyme.nano.jobs import check_seeds
     from thyme.reproduce.plan import QUICK, SMOKE, Settings
 
     settings = SMOKE if smoke else QUICK if quick else Settings()
     if not seeds:
         return settings
-    try:
-        numbers = tuple(int(part) for part in seeds.split(","))
-    except ValueError as error:
-        raise UsageError(f"'{seeds}' is not a list of whole numbers, e.g. --seeds 1,2,3") from error
-    if min(numbers) < 1 or len(set(numbers)) < len(numbers):
-        raise UsageError("seeds are different whole numbers from 1 on, e.g. --seeds 1,2,3")
-    return settings.model_copy(update={"seeds": numbers})
+    numbers = whole_numbers(seeds)
+    check_seeds(numbers)
+    return settings.model_copy(update={"seeds": tuple(numbers)})
 
 
 def _command(quick: bool, seeds: str, stored: bool, smoke: bool) -> str:
@@ -134,9 +137,7 @@ def _check_extra() -> None:
     try:
         import thyme.reproduce.doing  # noqa: F401  # what the extra brings is missing here or nowhere
     except ImportError as error:
-        if isinstance(error, MissingExtraError) or (error.name or "").startswith("thyme"):
-            raise
-        raise MissingExtraError("the reproduction", "train") from error
+        raise missing_extra(error, "the reproduction") from error
 
 
 def _show(steps: list[Step], wanted: list[Step], store: Store, workers: int, console: Console) -> None:

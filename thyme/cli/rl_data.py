@@ -8,7 +8,7 @@ from thyme.cli.rl_data_collect import collect
 from thyme.cli.rl_data_exchange import export, import_
 from thyme.cli.rl_data_filter import filter_rows
 
-app = typer.Typer(help="Find and annotate problems for reinforcement.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
 @app.callback()

@@ -43,14 +43,14 @@ def collect(
         float,
         typer.Option(min=0, max=1, help="Share covered by lines of text at most; 1 keeps all."),
     ] = _DEFAULTS.max_text,
-    licence: Annotated[str, typer.Option(help="Of pictures that say nothing themselves.")] = "",
-    source: Annotated[str, typer.Option(help="Of pictures that say nothing themselves: a name or a URL.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of pictures that name none themselves.")] = "",
+    source: Annotated[str, typer.Option(help="Source of pictures that name none themselves: a name or a URL.")] = "",
     sidecar: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="CSV or JSON with the columns file, licence, source, creator."),
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="Processes at once.  [default: one for each core]")
+        int | None, typer.Option(min=1, help="Processes at once.", show_default="one for each core")
     ] = None,
     as_json: options.Json = False,
     quiet: Quiet = False,
@@ -88,13 +88,10 @@ def _collect(
     from thyme.data.collect.sidecar import read_sidecar
 
     beside = None if sidecar is None else read_sidecar(sidecar)
-    try:
+    with options.kept_when_interrupted("what is finished"):
         with _progress(shown) as heard:
             made = run(folder, out, settings, sidecar=beside, processes=processes, heard=heard)
         return made, write_report(out, folder)
-    except KeyboardInterrupt as error:
-        typer.echo("thyme: interrupted; what is finished is kept, and the same command goes on from there", err=True)
-        raise typer.Exit(130) from error
 
 
 def _say(made: Summary, out: Path, page: Path) -> None:

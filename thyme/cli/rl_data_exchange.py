@@ -49,13 +49,13 @@ StateNames = Annotated[
     list[str] | None,
     typer.Option(
         metavar="STATE",
-        help="Questions in this state: draft, submitted, disputed, checked, accepted, rejected, or all; repeatable.  "
-        "[default: accepted]",
+        help="Questions in this state: draft, submitted, disputed, checked, accepted, rejected, or all. Repeatable.",
+        show_default="accepted",
     ),
 ]
 Files = Annotated[
     list[Path] | None,
-    typer.Option(metavar="FILE", help="JSON lines of annotations in place of the studio's database; repeatable."),
+    typer.Option(metavar="FILE", help="JSON lines of annotations in place of the studio's database. Repeatable."),
 ]
 CopyImages = Annotated[
     bool, typer.Option("--images/--no-images", help="Copy the images, too; problems always have theirs.")
@@ -129,15 +129,18 @@ def import_(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A rule that questions must meet: max_share=0.1, … Repeatable"),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A rule that questions must meet: max_share=0.1, … Repeatable."
+        ),
     ] = None,
     database: DatabaseUrl = None,
     as_json: options.Json = False,
 ) -> None:
     """Take questions or boxes that were made elsewhere into the studio; what breaks a rule becomes a draft.
 
-    In the studio each is answered and judged anew; --out keeps what was said of it. A file may be imported again: what
-    is there stays as it is. Exit code 1 where nothing of the file could be taken.
+    In the studio each is answered and judged anew; --out keeps what was said of it.
+
+    A file may be imported again: what is there stays as it is. Exit code 1 where nothing of the file could be taken.
 
     Example: thyme rl-data import project-1.json photos --format label-studio
     """

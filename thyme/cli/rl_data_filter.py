@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 import thyme
 from thyme.cli import options
 from thyme.cli.training import Quiet, named_prompts, run_folder, run_name
-from thyme.config import EngineConfig
 from thyme.config.load import changed, load, overridden
 from thyme.config.rl_filter import FilterRecipe, FilterSource
 from thyme.data.filter.benchmarks import Benchmarks
 from thyme.data.filter.run import REPORT, Filter, FilterManifest, run_filter
 from thyme.data.sources.lines import files_print
-from thyme.engines.base import Engine
+from thyme.models import open_model
 from thyme.prompts import PromptSet
 from thyme.types import Problem
 
@@ -32,14 +31,16 @@ RecipeOrPath = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Folder of the run; what is found there is used.  [default: runs/ and the recipe's name]"
+        metavar="DIR",
+        help="Folder of the run; what is found there is used.",
+        show_default="runs/ and the recipe's name",
     ),
 ]
 Model = Annotated[
     str | None,
     typer.Option(help="Ask this model, and keep what it is right about sometimes; see `thyme ask`.", metavar="MODEL"),
 ]
-Samples = Annotated[int | None, typer.Option(min=1, help="Ask so many times.  [default: the recipe's, else 8]")]
+Samples = Annotated[int | None, typer.Option(min=1, help="Ask so many times.", show_default="the recipe's, else 8")]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -74,11 +75,8 @@ def filter_rows(
         read = changed(read, {"difficulty": changed(read.difficulty, asked, "the options")}, "the options")
     folder = run_folder(out, read, run_name(recipe))
     options.make_folder(folder, "--out")
-    try:
+    with options.kept_when_interrupted("what was found"):
         _say(run_filter(_job(read, folder), progress=not quiet), folder)
-    except KeyboardInterrupt as error:
-        typer.echo("thyme: interrupted; what was found is kept, and the same command goes on from there", err=True)
-        raise typer.Exit(130) from error
 
 
 def _recipe(text: str, settings: list[str]) -> FilterRecipe:
@@ -96,19 +94,12 @@ def _job(recipe: FilterRecipe, out: Path) -> Filter:
     return Filter(
         recipe,
         out,
-        _open_model,
+        open_model,
         words=None if prompts is None else PromptSet.load(prompts),
         model_print=_model_print(recipe.difficulty.model),
         worlds=WORLDS,
         benchmarks=_benchmarks(recipe),
     )
-
-
-def _open_model(model: str, config: EngineConfig) -> Engine:
-    """Imported where it is needed, as it may bring torch."""
-    from thyme.models import open_model
-
-    return open_model(model, config)
 
 
 def _model_print(model: str) -> str:
@@ -136,9 +127,8 @@ def _problems(recipe: FilterRecipe) -> Iterator[Problem]:
 
 
 def _say(made: FilterManifest, out: Path) -> None:
-    figures: Any = made.figures
+    figures = made.figures
     typer.echo(f"{figures.kept} of {figures.rows} problems kept: {out}", err=True)
-    if figures.dropped.get("difficulty", {}).get("unmeasured"):
-        number = figures.dropped["difficulty"]["unmeasured"]
-        typer.echo(f"thyme: {number} could not be measured; the same command asks them again", err=True)
+    if unmeasured := figures.dropped.get("difficulty", {}).get("unmeasured"):
+        typer.echo(f"thyme: {unmeasured} could not be measured; the same command asks them again", err=True)
     typer.echo(f"report: {out / REPORT}", err=True)

@@ -68,7 +68,7 @@ def run_command(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE...", help="Code; several files are rounds of one session. - is stdin.")
     ],
-    image: Annotated[list[Path] | None, typer.Option(metavar="IMG", help="Input image; may be repeated.")] = None,
+    image: Annotated[list[Path] | None, typer.Option(metavar="IMG", help="Input image. Repeatable.")] = None,
     isolation: options.Isolation = "best",
     timeout: Annotated[
         float | None, typer.Option(min=0.01, help="Seconds one round may take.", show_default=f"{_SECONDS:g}")
@@ -89,8 +89,9 @@ def run_command(
 ) -> None:
     """Run files of code one after the other in one session, and show what the model would be shown.
 
-    Code that fails is a result: the exit code is 0. With --json one line a round; an image's path is the one that the
-    code saved it under, its file (with --save) where it lies now.
+    Code that fails is a result: the exit code is 0.
+
+    With --json each round is one line: an image's path is where the code saved it, its file where --save put it.
 
     Example: thyme sandbox run crop.py --image photo.jpg --save out
     """

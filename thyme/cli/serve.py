@@ -11,11 +11,12 @@ import typer
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from thyme.cli import options
-from thyme.cli.models import NANO, open_runtime
+from thyme.cli.runtime import open_runtime
 from thyme.config import Config, EngineConfig, RolloutConfig, SandboxConfig
 from thyme.config.load import changed, overridden
 from thyme.config.serve import ApiKey, ServeConfig
 from thyme.errors import MissingExtraError, UsageError
+from thyme.models import NANO
 
 if TYPE_CHECKING:
     from thyme.serve.runtime import AgentRuntime
@@ -39,7 +40,7 @@ KeyFile = Annotated[
 ]
 WithoutKey = Annotated[bool, typer.Option("--without-key", help="Let everybody ask.", rich_help_panel=_ADDRESS)]
 CorsOrigin = Annotated[
-    list[str] | None, _option("Pages elsewhere that may call the API; repeatable.", _ADDRESS, metavar="ORIGIN")
+    list[str] | None, _option("Pages elsewhere that may call the API. Repeatable.", _ADDRESS, metavar="ORIGIN")
 ]
 Ui = Annotated[bool, typer.Option("--ui", help="Serve the page to try it, too.", rich_help_panel=_ADDRESS)]
 Name = Annotated[str | None, typer.Option(help="What clients call the model; else what it is called here.")]
@@ -66,7 +67,7 @@ AllowHttpImages = Annotated[
 ]
 ImageHost = Annotated[
     list[str] | None,
-    _option("Fetch images from this host only, also on a private network; repeatable.", _LIMITS, metavar="HOST"),
+    _option("Fetch images from this host only, also on a private network. Repeatable.", _LIMITS, metavar="HOST"),
 ]
 QueueS = Annotated[float, _option("Seconds a request waits for a place.", _LIMITS, min=0.01)]
 RequestS = Annotated[float, _option("Seconds one request may take.", _LIMITS, min=0.01)]

@@ -16,11 +16,7 @@ from thyme.config.load import changed, overridden
 from thyme.config.studio import StudioConfig
 from thyme.errors import MissingExtraError, UsageError
 
-app = typer.Typer(
-    help="Review records of a build, annotate large images: pages for people.",
-    no_args_is_help=True,
-    add_completion=False,
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 DATABASE = "THYME_STUDIO_DATABASE"
 _DEFAULTS = StudioConfig()
@@ -39,23 +35,26 @@ DatabaseUrl = Annotated[
         "--database",
         metavar="URL",
         envvar=DATABASE,
-        help="postgresql://USER:PASSWORD@HOST/NAME or sqlite:///FILE.  [default: studio.db in the first folder]",
+        help="postgresql://USER:PASSWORD@HOST/NAME or sqlite:///FILE.",
+        show_default="studio.db in the first folder",
     ),
 ]
 Port = Annotated[int, typer.Option(help="0 takes any that is free.", min=0, max=65535)]
 PublicUrl = Annotated[
     str, typer.Option(metavar="URL", help="How reviewers reach the studio, such as https://review.example.org.")
 ]
-Lead = Annotated[bool, typer.Option("--lead", help="They decide disputes, invite and export.")]
+Lead = Annotated[bool, typer.Option("--lead", help="The person leads: decides disputes, invites and exports.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any other setting: lease_s=600, annotation.experts=2, …"),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Any other setting: lease_s=600, annotation.experts=2, … Repeatable."
+    ),
 ]
 
 
 @app.callback()
 def studio() -> None:
-    """Review records of a build, annotate large images: pages for people. See docs/studio.md, docs/annotation.md."""
+    """Pages for people: review records of a build, annotate images. See docs/studio.md and docs/annotation.md."""
 
 
 @app.command()
@@ -66,21 +65,21 @@ def serve(
     port: Port = _DEFAULTS.port,
     public_url: PublicUrl = "",
     double: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the records that two people review; of those new here.")
+        float,
+        typer.Option(min=0, max=1, help="Share of the records that two people review; for records new to the studio."),
     ] = 0.0,
     proxy_header: Annotated[
         str, typer.Option(metavar="NAME", help="Header in which a reverse proxy on this machine names the person.")
     ] = "",
     lead: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Who leads, of those whom the proxy names; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="Who leads, of those whom the proxy names. Repeatable.")
     ] = None,
     isolation: options.Isolation = "best",
     settings: Set = None,
 ) -> None:
     """Serve the records of builds and the images of collections to people, until SIGTERM or Ctrl-C.
 
-    The first start prints a link for the person who leads. Records and images that were added since are taken in at
-    each start.
+    The first start prints a link for the person who leads. Each start takes in what was added since the last one.
 
     Example: thyme studio serve runs/data --double 0.1
     """
@@ -95,11 +94,13 @@ def serve(
 @app.command()
 def invite(
     out: Either,
-    name: Annotated[str, typer.Argument(help="Whom the link lets in; empty: anybody new, who then says a name.")] = "",
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="Whom the link lets in; empty: anybody new, who then says a name.")
+    ] = "",
     lead: Lead = False,
     roles: Annotated[
         list[str] | None,
-        typer.Option("--role", help="What they do with large images: annotate, second, expert; repeatable."),
+        typer.Option("--role", help="What they do with large images: annotate, second, expert. Repeatable."),
     ] = None,
     database: DatabaseUrl = None,
     public_url: PublicUrl = "",

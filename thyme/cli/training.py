@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from thyme.cli import options
 from thyme.config.base import Config
 from thyme.config.load import ConfigT, load, overridden
-from thyme.errors import ConfigError, MissingExtraError, UsageError
+from thyme.errors import ConfigError, MissingExtraError
 
 
 class TrackerName(StrEnum):
@@ -24,12 +25,13 @@ class TrackerName(StrEnum):
 
 Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="@NAME of a shipped recipe, or @FILE.")]
 Out = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Folder of the run.  [default: runs/ and the recipe's name]")
+    Path | None, typer.Option(metavar="DIR", help="Folder of the run.", show_default="runs/ and the recipe's name")
 ]
 Trackers = Annotated[
     list[TrackerName] | None,
     typer.Option("--tracker", help="Send curves there too. Repeatable.", show_default=False),
 ]
+
 Quiet = Annotated[bool, typer.Option("--quiet", help="Nothing but errors.")]
 
 
@@ -59,8 +61,7 @@ def run_folder(given: Path | None, recipe: Config, name: str) -> Path:
         UsageError: There is a file of that name.
     """
     folder = given or Path(getattr(recipe, "out", None) or f"runs/{name}")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"'{folder}' is not a folder; name another with --out")
+    options.check_folder(folder, "--out")
     return folder
 
 

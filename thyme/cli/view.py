@@ -12,7 +12,7 @@ import typer
 
 from thyme.cli.replay import records_file
 from thyme.errors import MissingExtraError, StoreError, UsageError
-from thyme.eval.records import Entry, Filter, Records
+from thyme.eval.records import Filter, Records
 from thyme.eval.runner import score_trajectory
 from thyme.store import load_images
 from thyme.types import StopReason, Trajectory
@@ -29,7 +29,8 @@ def view(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...", help="Files of trajectories (.jsonl), or folders that `thyme ask --save` wrote."
+            metavar="FILE...",
+            help="Files of trajectories (.jsonl), or folders that `thyme ask --save` or `thyme demo` wrote.",
         ),
     ],
     html: Annotated[
@@ -64,11 +65,12 @@ def view(
         raise UsageError("--html writes a file and --serve shows pages; choose one")
     records = _scan(files, skip_damaged=skip_damaged or serve)
     wanted = Filter(search, kind, "" if stop is None else stop.value, verdict or "", rounds)
-    chosen = [records.entries[place] for place in records.find(wanted)][:limit]
+    chosen = records.find(wanted)[:limit]
     if not chosen and not serve:
         raise StoreError(f"none of {len(records.entries)} records matches; leave out a filter")
     if serve:
-        _serve(Records(records.paths, chosen, records.damaged), port, open_browser)
+        entries = [records.entries[place] for place in chosen]
+        _serve(Records(records.paths, entries, records.damaged), port, open_browser)
     elif html is not None:
         _write(html, list(_loaded(records, chosen)), ", ".join(path.name for path in records.paths))
     else:
@@ -97,11 +99,10 @@ def _scan(files: Sequence[Path], *, skip_damaged: bool) -> Records:
     return records
 
 
-def _loaded(records: Records, entries: Sequence[Entry]) -> Iterator[Trajectory]:
-    """The records, pixels included."""
-    places = {id(entry): place for place, entry in enumerate(records.entries)}
-    for entry in entries:
-        yield load_images(entry.path, records.trajectory(places[id(entry)]))
+def _loaded(records: Records, places: Sequence[int]) -> Iterator[Trajectory]:
+    """The records at these places, pixels included."""
+    for place in places:
+        yield load_images(records.entries[place].path, records.trajectory(place))
 
 
 def _write(out: Path, trajectories: Sequence[Trajectory], title: str) -> None:

@@ -10,8 +10,6 @@ from thyme.config.base import Config
 from thyme.config.rewards import JudgeSettings
 from thyme.config.sandbox import SandboxConfig
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
 
 class SourceSettings(Config):
     """Where images and questions come from; exactly one of the ways to read them."""
@@ -117,7 +115,7 @@ class DataRecipe(Config):
     max_rounds: PositiveInt = 6
     """Code blocks of a record at most."""
     benchmarks: tuple[str, ...] = ()
-    """Files whose images no record may hold, in any layout that `thyme eval` reads."""
+    """Benchmarks, or files in any layout that `thyme eval` reads, whose images no record may hold."""
     duplicates: Annotated[int, Field(ge=0, le=64)] | None = 4
     """Bits of 64 in which the perceptual hashes of two pictures may differ to be duplicates; None keeps all."""
     chunk: PositiveInt = 256
@@ -125,5 +123,5 @@ class DataRecipe(Config):
     concurrency: PositiveInt = 32
     """Records that are under way at once, in one process."""
     processes: PositiveInt | None = None
-    """That work at once, or actors on Ray; None: one for each core, of the cluster's on Ray."""
+    """Processes, or actors on Ray, that work at once; None: one for each core, on Ray for each of the cluster's."""
     executor: Literal["local", "ray"] = "local"

@@ -77,7 +77,7 @@ class AnswerStep(Config):
     """Which answers a rule can tell right from wrong."""
 
     kinds: tuple[AnswerKind, ...] = ("choice", "yes_no", "number", "formula", "text")
-    """That are kept."""
+    """Kinds of answer that are kept."""
     max_words: PositiveInt = 5
     """Of an answer in words. Longer ones can be right in many ways."""
     max_chars: PositiveInt = 200
@@ -196,4 +196,4 @@ class FilterRecipe(Config):
     chunk: PositiveInt = 256
     """Rows that are looked at together; a run that is killed goes on behind the last whole chunk."""
     processes: PositiveInt | None = None
-    """That look at rows at once; None: one for each core."""
+    """Processes that look at rows at once; None: one for each core."""

@@ -15,6 +15,7 @@ from thyme.errors import EngineError
 from thyme.eval.runner import evaluate
 from thyme.eval.summary import Sample
 from thyme.markup import extract_answer
+from thyme.nano import CHECKPOINTS
 from thyme.nano.world import KINDS, problems
 from thyme.prompts import PromptSet
 from thyme.rewards.consistency import reasoning, states_answer
@@ -55,6 +56,11 @@ class Outcome(BaseModel):
     """Why the rollout ended, a `StopReason`; empty in files from before it was kept."""
 
 
+def prompts() -> PromptSet:
+    """The words that experiments teach and ask with: those of the shipped weights that use tools."""
+    return PromptSet.load(CHECKPOINTS / "final" / "prompts")
+
+
 def drawn(seed: int, per_kind: int) -> Iterator[Problem]:
     """Test problems, kind by kind."""
     for kind in KINDS:
@@ -62,14 +68,14 @@ def drawn(seed: int, per_kind: int) -> Iterator[Problem]:
 
 
 async def ask(
-    folder: Path, asked: Iterable[Problem], prompts: PromptSet, ways: Sequence[Way] = ((GREEDY, REPAIRING),)
+    folder: Path, asked: Iterable[Problem], words: PromptSet, ways: Sequence[Way] = ((GREEDY, REPAIRING),)
 ) -> list[tuple[Outcome, ...]]:
     """Ask problems, with code in the sandbox.
 
     Args:
         folder: The checkpoint.
         asked: Problems; a few at a time are in memory.
-        prompts: The words to ask with.
+        words: What they are asked with, `prompts` for one.
         ways: How each problem is asked.
 
     Returns:
@@ -87,7 +93,7 @@ async def ask(
         sandboxes = {config: await opened.enter_async_context(open_sandbox(config)) for config in configs}
         while chunk := list(islice(rest, CHUNK)):
             for found, (rollout, config) in zip(outcomes, ways, strict=True):
-                samples = await evaluate(chunk, engine, sandboxes[config], rollout, prompts=prompts, concurrency=32)
+                samples = await evaluate(chunk, engine, sandboxes[config], rollout, prompts=words, concurrency=32)
                 found.extend(map(_outcome, samples))
     return [tuple(found) for found in outcomes]
 

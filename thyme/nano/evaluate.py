@@ -16,12 +16,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from thyme.config import EngineConfig, RolloutConfig, SandboxConfig
+from thyme.config import EngineConfig, SandboxConfig
 from thyme.engines import open_engine
 from thyme.engines.base import Engine
 from thyme.eval.runner import evaluate
 from thyme.eval.summary import Rate, Sample, Summary, summarise, without_pictures
 from thyme.nano import checkpoint_path
+from thyme.nano.asked import GREEDY
 from thyme.nano.world import KINDS, Kind, problems
 from thyme.prompts import PromptSet
 from thyme.sandbox import open_sandbox
@@ -32,7 +33,6 @@ Arm = Literal["tools", "no_tools", "direct"]
 ARMS: tuple[Arm, ...] = ("tools", "no_tools", "direct")
 """``tools``: the final weights. ``no_tools``: the same, ``<code>`` blocked. ``direct``: the base trained to answer."""
 
-DEFAULT_SEED = 7
 BATCH = 32
 """Trajectories that are decoded together."""
 CHUNK = 96
@@ -111,7 +111,7 @@ def _percent(rate: Rate, *, interval: bool = True) -> str:
 
 def measure(
     *,
-    seed: int = DEFAULT_SEED,
+    seed: int = 7,
     per_kind: int = 100,
     kinds: tuple[Kind, ...] = KINDS,
     final: Path | None = None,
@@ -182,7 +182,7 @@ class _Work:
             chunk,
             engines[name],
             sandbox,
-            RolloutConfig(tools=arm == "tools", max_round_tokens=256, max_tokens=768),
+            GREEDY.model_copy(update={"tools": arm == "tools"}),
             prompts=PromptSet.load(self.folders[name] / "prompts"),
             seed=self.seed,
             concurrency=BATCH,

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from thyme.nano.model import MERGE, PATCH, VIEW, NanoConfig, NanoVL, transformers_config
+from thyme.nano.model import MERGE, PATCH, NanoConfig, NanoVL, transformers_config
+from thyme.nano.perception.views import VIEW
 from thyme.nano.tokenizer import (
     CHAT_TEMPLATE,
     END,

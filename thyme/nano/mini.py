@@ -150,7 +150,7 @@ BENCHMARK = Benchmark(
     figures=figures,
     headline="overall",
     rows=ROWS,
-    source="drawn by this package (`thyme nano mini`); version 1",
+    source=f"drawn by this package (`thyme nano mini`); version {VERSION}",
     notes="Made for small models: a large one reads a 1024 px picture whole, so that only rotation and contrast "
     "ask for code. The embedded model was trained on problems of the same world, never on these.",
 )

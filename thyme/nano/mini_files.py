@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,8 @@ import PIL
 from PIL import features
 
 from thyme.errors import MissingExtraError, ThymeError, UsageError
-from thyme.nano.mini import FACTS, KINDS, NAME, PER_KIND, SEED, VERSION, checksum, problems, words_checksum
-from thyme.types import Problem
+from thyme.nano.mini import FACTS, KINDS, NAME, PER_KIND, ROWS, SEED, VERSION, checksum, problems, words_checksum
+from thyme.types import ImageRecord, Problem
 
 CHECKSUM = "f4015563b28393a491349392ab165df7"
 """`checksum` of the whole set."""
@@ -114,12 +114,7 @@ def _png(problem: Problem) -> bytes:
 
 
 def _without_pixels(problem: Problem) -> Problem:
-    return problem.model_copy(update={"images": tuple(image.model_copy() for image in _bare(problem))})
-
-
-def _bare(problem: Problem) -> Iterator[Any]:
-    for image in problem.images:
-        yield type(image)(**image.model_dump())
+    return problem.model_copy(update={"images": tuple(ImageRecord(**image.model_dump()) for image in problem.images)})
 
 
 def _compare(drawn: list[Problem], found: str, out: Path) -> None:
@@ -267,8 +262,7 @@ def card(written: Written) -> str:
     files = "\n".join(f"| `{name}` | `{digest}` |" for name, digest in written.files.items())
     data = f"configs:\n- config_name: default\n  data_files:\n  - split: test\n    path: {NAME}.parquet\n"
     front = f"---\nlicense: apache-2.0\ntask_categories:\n- visual-question-answering\nlanguage:\n- en\n{data}---\n"
-    whole = written.rows == PER_KIND * len(KINDS)
-    part = "" if whole else f"**The first {written.rows} problems only; the set has {PER_KIND * len(KINDS)}.**\n\n"
+    part = "" if written.rows == ROWS else f"**The first {written.rows} problems only; the set has {ROWS}.**\n\n"
     return (
         f"{front}# {NAME}, version {VERSION}\n\n{part}"
         "Questions about labels on coloured plates in drawn 1024 x 1024 px scenes, among them scenes that are turned\n"

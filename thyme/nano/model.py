@@ -4,13 +4,13 @@ Parameters carry the names that transformers' ``Qwen2_5_VLForConditionalGenerati
 between the two unchanged; a test holds them to the same logits. It exists for speed on a CPU: plain bf16 matrix
 products, images of one fixed size, no cache. Everything outside training uses transformers' own class.
 
-Shapes: B rows, T tokens, N image tokens, V = `VIEW` pixels.
+Shapes: B rows, T tokens, N image tokens, V = `thyme.nano.perception.views.VIEW` pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from thyme.nano.perception.views import VIEW
+
 if TYPE_CHECKING:
     from transformers import Qwen2_5_VLConfig
 
-VIEW = 128
-"""Side at which the model sees a scene or a crop, pixels."""
 PATCH = 8
 MERGE = 2
 SIDE_TOKENS = VIEW // (PATCH * MERGE)
@@ -386,10 +386,6 @@ class NanoVL(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits of hidden states, through the tied embedding."""
         return functional.linear(hidden, self.text.embed_tokens.weight.to(hidden.dtype))
-
-    def describe(self) -> dict[str, Any]:
-        """Sizes, for a checkpoint of the training road."""
-        return asdict(self.config)
 
 
 def positions_of(ids: Sequence[int], image_id: int) -> Ints:

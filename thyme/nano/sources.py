@@ -47,6 +47,7 @@ TAUGHT = {taught.name: taught for taught in (Taught("", plan, SHARES), UNDECIDED
 DEFAULT_LIMIT = 1000
 """Rows that are drawn where a source names no limit."""
 DEFAULT_PROBLEMS = 70
+"""Problems to evaluate on where a source names no limit: ten of each kind."""
 
 Report = Callable[[str], None]
 
@@ -61,6 +62,7 @@ _KEPT: dict[ViewKind, float] = {
 }
 """Chance that a drawn view is asked about: what brings the kinds to the shares of `thyme.nano.tuning.REPLAYED`."""
 _REPORTED = 200
+"""Rows between two lines that say how far drawing is."""
 
 
 class DrawnRows(ABC):

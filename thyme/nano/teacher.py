@@ -39,23 +39,22 @@ from thyme.types import (
     Usage,
 )
 
-_HALF = CROP // 2
-
-_ZOOM_FIRST = """from PIL import Image
+_OPEN = """from PIL import Image
 image = Image.open(image_path)
 """
-_ZOOM = """x, y = {x}, {y}
+_CROP = """x, y = {x}, {y}
 crop = image.crop((x - {half}, y - {half}, x + {half}, y + {half}))
 path = "{folder}/crop_{number}.png"
 crop.save(path)
 print(path)"""
-_TURN = """from PIL import Image
-image = Image.open(image_path)
-image = image.rotate({angle}, expand=True)
+_TURN = (
+    _OPEN
+    + """image = image.rotate({angle}, expand=True)
 path = "{folder}/upright.png"
 image.save(path)
 print(path)"""
-_CONTRAST = """from PIL import Image, ImageOps
+)
+_CLEAR = """from PIL import Image, ImageOps
 image = Image.open(image_path)
 image = ImageOps.autocontrast(image)
 path = "{folder}/clear.png"
@@ -100,17 +99,38 @@ def plan(problem: Problem) -> Plan:
     return _PLANS[problem.kind](problem, problem.answer)
 
 
-def _zoom_code(point: Sequence[int], number: int) -> str:
-    body = _ZOOM.format(x=point[0], y=point[1], half=_HALF, folder=OUTPUT_DIR, number=number)
-    return (_ZOOM_FIRST if number == 1 else "") + body
+def crop_code(point: Sequence[int], number: int, side: int = CROP) -> str:
+    """A block that cuts a square out around a point; the first one opens the picture."""
+    body = _CROP.format(x=point[0], y=point[1], half=side // 2, folder=OUTPUT_DIR, number=number)
+    return (_OPEN if number == 1 else "") + body
 
 
-def _near(color: str, point: Sequence[int], size: str = "small") -> str:
+def near(color: str, point: Sequence[int], size: str = "small") -> str:
+    """Where a plate is and how large, in a word, before it is cut out."""
     return f"I see {color} {size}. It is near {color} ({point[0]}, {point[1]}). I zoom in.\n"
 
 
-def _says(color: str, label: str) -> str:
+def says(color: str, label: str) -> str:
+    """What a plate says, read from what code gave."""
     return f"Now I see {color} {label}."
+
+
+def turned_upright(color: str, degrees: int, answer: str) -> Plan:
+    """The picture is turned, counter-clockwise, and a plate is read."""
+    before = f"The image is not upright. I turn it by {degrees} degrees.\n"
+    code = _TURN.format(angle=degrees, folder=OUTPUT_DIR)
+    return Plan(((before, code),), says(color, answer), answer)
+
+
+def cleared(color: str, answer: str) -> Plan:
+    """The contrast is raised, and a plate is read."""
+    code = _CLEAR.format(folder=OUTPUT_DIR)
+    return Plan((("The contrast is low. I raise it.\n", code),), says(color, answer), answer)
+
+
+def computed(expression: str, answer: str) -> Plan:
+    """An expression is given to Python."""
+    return Plan(((f"I compute {expression}.\n", f"print({expression})"),), f"The result is {answer}.", answer)
 
 
 def _read(problem: Problem, answer: str) -> Plan:
@@ -129,35 +149,29 @@ def zoomed(problem: Problem, answer: str, size: str = "small") -> Plan:
         size: How large the plate is, in a word.
     """
     color, point = problem.meta["colors"][0], problem.meta["stated"][0]
-    return Plan(((_near(color, point, size), _zoom_code(point, 1)),), _says(color, answer), answer)
+    return Plan(((near(color, point, size), crop_code(point, 1)),), says(color, answer), answer)
 
 
 def _two_round(problem: Problem, answer: str) -> Plan:
     (one, other), (first, second) = problem.meta["colors"], answer.split()
     points = problem.meta["stated"]
     rounds = (
-        (_near(one, points[0]), _zoom_code(points[0], 1)),
-        (f"{_says(one, first)} {_near(other, points[1])}", _zoom_code(points[1], 2)),
+        (near(one, points[0]), crop_code(points[0], 1)),
+        (f"{says(one, first)} {near(other, points[1])}", crop_code(points[1], 2)),
     )
-    return Plan(rounds, _says(other, second), answer)
+    return Plan(rounds, says(other, second), answer)
 
 
 def _rotation(problem: Problem, answer: str) -> Plan:
-    back = 360 - problem.meta["angle"]
-    code = _TURN.format(angle=back, folder=OUTPUT_DIR)
-    before = f"The image is not upright. I turn it by {back} degrees.\n"
-    return Plan(((before, code),), _says(problem.meta["colors"][0], answer), answer)
+    return turned_upright(problem.meta["colors"][0], 360 - problem.meta["angle"], answer)
 
 
 def _contrast(problem: Problem, answer: str) -> Plan:
-    before = "The contrast is low. I raise it.\n"
-    code = _CONTRAST.format(folder=OUTPUT_DIR)
-    return Plan(((before, code),), _says(problem.meta["colors"][0], answer), answer)
+    return cleared(problem.meta["colors"][0], answer)
 
 
 def _arithmetic(problem: Problem, answer: str) -> Plan:
-    text = problem.meta["expression"]
-    return Plan(((f"I compute {text}.\n", f"print({text})"),), f"The result is {answer}.", answer)
+    return computed(problem.meta["expression"], answer)
 
 
 _PLANS = {

@@ -1,8 +1,9 @@
 """The whole training road of the embedded model, stage by stage, on a CPU.
 
 Each stage leaves a file or folder in the work folder and is skipped when that is there, so a run that was interrupted
-goes on where it stopped; a stage asked for by name is done anew. Stages of perception end at a gate: if held-out
-answers are not right often enough, what comes next cannot work, and the run stops and says so.
+goes on where it stopped; a stage asked for by name is done anew, but for demonstrations: what is there of them stays.
+Stages of perception end at a gate: if held-out answers are not right often enough, what comes next cannot work, and
+the run stops and says so.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from thyme.nano.perception.language import train_language
 from thyme.nano.perception.questions import Phase
 from thyme.nano.perception.rows import Encoder, features_of
 from thyme.nano.perception.tower import AuxiliaryHeads, train_tower
-from thyme.nano.perception.views import Pool, make_pool
+from thyme.nano.perception.views import VIEW, Pool, make_pool
 from thyme.nano.tokenizer import build_tokenizer
 from thyme.nano.tuning import demonstrate_all, settings, tune
 from thyme.nano.world import problem
@@ -186,7 +187,7 @@ def prompt_texts() -> list[str]:
     for which in ("final", "base"):
         prompts = PromptSet.load(CHECKPOINTS / which / "prompts")
         for task in (problem("train", -1, 0, "easy"), problem("train", -1, 0, "arithmetic")):
-            system, user = prompts.render(task, [(128, 128)] * len(task.images))
+            system, user = prompts.render(task, [(VIEW, VIEW)] * len(task.images))
             texts += [system, user.replace(task.question, "").replace("<image>", "")]
     return texts
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -81,7 +82,7 @@ def drawn_ids(count: int, seed: int) -> Iterator[tuple[str, Callable[[], Problem
     todo = [(kind, index) for kind, share in SHARES.items() for index in range(round(count * share / whole))]
     random.Random(f"thyme.nano/demonstrations/{seed}").shuffle(todo)
     for kind, index in todo:
-        yield problem_id("train", seed, index, kind), lambda k=kind, i=index: problem("train", seed, i, k)  # type: ignore[misc]  # mypy does not type lambda defaults
+        yield problem_id("train", seed, index, kind), partial(problem, "train", seed, index, kind)
 
 
 async def _demonstrate(path: Path, prompts: PromptSet, todo: Iterable[Problem], report: Report) -> int:

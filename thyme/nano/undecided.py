@@ -40,7 +40,7 @@ def undecided(problem: Problem) -> Plan:
         ValueError: It has no answer or is of another world.
     """
     coin = random.Random(f"thyme.nano/undecided/{problem.id}")
-    through_code = with_code(problem)  # raises for both
+    through_code = with_code(problem)  # also where the coin falls the other way: it refuses other worlds
     loaded = CODE_SHARES[problem.question.split()[0]]
     return through_code if coin.random() < loaded else at_once(problem, coin)
 

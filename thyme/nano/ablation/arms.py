@@ -34,9 +34,9 @@ ARMS: dict[str, Arm] = {
     "able_annealing": Arm("able: + maths annealing", MaskPolicy.ALL, "arithmetic", "able", "final"),
     "able_control": Arm("able: same steps on the images instead", MaskPolicy.RELEASED, "images", "able", "final"),
 }
-"""In the order of the paper's Table 5, which the last two are not in.
+"""The first four are the rows of the paper's Table 5, in its order: each adds one thing to the one before.
 
-Each of the first four adds one thing to the one before. ``control`` trains on for as many steps at the same rate as
+``control`` trains on for as many steps at the same rate as
 ``annealing``, so that what more steps do is not taken for what arithmetic does. ``last_round_paper`` takes the paper's
 sentence ("before and including the last" observation) by the letter, where the released code masks up to the
 second-to-last.

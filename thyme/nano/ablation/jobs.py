@@ -21,10 +21,9 @@ from thyme.families import Family, load_family
 from thyme.nano import CHECKPOINTS, checkpoint_path
 from thyme.nano.ablation.arms import ARMS, AblationSettings, Arm
 from thyme.nano.ablation.rows import Shown, held_out, masked, samples
-from thyme.nano.asked import Outcome, ask, drawn
+from thyme.nano.asked import Outcome, ask, drawn, prompts
 from thyme.nano.jobs import read_result_as, write_result
 from thyme.nano.tuning import load_for_training, settings
-from thyme.prompts import PromptSet
 from thyme.train.batches.vision import FreshPixels
 from thyme.train.encode import Encoded, MaskPolicy
 from thyme.train.sft import train_sft
@@ -91,11 +90,6 @@ def job_folder(work: Path, seed: int, arm: str) -> Path:
 def read_result(folder: Path) -> ArmResult:
     """The result of a job; raises as `thyme.nano.jobs.read_result_as`."""
     return read_result_as(ArmResult, folder)
-
-
-def prompts() -> PromptSet:
-    """The words that every arm is trained on and asked with."""
-    return PromptSet.load(CHECKPOINTS / "final" / "prompts")
 
 
 def do(job: Job) -> None:

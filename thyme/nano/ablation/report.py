@@ -17,7 +17,8 @@ from thyme.nano.ablation.arms import ARMS, COMPARISONS, AblationSettings, Compar
 from thyme.nano.ablation.jobs import ArmResult
 from thyme.nano.ablation.rows import digest
 from thyme.nano.ablation.run import by_arm
-from thyme.nano.ablation.stats import IMAGE_KINDS, MEASURES, Asked, Estimate, differences, estimate, student, values
+from thyme.nano.ablation.stats import IMAGE_KINDS, MEASURES, Estimate, differences, estimate, student, values
+from thyme.nano.asked import Outcome
 from thyme.nano.sheets import Sheet, as_markdown, as_tables
 from thyme.nano.world import KINDS
 
@@ -31,7 +32,7 @@ _USE = (
     "arithmetic",
 )
 _LOSSES = {"pictures": IMAGE_KINDS, "two_round": ("two_round",), "arithmetic": ("arithmetic",)}
-Asks = Mapping[int, Sequence[Asked]]
+Asks = Mapping[int, Sequence[Outcome]]
 """By seed, what an arm made of its problems."""
 
 
@@ -55,7 +56,7 @@ class Ablation:
     def of(cls, results: Sequence[ArmResult], how: AblationSettings, demonstrations: Path | None) -> Ablation:
         """Compute everything that is shown."""
         arms = by_arm(results)
-        asks = {arm: {seed: _asks(result) for seed, result in seeds.items()} for arm, seeds in arms.items()}
+        asks = {arm: {seed: result.outcomes for seed, result in seeds.items()} for arm, seeds in arms.items()}
         pairs = dict.fromkeys((c.better, c.worse) for c in COMPARISONS if c.better in arms and c.worse in arms)
         return cls(
             results=tuple(results),
@@ -190,10 +191,6 @@ def _bar(axes: Any, place: float, found: Estimate, colour: str, label: str | Non
     axes.plot([100 * end for end in found.bootstrap], [place, place], color=colour, linewidth=3, alpha=0.6)
     axes.plot([100 * seed for seed in found.seeds], [place] * len(found.seeds), "o", color=colour, mfc="none", ms=4)
     axes.plot([100 * found.mean], [place], "D", color=colour, ms=6, label=label)
-
-
-def _asks(result: ArmResult) -> list[Asked]:
-    return [Asked(outcome.kind, outcome.right, outcome.labels, float(outcome.ran > 0)) for outcome in result.outcomes]
 
 
 def _gains(one: Asks, other: Asks) -> dict[str, Estimate]:

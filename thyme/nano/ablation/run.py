@@ -15,8 +15,9 @@ from rich.console import Console
 
 from thyme.errors import UsageError
 from thyme.nano.ablation.arms import ARMS, AblationSettings
-from thyme.nano.ablation.jobs import ArmResult, Job, do, job_folder, prompts, read_result
+from thyme.nano.ablation.jobs import ArmResult, Job, do, job_folder, read_result
 from thyme.nano.ablation.rows import Shown, digest, held_out, replay_pool, shown_anew, shown_from
+from thyme.nano.asked import prompts
 from thyme.nano.jobs import check_seeds, do_all, is_done, keep_settings
 
 SETTINGS = "ablation.json"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thyme.nano.asked import Outcome
 from thyme.nano.world import KINDS
 
 if TYPE_CHECKING:
@@ -28,27 +29,14 @@ T_975 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622
 """97.5 % quantiles of Student's t with 1, 2, … 9 degrees of freedom."""
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What an arm made of one problem."""
-
-    kind: str
-    right: float
-    """Score of the answer, 0 or 1."""
-    labels: float
-    """Share of the reference's words that stand at their place in the answer; for two_round, plates read right."""
-    ran: float = 0.0
-    """1 if code was run and ended without an error, else 0."""
-
-
-MEASURES: dict[str, tuple[tuple[str, ...], Callable[[Asked], float]]] = {
-    **{kind: ((kind,), lambda asked: asked.right) for kind in KINDS},
-    "perception": (IMAGE_KINDS, lambda asked: asked.right),
-    "two_round labels": (("two_round",), lambda asked: asked.labels),
-    "arithmetic code ran": (("arithmetic",), lambda asked: asked.ran),
+MEASURES: dict[str, tuple[tuple[str, ...], Callable[[Outcome], float]]] = {
+    **{kind: ((kind,), lambda outcome: outcome.right) for kind in KINDS},
+    "perception": (IMAGE_KINDS, lambda outcome: outcome.right),
+    "two_round labels": (("two_round",), lambda outcome: outcome.labels),
+    "arithmetic code ran": (("arithmetic",), lambda outcome: float(outcome.ran > 0)),
 }
 """What is compared: kinds of problems that count, and the value of each. ``perception`` is every kind with a picture,
-each with the same number of problems."""
+each with the same number of problems; ``two_round labels`` is the share of plates that were read right."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +68,10 @@ def _side(interval: tuple[float, float]) -> int:
     return (interval[0] > 0) - (interval[1] < 0)
 
 
-def values(seeds: Mapping[int, Sequence[Asked]], measure: str) -> list[NDArray[np.float64]]:
+def values(seeds: Mapping[int, Sequence[Outcome]], measure: str) -> list[NDArray[np.float64]]:
     """A measure's values of an arm, seed by seed, problems in the order in which they were asked."""
     kinds, value = MEASURES[measure]
-    return [np.array([value(asked) for asked in seeds[seed] if asked.kind in kinds]) for seed in sorted(seeds)]
+    return [np.array([value(outcome) for outcome in seeds[seed] if outcome.kind in kinds]) for seed in sorted(seeds)]
 
 
 def differences(one: Scores, other: Scores) -> list[NDArray[np.float64]]:

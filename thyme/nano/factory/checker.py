@@ -80,10 +80,11 @@ def judge(text: str, sight: Sight | None, slips: Slips, rng: random.Random, *, a
 
 def what_is_wrong(question: str, said: str, answer: str, sight: Sight | None) -> str | None:
     """What does not fit, in a sentence; None where all is true."""
-    for color, label in _SEEN.findall(said) if sight is not None else ():
-        plate = sight.plates.get(color) if sight is not None else None
-        if plate is None or plate.label != label:
-            return f"no {color} plate says {label}"
+    if sight is not None:
+        for color, label in _SEEN.findall(said):
+            plate = sight.plates.get(color)
+            if plate is None or plate.label != label:
+                return f"no {color} plate says {label}"
     truth = true_answer(question, sight)
     if truth is None:
         return "the picture does not show what is asked for"

@@ -12,28 +12,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from thyme.nano.factory.reader import Sight, asked_colors, expression_of, true_answer
-from thyme.nano.teacher import Plan
+from thyme.nano.teacher import Plan, cleared, computed, crop_code, near, says, turned_upright
 from thyme.nano.world import COLORS, CROP, GRID, SIDE
-from thyme.types import OUTPUT_DIR
 
 Box = tuple[float, float, float, float]
 
 WIDE: Final = 384
 """Side of a first, wider look, pixels."""
 
-_OPEN = "from PIL import Image\nimage = Image.open(image_path)\n"
-_CROP = """x, y = {x}, {y}
-crop = image.crop((x - {half}, y - {half}, x + {half}, y + {half}))
-path = "{folder}/crop_{number}.png"
-crop.save(path)
-print(path)"""
-_TURN = (
-    _OPEN + 'image = image.rotate({angle}, expand=True)\npath = "{folder}/upright.png"\nimage.save(path)\nprint(path)'
-)
-_CLEAR = (
-    "from PIL import Image, ImageOps\nimage = Image.open(image_path)\nimage = ImageOps.autocontrast(image)\n"
-    'path = "{folder}/clear.png"\nimage.save(path)\nprint(path)'
-)
 _MEASURE = """from PIL import Image
 import numpy as np
 image = np.array(Image.open(image_path))
@@ -127,27 +113,6 @@ def solve(asked: Asked, sight: Sight | None) -> Plan:
     return PLANS[asked.scenario](asked, answer)
 
 
-def crop_code(point: tuple[int, int], number: int, side: int = CROP) -> str:
-    """A block that cuts a square out; the first one opens the picture."""
-    body = _CROP.format(x=point[0], y=point[1], half=side // 2, folder=OUTPUT_DIR, number=number)
-    return (_OPEN if number == 1 else "") + body
-
-
-def turn_code(angle: int) -> str:
-    """A block that turns the picture, degrees counter-clockwise."""
-    return _TURN.format(angle=angle, folder=OUTPUT_DIR)
-
-
-def near(color: str, point: tuple[int, int]) -> str:
-    """Where a small plate is, before it is cut out."""
-    return f"I see {color} small. It is near {color} ({point[0]}, {point[1]}). I zoom in.\n"
-
-
-def says(color: str, label: str) -> str:
-    """What a plate says."""
-    return f"Now I see {color} {label}."
-
-
 def at_sight(asked: Asked, answer: str) -> Plan:
     """Read without code; what is calculated, in the head."""
     if not asked.colors or asked.question.startswith("How wide"):
@@ -168,18 +133,18 @@ def crops(asked: Asked, answer: str) -> Plan:
 
 
 def _rotation(asked: Asked, answer: str) -> Plan:
-    before = f"The image is not upright. I turn it by {asked.back} degrees.\n"
-    return Plan(((before, turn_code(asked.back)),), says(asked.colors[0], answer), answer)
+    return turned_upright(asked.colors[0], asked.back, answer)
 
 
 def _contrast(asked: Asked, answer: str) -> Plan:
-    code = _CLEAR.format(folder=OUTPUT_DIR)
-    return Plan((("The contrast is low. I raise it.\n", code),), says(asked.colors[0], answer), answer)
+    return cleared(asked.colors[0], answer)
 
 
 def _computation(asked: Asked, answer: str) -> Plan:
-    text = expression_of(asked.question)
-    return Plan(((f"I compute {text}.\n", f"print({text})"),), f"The result is {answer}.", answer)
+    expression = expression_of(asked.question)
+    if expression is None:
+        raise NotOurProblemError(f"nothing is to be computed in: {asked.question}")
+    return computed(expression, answer)
 
 
 def _operations(asked: Asked, answer: str) -> Plan:

@@ -34,7 +34,7 @@ _FULL = 0.4
 _STRIP = 6
 """Width of the border that no plate reaches, pixels."""
 _COARSE = 4
-"""Every so manieth pixel is looked at to find plates."""
+"""To find plates, one pixel in so many is looked at, across and down."""
 _COLORS = np.array(list(COLORS.values()), np.float64)
 
 _ARITHMETIC = re.compile(r"\d+(?: [-+*] \d+)+")
@@ -87,9 +87,9 @@ def asked_colors(question: str) -> list[str]:
 
 def true_answer(question: str, sight: Sight | None) -> str | None:
     """What is right, worked out from question and picture; None where the picture does not show what is asked for."""
-    found = _ARITHMETIC.search(question)
     if sight is None:
-        return str(_value(found.group())) if found else None
+        expression = expression_of(question)
+        return None if expression is None else str(_value(expression))
     colors = asked_colors(question)
     if not colors or any(color not in sight.plates for color in colors):
         return None
@@ -99,7 +99,7 @@ def true_answer(question: str, sight: Sight | None) -> str | None:
 
 
 def expression_of(question: str) -> str | None:
-    """The expression that a question is about."""
+    """The expression that a question is about; None where it is about none."""
     found = _ARITHMETIC.search(question)
     return found.group() if found else None
 

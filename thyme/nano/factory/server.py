@@ -35,6 +35,7 @@ TEACHER: Final = "nano-teacher"
 CHECKER: Final = "nano-checker"
 MODELS: Final = (TEACHER, CHECKER)
 MOST_BYTES: Final = 256 << 20
+"""Of a request."""
 _REMEMBERED = 512
 """Pictures of which it is remembered what they show."""
 _CHARACTERS = 4
@@ -213,7 +214,11 @@ def open_server(classroom: Classroom, host: str, port: int) -> ThreadingHTTPServ
             length = self.headers.get("content-length", "")
             if not length.isdigit() or int(length) > MOST_BYTES:
                 self.close_connection = True
-                return self._send(411 if not length.isdigit() else 413, _error("say how long the request is"))
+                if not length.isdigit():
+                    return self._send(411, _error("say how long the request is"))
+                return self._send(
+                    413, _error(f"a request may have {MOST_BYTES >> 20} MiB; send fewer or smaller images")
+                )
             body = self.rfile.read(int(length))
             if self.path.rstrip("/") != "/v1/chat/completions":
                 return self._send(404, _error("there is only /v1/chat/completions and /v1/models"))

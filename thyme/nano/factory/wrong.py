@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from thyme.markup import THINK_OPEN, format_code
-from thyme.nano.factory.plans import WIDE, Asked, at_sight, crop_code, crops, near, turn_code
+from thyme.nano.factory.plans import WIDE, Asked, at_sight, crops
 from thyme.nano.factory.reader import Sight
-from thyme.nano.teacher import Plan, closing
+from thyme.nano.teacher import Plan, closing, crop_code, near, turned_upright
 from thyme.nano.world import CHARACTERS, COLORS, CROP, SIDE
 
 MORE: Final = 12
@@ -161,15 +161,15 @@ def _look(case: Case, place: int, point: tuple[int, int], side: int = CROP) -> C
     rounds = list(case.plan.rounds)
     number = place % len(rounds) + 1
     rounds[place] = (
-        f"{_said_before(rounds[place][0])}{near(_color_of(case, place), point)}",
+        f"{_before_the_place(rounds[place][0])}{near(_color_of(case, place), point)}",
         crop_code(point, number, side),
     )
     return case.but(rounds=tuple(rounds))
 
 
-def _said_before(text: str) -> str:
+def _before_the_place(text: str) -> str:
     """What stands before the sentence that names the place."""
-    return text[: text.index("I see ")] if text.startswith("I see ") else text[: text.rindex("I see ")]
+    return text[: text.rindex("I see ")]
 
 
 def _color_of(case: Case, place: int) -> str:
@@ -217,8 +217,7 @@ def unnoticed(case: Case) -> Script:
 def wrong_angle(case: Case) -> Script:
     """The picture is turned by another quarter."""
     other = case.rng.choice([angle for angle in (90, 180, 270) if angle != case.asked.back])
-    before = f"The image is not upright. I turn it by {other} degrees.\n"
-    return script(case.but(rounds=((before, turn_code(other)),)))
+    return script(case.but(rounds=turned_upright(case.color, other, case.plan.answer).rounds))
 
 
 def not_raised(case: Case) -> Script:

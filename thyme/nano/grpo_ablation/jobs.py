@@ -18,10 +18,10 @@ from transformers.utils.logging import disable_progress_bar
 from thyme.config import EngineConfig
 from thyme.errors import ConfigError
 from thyme.families import load_family
-from thyme.nano.asked import GREEDY, ask, drawn
+from thyme.nano.asked import GREEDY, ask, drawn, prompts
 from thyme.nano.grpo_ablation.arms import ARMS, GRPOAblationSettings, StartName, rewards, sandbox
 from thyme.nano.grpo_ablation.records import Count, GRPOArmResult, StartResult, count
-from thyme.nano.grpo_ablation.starts import build, prompts
+from thyme.nano.grpo_ablation.starts import build
 from thyme.nano.jobs import is_done, read_result_as, write_result
 from thyme.nano.rl_problems import TrainingProblems
 from thyme.nano.world import KINDS

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from thyme.nano.grpo_ablation.arms import ARMS, START
+from thyme.nano.grpo_ablation.arms import ARMS
 from thyme.nano.grpo_ablation.findings import LIFTS, Compared, Findings, Found, Share, StartFindings
 from thyme.nano.grpo_ablation.plots import draw_png, page_plots
 from thyme.nano.sheets import Sheet, as_markdown
@@ -214,11 +214,11 @@ def _measured(start: StartFindings) -> list[list[str]]:
 def _seeds(start: StartFindings) -> Iterator[list[str]]:
     shown = ("tool rate", "executable rate", "accuracy", "greedy tool rate", "greedy executable rate")
     yield ["arm", "seed", *shown]
-    for name, arm in start.arms.items():
+    for arm in start.arms.values():
         for seed in arm.measures["accuracy"].seeds:
             numbers = (arm.measures[m].seeds[seed] for m in shown)
             row = [_share(Share(value=n.value, n=n.n, interval=n.interval)) for n in numbers]
-            yield [arm.title if name != START else ARMS[START].title, str(seed), *row]
+            yield [arm.title, str(seed), *row]
 
 
 def _level(found: Found, measure: str) -> str:

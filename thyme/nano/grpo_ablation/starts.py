@@ -25,13 +25,12 @@ from thyme.config.training import DataSource
 from thyme.families import Family, load_family
 from thyme.markup import CODE_CLOSE
 from thyme.nano import CHECKPOINTS, Checkpoint, checkpoint_path
-from thyme.nano.asked import ask, drawn
+from thyme.nano.asked import ask, drawn, prompts
 from thyme.nano.grpo_ablation.arms import ARMS, GRPOAblationSettings, StartName, sandbox
 from thyme.nano.grpo_ablation.records import Injection, Measured, Omission, StartResult
 from thyme.nano.sources import NANO, PERCEPTION, open_rows
 from thyme.nano.tuning import load_for_training, settings
 from thyme.nano.undecided import UNDECIDED
-from thyme.prompts import PromptSet
 from thyme.train.encode import Dialogue, Encoded, MaskPolicy, encode, encode_turns
 from thyme.train.grpo.train import MODEL
 from thyme.train.sft import train_sft
@@ -44,11 +43,6 @@ MEASURE_SEED = 970
 """Of the test problems that a start is measured on; the arms are asked others."""
 WEIGHTS: dict[StartName, Checkpoint] = {"weak": "base", "injected": "undecided", "careless": "undecided"}
 """Shipped weights that each start is made of."""
-
-
-def prompts() -> PromptSet:
-    """The words that everything here is taught and asked with."""
-    return PromptSet.load(CHECKPOINTS / "final" / "prompts")
 
 
 def rows(

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from thyme.nano.model import NanoVL
 from thyme.nano.perception.optim import Optimizer
-from thyme.nano.perception.views import CLASSES, IGNORE, Heads, Pool
+from thyme.nano.perception.views import CLASSES, HEADS, IGNORE, Pool
 
 Report = Callable[[str], None]
 
@@ -63,7 +63,7 @@ class TowerScores:
 @torch.no_grad()
 def score(model: NanoVL, heads: AuxiliaryHeads, pool: Pool, limit: int = 1000) -> TowerScores:
     """Measure the heads on the first `limit` views of a pool."""
-    right, count = np.zeros(len(Heads)), np.zeros(len(Heads))
+    right, count = np.zeros(len(HEADS)), np.zeros(len(HEADS))
     for start in range(0, min(limit, len(pool.views)), 64):
         targets = torch.from_numpy(pool.targets[start : start + 64].astype(np.int64))
         outputs = heads(model.see(torch.from_numpy(np.array(pool.pixels[start : start + 64]))))
@@ -73,7 +73,7 @@ def score(model: NanoVL, heads: AuxiliaryHeads, pool: Pool, limit: int = 1000) -
             valid &= target != IGNORE
             right[index] += float((output.argmax(-1)[valid] == target[valid]).sum())
             count[index] += float(valid.sum())
-    return TowerScores({name: right[i] / max(1.0, count[i]) for i, name in enumerate(Heads)})
+    return TowerScores({name: right[i] / max(1.0, count[i]) for i, name in enumerate(HEADS)})
 
 
 def train_tower(

@@ -34,6 +34,7 @@ from thyme.nano.world import (
 )
 
 VIEW = 128
+"""Side at which the model sees a scene or a crop, pixels."""
 TOKEN = 16
 """Side of the view square that one output token covers, pixels."""
 TOKENS = VIEW // TOKEN
@@ -41,7 +42,7 @@ IGNORE = -100
 ILLEGIBLE = len(CHARACTERS)
 """Class of the two label heads for plates that are too small to read."""
 
-Heads = ("color", "first", "second", "x", "y", "character", "state")
+HEADS = ("color", "first", "second", "x", "y", "character", "state")
 CLASSES = (len(COLORS) + 1, len(CHARACTERS) + 1, len(CHARACTERS) + 1, SIDE // GRID, SIDE // GRID, len(CHARACTERS), 5)
 """Classes of each head; the last colour is background, the state is quarter turns, or 4 for faint."""
 FAINT = 4
@@ -133,7 +134,7 @@ def _mark(targets: Targets, plate: Plate, frame: _Frame, *, legible: bool, place
 
 
 def _blank(state: int) -> Targets:
-    targets = np.full((len(Heads), TOKENS**2), IGNORE, np.int8)
+    targets = np.full((len(HEADS), TOKENS**2), IGNORE, np.int8)
     targets[0], targets[6] = len(COLORS), state
     return targets
 
@@ -229,7 +230,7 @@ def make_pool(folder: Path, split: Split, seed: int, count: int, workers: int) -
         jobs = [(split, seed, part, min(PART, count - part * PART)) for part in range(-(-count // PART))]
         pixels = np.lib.format.open_memmap(folder / f"{name}.pixels.npy", "w+", np.uint8, (count, VIEW, VIEW, 3))
         targets = np.lib.format.open_memmap(
-            folder / f"{name}.targets.npy", "w+", np.int8, (count, len(Heads), TOKENS**2)
+            folder / f"{name}.targets.npy", "w+", np.int8, (count, len(HEADS), TOKENS**2)
         )
         views: list[View] = []
         with multiprocessing.get_context("spawn").Pool(workers) as processes:
@@ -239,7 +240,9 @@ def make_pool(folder: Path, split: Split, seed: int, count: int, workers: int) -
                     views.append(view)
         pixels.flush()
         targets.flush()
-        facts.write_bytes(pickle.dumps(views))
+        part = facts.with_suffix(".part")
+        part.write_bytes(pickle.dumps(views))
+        part.replace(facts)  # last, and whole: where it lies, all three are
     return Pool(
         np.load(folder / f"{name}.pixels.npy", mmap_mode="r"),
         np.load(folder / f"{name}.targets.npy", mmap_mode="r"),

@@ -9,11 +9,9 @@ from rich.console import Console
 
 from thyme.config import EngineConfig, SandboxConfig
 from thyme.engines.base import Engine
-from thyme.models import NANO, open_model
+from thyme.models import open_model
 from thyme.sandbox.base import Sandbox
 from thyme.sandbox.facade import opened
-
-__all__ = ["NANO", "open_runtime"]
 
 
 @asynccontextmanager
