@@ -24,6 +24,7 @@ THYME = f'#!/bin/sh\nexec "{sys.executable}" -c "from thyme.cli import main; mai
 PAGES = (
     "quickstart.md",
     "troubleshooting.md",
+    "guides/annotate.md",
     "guides/ask.md",
     "guides/data.md",
     "guides/evaluate.md",
