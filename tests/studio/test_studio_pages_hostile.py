@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from chromium import needs_browser, open_browser
-from studio_parts import Client, Served, draft, http_client, printed, serving, write_build
+from studio_parts import Client, Served, http_client, printed, serving, write_build
 
 from thyme.data.drafts import Costs, Said, Verdict
 from thyme.studio.ui.pages import _STATIC, STATIC, templates
-from thyme.studio.ui.unseen import named, named_in
 from thyme.types import ExecutionError, Observation, Repair
 
 if TYPE_CHECKING:
@@ -171,13 +170,6 @@ def test_what_cannot_be_seen_is_named(lead: Client) -> None:
     fields = re.findall(r"<textarea[^>]*>\n(.*?)</textarea>", lead.http.get("/items/2/edit").text, re.DOTALL)
     assert any(f"us{UNSEEN}er" in field for field in fields)
     assert lead.get("/api/items/2")["question"] == f"Who{UNSEEN}?"
-
-
-def test_scripts_and_emoji_are_left_as_they_are() -> None:
-    text = "שלום می\u200cخواهم 👩\u200d🚀 naïve\n\tx"
-    assert named(text) == text
-    made = draft(3, question=text)
-    assert named_in(made).problem == made.problem
 
 
 def test_the_list_says_whether_something_was_skipped(lead: Client) -> None:

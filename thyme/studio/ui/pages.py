@@ -13,7 +13,6 @@ from jinja2 import Environment, PackageLoader
 
 from thyme.studio.accounts import Person
 from thyme.studio.refusal import missing
-from thyme.studio.ui.unseen import named
 from thyme.view.parts import environment
 
 STATIC = "/ui/static"
@@ -40,7 +39,6 @@ def templates() -> Environment:
     """The studio's templates, and those of the trajectory page behind them."""
     made = environment(PackageLoader("thyme.studio.ui", "templates"))
     made.globals["static"] = STATIC
-    made.filters["named"] = named
     return made
 
 

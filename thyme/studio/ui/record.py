@@ -12,7 +12,6 @@ from markupsafe import Markup
 from thyme.data.drafts import Draft, Said, Verdict
 from thyme.data.scenarios import SCENARIOS
 from thyme.data.scenarios.boxes import boxes_of
-from thyme.studio.ui.unseen import named_in
 from thyme.types import Problem
 from thyme.view.parts import Run, highlight, make_run, make_scene
 from thyme.view.pictures import Linked, Picture
@@ -62,7 +61,7 @@ def show(item_id: int, draft: Draft) -> Shown:
         item_id: Under which the server has its images.
         draft: Without pixels, as it was made or changed.
     """
-    draft, pictures = named_in(draft), Linked(f"/api/items/{item_id}/images")
+    pictures = Linked(f"/api/items/{item_id}/images")
     return Shown(
         title_of(draft.scenario),
         draft.problem,

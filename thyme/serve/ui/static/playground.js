@@ -303,7 +303,7 @@
       const button = event.target.closest("[data-do]");
       if (!button) return;
       if (button.dataset.do === "again") {
-        if (!words.value.trim()) words.value = part("h2").textContent;
+        if (!words.value.trim()) words.value = section.dataset.question;
         if (!picked.length) add(await shown().catch(() => []));
         form.scrollIntoView({ block: "start" });
         ask();
