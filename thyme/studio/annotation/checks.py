@@ -146,6 +146,12 @@ def resettle(session: Session, settings: AnnotationSettings) -> None:
         settle(session, question, settings)
 
 
+def wanted_a_question(session: Session) -> dict[str, int]:
+    """How many people of each role a question is to pass, as the studio was started last; empty where it never was."""
+    kept = session.get(Setting, _DEMANDS)
+    return {} if kept is None else dict(zip(("second", "expert"), map(int, kept.value.split()), strict=True))
+
+
 def _sent_before(
     session: Session, question: Question, person: Person, verdict: str, said: Answer | Verdict
 ) -> CheckRow | None:
