@@ -91,19 +91,8 @@ const annotation = (() => {
     };
   };
 
-  // An open page that somebody uses keeps what it shows.
-  const keep = (path, seconds) => {
-    if (!seconds) return;
-    const pause = seconds * 1000;
-    let touched = Date.now();
-    for (const kind of ["pointerdown", "pointermove", "keydown", "scroll"]) {
-      document.addEventListener(kind, () => { touched = Date.now(); }, { passive: true });
-    }
-    setInterval(() => {
-      if (document.hidden || Date.now() - touched > pause) return;
-      studio.ask(path).catch((error) => error.away || studio.complain(error.message));
-    }, pause / 3);
-  };
+  // The page says by itself that the server is away.
+  const keep = (path, seconds) => seconds && studio.keep(path, seconds, (error) => error.away || studio.complain(error.message));
 
   const dialog = (id) => {
     const found = document.getElementById(id);
