@@ -23,8 +23,8 @@ from thyme.studio.accounts import roles_of
 from thyme.studio.annotation.checks import wanted_a_question
 from thyme.studio.models import Reviewer
 from thyme.studio.models_annotation import DONE, OPEN, UNSUITABLE, CheckRow, CollectionRow, Question, Shot
+from thyme.studio.times import DAY_S
 
-_DAY_S = 86_400
 _KINDS = ("written", "answered", "verdicts")
 
 
@@ -58,7 +58,7 @@ class _Done:
 
     def add(self, kind: str, at: float, seconds: float | None) -> None:
         """Count one piece of work."""
-        self.days[int(at // _DAY_S)][kind] += 1
+        self.days[int(at // DAY_S)][kind] += 1
         if seconds is not None:
             self.seconds[kind].append(seconds)
 
@@ -204,4 +204,4 @@ def _shots(collection: str) -> list[ColumnElement[bool]]:
 
 
 def _date(day: int) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(day * _DAY_S))
+    return time.strftime("%Y-%m-%d", time.gmtime(day * DAY_S))

@@ -10,8 +10,8 @@ from typing import Any
 from markupsafe import Markup
 
 from thyme.data.drafts import Draft, Said, Verdict
-from thyme.data.scenarios import SCENARIOS
 from thyme.data.scenarios.boxes import boxes_of
+from thyme.studio.records import title_of
 from thyme.types import Problem
 from thyme.view.parts import Run, highlight, make_run, make_scene
 from thyme.view.pictures import Linked, Picture
@@ -72,11 +72,6 @@ def show(item_id: int, draft: Draft) -> Shown:
         [_checked(verdict) for verdict in draft.verdicts],
         _told(draft.conversation),
     )
-
-
-def title_of(scenario: str) -> str:
-    """What a scenario is called on pages."""
-    return SCENARIOS[scenario].title if scenario in SCENARIOS else scenario
 
 
 def _steps(draft: Draft, pictures: Linked) -> Iterator[Thought | AnswerStep | Block]:

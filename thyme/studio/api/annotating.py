@@ -1,4 +1,4 @@
-"""The paths of annotation, as JSON; docs/annotation.md lists them."""
+"""What annotators do: lease images and questions, write, answer, judge, take back."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from thyme.data.annotation.records import ANSWER_TYPES, CATEGORIES, AnswerType, Category
+from thyme.studio.accounts import Person
 from thyme.studio.annotation import checks, places, questions, queues
 from thyme.studio.annotation.roles import turn_of
 from thyme.studio.annotation.rows import locked, locked_shot
 from thyme.studio.annotation.sights import looking
 from thyme.studio.annotation.states import ASIDE, REASONS
-from thyme.studio.annotation.views import lease_view, question_view, shot_view, work_view
+from thyme.studio.annotation.views import question_view, shot_view, work_view
 from thyme.studio.api.asking import Asking, Id, Number, Shared
 from thyme.studio.filters import Words
 from thyme.studio.models_annotation import CollectionRow, Question, Shot
 from thyme.studio.refusal import Refusal, missing
+from thyme.studio.times import lease_view
 
 router = APIRouter()
 
@@ -162,7 +165,7 @@ def take_next(studio: Shared, person: Asking, body: Next) -> dict[str, Any]:
         return {"work": None if question is None else work_view(session, question, person, settings)}
 
 
-def _release(session: Any, person: Asking, work: Work) -> None:
+def _release(session: Session, person: Person, work: Work) -> None:
     if work.kind == "question":
         places.release(session, work.id, person)
     else:

@@ -1,4 +1,4 @@
-"""The paths of annotation that look and help: lists, figures, options, pictures."""
+"""What annotators look at beside their work: lists, figures, wrong options, pictures; and what leads do there."""
 
 from __future__ import annotations
 
@@ -15,16 +15,14 @@ from thyme.studio.annotation.listing import Wanted, listed
 from thyme.studio.annotation.rows import locked
 from thyme.studio.annotation.sights import looking
 from thyme.studio.annotation.views import question_view
+from thyme.studio.api import replies
 from thyme.studio.api.asking import Asking, Id, Leading, Shared
 from thyme.studio.filters import Words
 from thyme.studio.models_annotation import Question
 from thyme.studio.refusal import Refusal
-from thyme.view.pictures import File
 
 router = APIRouter()
 
-_KEPT = {"cache-control": "private, max-age=3600, immutable"}
-"""Of pictures: an image of a collection never changes."""
 _LATEST = 300
 """Answers of others that options are taken from."""
 
@@ -99,14 +97,10 @@ def progress(
 @router.get("/images/{shot_id}/picture")
 def picture(studio: Shared, person: Asking, shot_id: Id, side: int = 1600, first_view: bool = False) -> Response:
     """A reduced picture, or the image as the model first sees it."""
-    return _file(studio.images.first_view(shot_id) if first_view else studio.images.reduced(shot_id, side))
+    return replies.picture(studio.images.first_view(shot_id) if first_view else studio.images.reduced(shot_id, side))
 
 
 @router.get("/images/{shot_id}/tiles/{level}/{x}_{y}")
 def tile(studio: Shared, person: Asking, shot_id: Id, level: int, x: int, y: int) -> Response:
     """A tile, for deep zoom."""
-    return _file(studio.images.tile(shot_id, level, x, y))
-
-
-def _file(file: File) -> Response:
-    return Response(file.data, media_type=file.type, headers=_KEPT)
+    return replies.picture(studio.images.tile(shot_id, level, x, y))
