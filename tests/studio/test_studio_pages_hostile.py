@@ -17,6 +17,7 @@ from studio_parts import Client, Served, http_client, printed, serving, write_bu
 from thyme.data.drafts import Costs, Said, Verdict
 from thyme.studio.ui.pages import _STATIC, STATIC, templates
 from thyme.types import ExecutionError, Observation, Repair
+from thyme.view.unseen import _UNSEEN
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -170,6 +171,13 @@ def test_what_cannot_be_seen_is_named(lead: Client) -> None:
     fields = re.findall(r"<textarea[^>]*>\n(.*?)</textarea>", lead.http.get("/items/2/edit").text, re.DOTALL)
     assert any(f"us{UNSEEN}er" in field for field in fields)
     assert lead.get("/api/items/2")["question"] == f"Who{UNSEEN}?"
+
+
+def test_pages_that_write_themselves_name_the_same() -> None:
+    """Those of annotation, whose texts come by scripts."""
+    script = files(FOLDER).joinpath("static/annotate/page.js").read_text(encoding="utf-8")
+    (named,) = re.findall(r"UNSEEN = /(.*)/gu;", script)
+    assert re.sub(r"\\u\{(\w+)\}", r"\\U000\1", named) == _UNSEEN.pattern
 
 
 def test_the_list_says_whether_something_was_skipped(lead: Client) -> None:
