@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlalchemy import and_, or_, select
 
 from thyme.data.annotation.distractors import distractors
@@ -16,7 +16,7 @@ from thyme.studio.annotation.rows import locked
 from thyme.studio.annotation.sights import looking
 from thyme.studio.annotation.views import question_view
 from thyme.studio.api import replies
-from thyme.studio.api.asking import Asking, Id, Leading, Shared
+from thyme.studio.api.asking import Asking, Body, Id, Leading, Shared
 from thyme.studio.filters import Words
 from thyme.studio.models_annotation import Question
 from thyme.studio.refusal import Refusal
@@ -27,10 +27,8 @@ _LATEST = 300
 """Answers of others that options are taken from."""
 
 
-class Target(BaseModel):
+class Target(Body):
     """What wrong options are wanted for."""
-
-    model_config = ConfigDict(extra="forbid")
 
     question: Annotated[Words, Field(max_length=10_000)] = ""
     answer: Annotated[Words, Field(max_length=1_000)]
@@ -38,10 +36,8 @@ class Target(BaseModel):
     answer_type: AnswerType = "choice"
 
 
-class Gold(BaseModel):
+class Gold(Body):
     """Whether a question measures people."""
-
-    model_config = ConfigDict(extra="forbid")
 
     gold: bool
 

@@ -7,12 +7,12 @@ import time
 from typing import Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from thyme.data.drafts import Draft
 from thyme.studio import leases, reviews
 from thyme.studio.accounts import Person
-from thyme.studio.api.asking import Asking, Id, Leading, Number, Shared
+from thyme.studio.api.asking import Asking, Body, Id, Leading, Number, Shared
 from thyme.studio.database import storable
 from thyme.studio.editing import MOST_BLOCKS, Block, require_blocks, rerun
 from thyme.studio.entries import entry, still_open
@@ -43,10 +43,8 @@ class Next(Filter):
     """Id of an item to give back."""
 
 
-class VerdictBody(BaseModel):
+class VerdictBody(Body):
     """A verdict as it is sent."""
-
-    model_config = ConfigDict(extra="forbid")
 
     verdict: Literal["accept", "reject"]
     reason: str = Field("", max_length=100)
@@ -59,10 +57,8 @@ class VerdictBody(BaseModel):
         return reviews.Said(self.verdict, self.reason, self.note, self.revision, self.seconds)
 
 
-class Edit(BaseModel):
+class Edit(Body):
     """A record as a person wants it."""
-
-    model_config = ConfigDict(extra="forbid")
 
     blocks: list[Block] = Field(min_length=1, max_length=MOST_BLOCKS)
 
