@@ -18,9 +18,9 @@ from transformers import AutoModelForImageTextToText
 from thyme.config.engine import EngineConfig
 from thyme.engines import open_engine
 from thyme.engines.base import Engine, Request
+from thyme.engines.span_text import SpanText
 from thyme.engines.transformers import TransformersEngine
 from thyme.engines.transformers_sampling import choose
-from thyme.engines.transformers_text import SpanText
 from thyme.errors import ContextFullError, EngineError, MissingExtraError, ModelNotFoundError, UsageError
 from thyme.families import load_family
 from thyme.types import Execution, Fingerprints, Generated, Observation, Prompt, SeenImage

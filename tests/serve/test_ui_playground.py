@@ -22,7 +22,7 @@ from thyme.nano.world import problem
 from thyme.view.pictures import original
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import APIResponse, Browser, Page, Route
 
 pytestmark = needs_browser
 KEY = "a-key-of-thirty-two-characters-1"
@@ -129,6 +129,34 @@ def test_a_question_to_the_embedded_model(browser: Browser, nano: Served) -> Non
     assert {url.partition("//")[2].partition("/")[0] for url in page.requests if url.startswith("http")} == {
         nano.url.partition("//")[2]
     }
+    page.close()
+
+
+def test_an_answer_about_earlier_questions_that_comes_late_counts_no_more(browser: Browser, scripted: Served) -> None:
+    """The list was asked for when the question began and when it was done; the first answer comes last."""
+    page = open_tab(browser, scripted.url)
+    held: list[tuple[Route, APIResponse]] = []
+    came: list[str] = []
+
+    def late(route: Route) -> None:
+        reply = route.fetch()
+        if "running" in reply.text():
+            held.append((route, reply))
+            return
+        route.fulfill(response=reply)
+        for before, old in held:
+            before.fulfill(response=old)
+            came.append(old.text())
+
+    page.route("**/ui/recent", late)
+    drop(page, ("a.png", png()))
+    ask(page, "What does the sign say?")
+    finished(page)
+    while not came:
+        page.wait_for_timeout(25)
+    page.wait_for_timeout(200)
+    assert "running" in came[0]
+    assert page.locator("#recent .kind").first.inner_text() == "done"
     page.close()
 
 

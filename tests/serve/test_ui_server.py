@@ -21,8 +21,9 @@ from thyme.serve.app import create_app
 from thyme.serve.runtime import AgentRuntime
 from thyme.serve.ui import pages
 from thyme.serve.ui.questions import Bounds, Questions
-from thyme.serve.ui.security import COOKIE, HEADERS
+from thyme.serve.ui.security import COOKIE
 from thyme.types import Problem
+from thyme.view.served import HEADERS
 
 OWN = {"sec-fetch-site": "same-origin"}
 KEY = "a-key-of-thirty-two-characters-1"

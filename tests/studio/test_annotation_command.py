@@ -16,6 +16,7 @@ from studio_parts import Client
 from typer.testing import CliRunner
 
 from thyme.cli import app
+from thyme.cli.studio import _lacking
 
 runner = CliRunner()
 A = "/api/annotation"
@@ -84,7 +85,19 @@ def test_killed_and_started_again(folder: Path, people: ExitStack) -> None:
         assert eve.get(A)["queues"]["expert"] == 1  # what waited for a second person goes on without one
     found = json.loads(run("progress", folder, "--json"))
     assert (found["states"]["draft"], found["states"]["checked"]) == (1, 1)
-    assert "Lea: 1 written (0 came back)" in run("progress", folder)
+    told = run("progress", folder)
+    assert "Lea: 1 written (0 came back)" in told
+    assert "lacking: 1 experts' verdicts (1 a question; 2 people may give them)" in told
+
+
+def test_progress_says_what_lacks_and_how_to_get_it() -> None:
+    enough = {"each": 1, "lacking": 2, "people": 3}
+    told = list(_lacking({"second": enough, "expert": {"each": 3, "lacking": 6, "people": 1}}))
+    assert told[0] == "lacking: 2 second answers (1 a question; 3 people may give them)"
+    assert "6 experts' verdicts (3 a question; 1 person may give them; `thyme studio invite … --role expert`" in told[1]
+    assert "--set annotation.experts=N" in told[1]
+    unknown = {"each": None, "lacking": None, "people": 0}
+    assert list(_lacking({"second": enough | {"lacking": 0}, "expert": unknown})) == []
 
 
 @pytest.mark.parametrize(

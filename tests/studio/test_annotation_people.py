@@ -220,6 +220,23 @@ def test_figures_are_those_of_a_calculation_by_hand(database: Database) -> None:
     assert found["agreement"]["experts"] == pytest.approx(0.4)  # 2 of 3 agree; by chance (2*1 + 1*2) / 9 = 4/9
 
 
+def test_figures_say_what_questions_still_wait_for(database: Database) -> None:
+    """Nothing is known before the studio was started; then what was said is taken off what is wanted."""
+    ana, bo, cy, *_ = filled(database, 3)
+    ids = [write(database, ana, shot) for shot in (1, 2, 3)]
+    with database.write() as session:
+        assert figures.progress(session, "photos")["wanted"]["expert"]["lacking"] is None
+        checks.resettle(session, SETTINGS)
+    for id in ids[:2]:
+        answer(database, bo, id)
+    judge(database, cy, ids[0])
+    with database.read() as session:
+        wanted = figures.progress(session, "photos")["wanted"]
+        assert figures.progress(session, "elsewhere")["wanted"]["expert"]["lacking"] == 0
+    assert wanted["second"] == {"each": SETTINGS.second, "lacking": SETTINGS.second, "people": len(NAMES)}
+    assert wanted["expert"] == {"each": SETTINGS.experts, "lacking": 2 * SETTINGS.experts - 1, "people": 0}
+
+
 def record(id: str, **changed: Any) -> Annotation:
     image = ImageRecord(id=f"{1:032x}", width=2400, height=1800, mode="RGB")
     made = Annotation(id=id, image=image, question="What?", answer="KX7", category="ocr", box=BOX, author="Zoe",

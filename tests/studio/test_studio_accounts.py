@@ -14,6 +14,7 @@ from sqlalchemy import event, update
 from studio_parts import Client, Served, http_client, no_code, serving, write_build
 
 from thyme.config.studio import StudioConfig
+from thyme.studio import accounts
 from thyme.studio.accounts import Accounts, clean_name
 from thyme.studio.database import Database
 from thyme.studio.models import Invite
@@ -77,6 +78,20 @@ def test_nobody_takes_the_name_of_another(served: Served) -> None:
     assert join(served, token, "Taken").status_code == 409
     assert join(served, token, "  ").status_code == 400
     assert join(served, token, "  New   Name ").json()["person"]["name"] == "New Name"
+
+
+def test_two_who_come_in_by_one_name_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes second did not find the name when they asked: now they do, and a link that names them lets them in."""
+    database = Database(f"sqlite:///{tmp_path / 'studio.db'}")
+    made, known = Accounts(database, StudioConfig()), accounts._named
+    first, _ = made.join(made.invite(""), "Pia")
+    open_link, own_link = made.invite(""), made.invite("Pia")
+    unknown = iter([True, False, True])
+    monkeypatch.setattr(accounts, "_named", lambda *asked: None if next(unknown, False) else known(*asked))
+    with pytest.raises(Refusal, match="take another name"):
+        made.join(open_link, "Pia")
+    assert made.join(own_link, "")[0].id == first.id
+    database.close()
 
 
 def test_a_second_link_lets_the_same_person_in_from_elsewhere(served: Served) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from studio_parts import no_code
 
+from thyme.data.annotation.agreement import kappa
 from thyme.studio import entries, figures, leases, reviews
 from thyme.studio.accounts import Person
 from thyme.studio.database import Database
@@ -284,12 +285,12 @@ def test_the_state_follows_from_what_stands() -> None:
 def test_kappa_is_that_of_the_books() -> None:
     """The example of many textbooks: 20 and 15 agreed, 5 and 10 not: observed 0.7, by chance 0.5."""
     table = {("a", "a"): 20, ("a", "r"): 5, ("r", "a"): 10, ("r", "r"): 15}
-    assert figures.kappa(table) == pytest.approx(0.4)
-    assert figures.kappa({("a", "a"): 3, ("r", "r"): 4}) == 1
-    assert figures.kappa({("a", "r"): 5, ("r", "a"): 5}) == -1
-    assert figures.kappa({("a", "a"): 25, ("a", "r"): 25, ("r", "a"): 25, ("r", "r"): 25}) == 0
-    assert figures.kappa({}) is None
-    assert figures.kappa({("a", "a"): 9}) is None  # nothing else was ever said
+    assert kappa(table) == pytest.approx(0.4)
+    assert kappa({("a", "a"): 3, ("r", "r"): 4}) == 1
+    assert kappa({("a", "r"): 5, ("r", "a"): 5}) == -1
+    assert kappa({("a", "a"): 25, ("a", "r"): 25, ("r", "a"): 25, ("r", "r"): 25}) == 0
+    assert kappa({}) is None
+    assert kappa({("a", "a"): 9}) is None  # nothing else was ever said
 
 
 def test_progress_and_agreement(database: Database) -> None:

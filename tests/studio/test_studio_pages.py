@@ -244,6 +244,19 @@ def test_a_changed_record_runs_again(browser: Browser, served: Served) -> None:
     page.close()
 
 
+def test_the_list_counts_anew_when_somebody_comes_back_to_it(browser: Browser, served: Served) -> None:
+    """What others take meanwhile is no longer said to wait."""
+    page, other = come_in(browser, served, "Kim"), served.client("Lou")
+    waiting = int(page.locator("#start").inner_text().split()[0])
+    taken = other.post("/api/next")["item"]["id"]
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
+    until(page, f"document.getElementById('start').textContent.startsWith('{waiting - 1} ')")
+    assert "with others now" in page.locator(".start .hint").inner_text()
+    other.http.request("DELETE", f"/api/items/{taken}/lease")
+    assert page.messages == []
+    page.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["", "/edit"])
 def test_a_page_that_nobody_touches_gives_its_record_up(browser: Browser, served: Served, path: str) -> None:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from chromium import needs_browser, open_browser
-from studio_parts import Client, Served, draft, http_client, printed, serving, write_build
+from studio_parts import Client, Served, http_client, printed, serving, write_build
 
 from thyme.data.drafts import Costs, Said, Verdict
 from thyme.studio.ui.pages import _STATIC, STATIC, templates
-from thyme.studio.ui.unseen import named, named_in
 from thyme.types import ExecutionError, Observation, Repair
+from thyme.view.unseen import _UNSEEN
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -173,11 +173,11 @@ def test_what_cannot_be_seen_is_named(lead: Client) -> None:
     assert lead.get("/api/items/2")["question"] == f"Who{UNSEEN}?"
 
 
-def test_scripts_and_emoji_are_left_as_they_are() -> None:
-    text = "שלום می\u200cخواهم 👩\u200d🚀 naïve\n\tx"
-    assert named(text) == text
-    made = draft(3, question=text)
-    assert named_in(made).problem == made.problem
+def test_pages_that_write_themselves_name_the_same() -> None:
+    """Those of annotation, whose texts come by scripts."""
+    script = files(FOLDER).joinpath("static/annotate/page.js").read_text(encoding="utf-8")
+    (named,) = re.findall(r"UNSEEN = /(.*)/gu;", script)
+    assert re.sub(r"\\u\{(\w+)\}", r"\\U000\1", named) == _UNSEEN.pattern
 
 
 def test_the_list_says_whether_something_was_skipped(lead: Client) -> None:

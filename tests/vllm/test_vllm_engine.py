@@ -18,9 +18,9 @@ from thyme.agent.rollout import rollout
 from thyme.config import EngineConfig, RolloutConfig
 from thyme.config.vllm import VllmConfig
 from thyme.engines.base import Chunk, Engine, Request
+from thyme.engines.span_text import SpanText
 from thyme.engines.transformers import TransformersEngine
 from thyme.engines.transformers_load import model_fingerprint
-from thyme.engines.transformers_text import SpanText
 from thyme.engines.vllm import VllmEngine
 from thyme.errors import ContextFullError, EngineError, ModelNotFoundError, UsageError
 from thyme.nano import checkpoint_path

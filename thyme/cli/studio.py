@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -173,6 +174,8 @@ def _annotated(found: dict[str, Any], as_json: bool) -> None:
         return
     typer.echo("images: " + ", ".join(f"{count} {state}" for state, count in found["images"].items()))
     typer.echo("questions: " + ", ".join(f"{count} {state}" for state, count in found["states"].items()))
+    for line in _lacking(found["wanted"]):
+        typer.echo(line)
     for one in found["people"]:
         gold = f", {one['gold']['right']} of {one['gold']['of']} known answers right" if one["gold"]["of"] else ""
         typer.echo(
@@ -183,6 +186,18 @@ def _annotated(found: dict[str, Any], as_json: bool) -> None:
     typer.echo(
         f"agreement: answers {said['answers']}, kappa of categories {said['categories']}, of experts {said['experts']}"
     )
+
+
+def _lacking(wanted: dict[str, dict[str, int | None]]) -> Iterator[str]:
+    """What questions wait for, where that is known and something is; and whether there are people enough for it."""
+    for role, kind, setting in (("second", "second answers", "second"), ("expert", "experts' verdicts", "experts")):
+        each, lacking, people = (wanted[role][name] or 0 for name in ("each", "lacking", "people"))
+        if not lacking:
+            continue
+        may = f"{each} a question; {people} {'person' if people == 1 else 'people'} may give them"
+        if people < each:
+            may += f"; `thyme studio invite … --role {role}` lets in more, --set annotation.{setting}=N asks for fewer"
+        yield f"lacking: {lacking} {kind} ({may})"
 
 
 def _announce(address: str, records: int, images: int, link: str | None) -> None:

@@ -7,11 +7,11 @@ stateless (an API) or keep a cache by `Request.trajectory_id` (local weights).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
-from thyme.types import Execution, Fingerprints, ImageRecord, Observation, Prompt, Segment
+from thyme.types import Execution, Fingerprints, ImageRecord, Observation, Prompt, SeenImage, Segment
 
 ChunkStop = Literal["stop", "end", "length", "context"]
 """Why a span ended: a stop string, the end of the turn, `max_tokens`, or a full context."""
@@ -58,6 +58,17 @@ def written_last(segments: Sequence[Segment]) -> str:
             break
         texts.append(segment.text)
     return "".join(reversed(texts))
+
+
+def seen_images(
+    images: Sequence[ImageRecord], seen_size: Callable[[int, int], tuple[int, int]]
+) -> tuple[SeenImage, ...]:
+    """Images as a prompt names them: each with the width and height in pixels at which the model sees it."""
+    sizes = [seen_size(*image.size) for image in images]
+    return tuple(
+        SeenImage(image=image, seen_width=width, seen_height=height)
+        for image, (width, height) in zip(images, sizes, strict=True)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thyme.config.engine import EngineConfig
-from thyme.engines.base import Chunk, ChunkStop, Request, written_last
-from thyme.engines.transformers_sequence import TokenSequence, request_sequence
-from thyme.engines.transformers_text import SpanText
+from thyme.engines.base import Chunk, ChunkStop, Request, seen_images, written_last
+from thyme.engines.span_text import SpanText
+from thyme.engines.token_sequence import TokenSequence, request_sequence
 from thyme.errors import ContextFullError, ModelNotFoundError, UsageError
 from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint
 from thyme.families.qwen_vl import QwenVLFamily
 from thyme.markup import observation_parts, observation_text
-from thyme.types import Execution, ImageRecord, Observation, Prompt, SeenImage
+from thyme.types import Execution, ImageRecord, Observation, Prompt
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,7 @@ class LocalEngine:
         """
         span = self.family.encode_parts(self.family.prompt_parts(system, user, images))
         self._check_room(len(span.ids))
-        seen = [(image, *self.seen_size(*image.size)) for image in images]
-        return Prompt(
-            system=system,
-            user=user,
-            images=tuple(SeenImage(image=image, seen_width=width, seen_height=height) for image, width, height in seen),
-            token_ids=span.ids,
-        )
+        return Prompt(system=system, user=user, images=seen_images(images, self.seen_size), token_ids=span.ids)
 
     def observation(self, execution: Execution) -> Observation:
         """Render a sandbox result as the model will read it, tokenised."""

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from thyme.config.engine import EngineConfig
-from thyme.engines.base import Chunk, EngineInfo, Request
+from thyme.engines.base import Chunk, EngineInfo, Request, seen_images
 from thyme.engines.openai_chat import Answer, ChatAnswers, stop_strings
 from thyme.engines.openai_client import Client
 from thyme.engines.openai_errors import KEY_VARIABLES, NoVisionError, Server, input_tokens
@@ -37,7 +37,7 @@ from thyme.errors import ContextFullError, EngineError, UsageError
 from thyme.families import Family, load_family
 from thyme.families.checkpoint import find_checkpoint, read_json
 from thyme.markup import observation_parts, observation_text
-from thyme.types import Execution, Fingerprints, ImageRecord, Observation, Prompt, SeenImage
+from thyme.types import Execution, Fingerprints, ImageRecord, Observation, Prompt
 
 FORBID = -100.0
 """Bias that keeps a token from being chosen."""
@@ -144,13 +144,7 @@ class OpenAIEngine:
         if self._family is not None:
             ids = self._family.encode_parts(self._family.prompt_parts(system, user, images)).ids
             self._room(len(ids))
-        seen = [(image, *self.seen_size(*image.size)) for image in images]
-        return Prompt(
-            system=system,
-            user=user,
-            images=tuple(SeenImage(image=image, seen_width=width, seen_height=height) for image, width, height in seen),
-            token_ids=ids,
-        )
+        return Prompt(system=system, user=user, images=seen_images(images, self.seen_size), token_ids=ids)
 
     def observation(self, execution: Execution) -> Observation:
         """Render a sandbox result as the model will read it, tokenised where the tokenizer is at hand."""
@@ -265,20 +259,20 @@ class OpenAIEngine:
 
         Before anything is given out, `limits` says whether fewer were asked for than were wanted.
         """
-        final = False
+        begun, again = False, False
         while True:
             limits.capped = body.get(self.facts.limit_field, limits.max_tokens) < limits.max_tokens
             try:
                 async with aclosing(self._client.deltas(body)) as deltas:
                     async for delta in deltas:
-                        final = True
+                        begun = True
                         yield delta
                 return
             except ContextFullError as error:
                 limit, used = self._info.capabilities.max_context, input_tokens(str(error))
-                if final or limit is None or used is None or used >= limit:
+                if begun or again or limit is None or used is None or used >= limit:
                     raise
-                final, body = True, body | {self.facts.limit_field: limit - used}
+                again, body = True, body | {self.facts.limit_field: limit - used}
 
     def _body(self, request: Request, messages: list[dict[str, Any]]) -> dict[str, Any]:
         limit = request.max_tokens

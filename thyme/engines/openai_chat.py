@@ -55,8 +55,9 @@ class Answer:
         """
         self.text = ""
         """What was given out so far."""
-        self._deltas, self._temperature, self._stops = deltas, temperature, stops
-        self._limits = limits
+        self.temperature = temperature
+        """What it is sampled at."""
+        self._deltas, self._stops, self._limits = deltas, stops, limits
         self._rest = ""
         self._end: ChunkStop | None = None
 
@@ -77,17 +78,13 @@ class Answer:
             self._rest = piece[len(text) :]
             self.text += text
             if stop is not None:
-                yield Chunk(text, stop="stop", stop_string=stop, temperature=self._temperature)
+                yield Chunk(text, stop="stop", stop_string=stop, temperature=self.temperature)
                 return
             if self._end is not None and not self._rest:
-                yield Chunk(text, stop=self._end, temperature=self._temperature)
+                yield Chunk(text, stop=self._end, temperature=self.temperature)
                 return
             if text:
-                yield Chunk(text, temperature=self._temperature)
-
-    def tells_apart(self, temperature: float) -> bool:
-        """Whether a span wants a temperature that this answer was not sampled at."""
-        return temperature != self._temperature
+                yield Chunk(text, temperature=self.temperature)
 
     async def _next(self) -> str:
         """More of the answer: what was kept back, or else what comes."""
@@ -166,7 +163,7 @@ class ChatAnswers:
             await self.drop(trajectory_id)
 
     def _warn(self, answer: Answer, temperature: float) -> None:
-        if answer.tells_apart(temperature) and not self._warned:
+        if answer.temperature != temperature and not self._warned:
             self._warned = True
             log.warning(
                 "the server cannot continue a message (style chat), so code is sampled at the temperature of the text, "

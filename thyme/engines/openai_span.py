@@ -12,7 +12,7 @@ from typing import Protocol
 
 from thyme.engines.base import Chunk, ChunkStop, Request, written_last
 from thyme.engines.openai_stream import Delta, Token
-from thyme.engines.transformers_text import SpanText
+from thyme.engines.span_text import SpanText
 from thyme.errors import EngineError
 from thyme.families import Family
 

@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from thyme.engines.base import Capabilities, Chunk, ChunkStop, EngineInfo, Request, written_last
+from thyme.engines.base import Capabilities, Chunk, ChunkStop, EngineInfo, Request, seen_images, written_last
 from thyme.errors import ContextFullError, ScriptExhaustedError, ThymeError
 from thyme.markup import observation_parts, observation_text
-from thyme.types import Execution, Fingerprints, Generated, ImageRecord, Observation, Prompt, SeenImage
+from thyme.types import Execution, Fingerprints, Generated, ImageRecord, Observation, Prompt
 
 Continuation = str | ThymeError
 """What the model writes from one observation to the next, or the error it raises instead."""
@@ -89,11 +89,10 @@ class ScriptedEngine:
         limit = self._capabilities.max_context
         if limit is not None and len(ids) >= limit:
             raise ContextFullError(f"the prompt has {len(ids)} tokens, the model reads {limit}; shorten the question")
-        seen = [(image, *self.seen_size(*image.size)) for image in images]
         return Prompt(
             system=system,
             user=user,
-            images=tuple(SeenImage(image=image, seen_width=width, seen_height=height) for image, width, height in seen),
+            images=seen_images(images, self.seen_size),
             token_ids=ids if self._capabilities.token_ids else (),
         )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from thyme.engines.transformers_sequence import TokenSequence
+from thyme.engines.token_sequence import TokenSequence
 from thyme.families import Family
 
 _GROWTH = 256

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from thyme.engines.base import Chunk
 from thyme.engines.local import token_chunk
 from thyme.engines.outbox import Outbox
+from thyme.engines.span_text import SpanText
+from thyme.engines.token_sequence import TokenSequence
 from thyme.engines.transformers_cache import RowCache
 from thyme.engines.transformers_model import Features, Feed, join
 from thyme.engines.transformers_pictures import Look
-from thyme.engines.transformers_sequence import TokenSequence
-from thyme.engines.transformers_text import SpanText
 from thyme.families import Family
 from thyme.types import ImageRecord
 
@@ -86,9 +86,8 @@ class Reading:
         while self._images and self._images[0][0] < self._offset + stop:
             self._cache.images.append(self._images.popleft())
         self._at = stop
-        next_position = (
-            self._next_position if self.done else -1
-        )  # unknown inside an image, and nobody asks: nothing is generated between chunks
+        # Unknown inside an image, and nobody asks: nothing is generated before everything is fed.
+        next_position = self._next_position if self.done else -1
         ids: list[int] = self._ids[start:stop].tolist()
         return Feed(self._cache, ids, self._positions[:, start:stop], next_position, features, wants_logits=self.done)
 

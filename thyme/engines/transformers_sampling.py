@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 
-from thyme.engines.transformers_text import SpanText
+from thyme.engines.span_text import SpanText
 
 
 class Sampler(Protocol):

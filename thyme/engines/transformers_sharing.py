@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from thyme.engines.token_sequence import TokenSequence
 from thyme.engines.transformers_cache import RowCache
 from thyme.engines.transformers_rows import Row
-from thyme.engines.transformers_sequence import TokenSequence
 from thyme.families import Family
 
 _WORTH_SHARING = 64

@@ -22,8 +22,8 @@ from thyme.config.engine import EngineConfig
 from thyme.engines.base import Capabilities, Chunk, EngineInfo, Request, written_last
 from thyme.engines.local import LocalCheckpoint, LocalEngine
 from thyme.engines.outbox import Outbox
+from thyme.engines.token_sequence import TokenSequence
 from thyme.engines.transformers_load import model_fingerprint
-from thyme.engines.transformers_sequence import TokenSequence
 from thyme.engines.vllm_load import Weights, check_weights, max_context, start_vllm, tensor_shapes
 from thyme.engines.vllm_loop import Span, VllmCounters, VllmLoop
 from thyme.errors import EngineError, UsageError

@@ -15,7 +15,7 @@ from typing import Any
 
 from thyme.engines.local import token_chunk
 from thyme.engines.outbox import Delivery, Outbox, deliver
-from thyme.engines.transformers_text import SpanText
+from thyme.engines.span_text import SpanText
 from thyme.engines.vllm_load import Weights, load_weights, stop_vllm
 from thyme.errors import EngineError
 

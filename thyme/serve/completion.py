@@ -8,7 +8,6 @@ import json
 import secrets
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -148,17 +147,17 @@ def side_field(job: Job, trajectory: Trajectory) -> dict[str, Any]:
     if wishes.trajectory:
         side["trajectory"] = json.loads(trajectory.model_dump_json())
     if wishes.trajectory == "images":
-        side["images"] = {image.id: data_url(image) for image in _images(trajectory)}
+        side["images"] = data_urls(trajectory)
     return {"thyme": side}
 
 
-def _images(trajectory: Trajectory) -> Iterator[ImageRecord]:
-    yield from trajectory.problem.images
-    for observation in trajectory.observations:
-        yield from observation.execution.images
+def data_urls(trajectory: Trajectory) -> dict[str, str]:
+    """The pictures of a trajectory, given and made, by id."""
+    made = (image for observation in trajectory.observations for image in observation.execution.images)
+    return {image.id: _data_url(image) for image in (*trajectory.problem.images, *made)}
 
 
-def data_url(image: ImageRecord) -> str:
+def _data_url(image: ImageRecord) -> str:
     """A picture as it was sent, or else as PNG."""
     data, kind = image.encoded, image.format
     if data is None:

@@ -117,6 +117,12 @@ class Accounts:
         Raises:
             Refusal: The link is none, is used or has run out (403); the name is missing (400) or taken (409).
         """
+        try:
+            return self._joined(token, name)
+        except IntegrityError:  # somebody came in by this name at the same moment, and is known now
+            return self._joined(token, name)
+
+    def _joined(self, token: str, name: str) -> tuple[Person, str]:
         now, cookie = time.time(), secrets.token_urlsafe(_TOKEN_BYTES)
         with self._database.write() as session:
             invite = session.scalars(select(Invite).where(Invite.digest == digest(token)).with_for_update()).first()

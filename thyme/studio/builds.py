@@ -11,19 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
 
 from thyme.config.data import DataRecipe
 from thyme.data.drafts import Draft
 from thyme.data.factory.folder import find_record, read_outcomes, require_build
 from thyme.data.factory.manifest import read_manifest
 from thyme.errors import StoreError, UsageError
-from thyme.studio.database import Database
+from thyme.studio.database import Database, storable
 from thyme.studio.models import OPEN, Build, Item
 
-_BATCH = 500
-"""Rows of one insertion: databases bound the values of a statement."""
 _MOST_QUESTION = 10_000
 """Characters of a question that are searched; the page shows all."""
 _REMEMBERED = 64
@@ -110,11 +106,7 @@ def import_records(database: Database, builds: Builds, name: str, *, double: flo
             build = Build(name=name, added=time.time())
             session.add(build)
             session.flush()
-    added = 0
-    for rows in _batches(_rows(builds.folder(name), build.id, double)):
-        with database.write() as session:
-            added += _insert(session, rows)
-    return added
+    return database.insert_missing(Item, _rows(builds.folder(name), build.id, double))
 
 
 def _rows(out: Path, build: int, double: float) -> Iterator[dict[str, Any]]:
@@ -136,27 +128,10 @@ def _rows(out: Path, build: int, double: float) -> Iterator[dict[str, Any]]:
 
 
 def _short(text: str, most: int) -> str:
-    """What is filtered by, no longer than its column; PostgreSQL's texts hold no zero."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")[:most]
+    """What is filtered by, no longer than its column."""
+    return storable(text)[:most]
 
 
 def _drawn(record: str) -> float:
     """A number from 0 to 1 that belongs to a record."""
     return int.from_bytes(hashlib.blake2b(record.encode(), digest_size=8).digest()) / 2**64
-
-
-def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _insert(session: Session, rows: list[dict[str, Any]]) -> int:
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    done = session.execute(insert(Item).values(rows).on_conflict_do_nothing().returning(Item.id))
-    return len(done.all())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,10 +14,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Session
 
 from thyme.errors import MissingExtraError, StoreError, UsageError
 
@@ -26,6 +28,8 @@ _BUSY_S = 30
 _LOCK: Final = 7_436_881
 """PostgreSQL's advisory lock while the tables are brought up to date: a number of our own."""
 _WRITES: Final = "thyme_writes"
+_BATCH: Final = 500
+"""Rows of one insertion: databases bound the values of a statement."""
 _FULL: Final = ("disk is full", "disk I/O error")
 """What SQLite says where there is no room; the second also of a file that may not grow."""
 
@@ -91,6 +95,23 @@ class Database:
         with self._session(self._writing) as session, session.begin():
             yield session
 
+    def insert_missing(self, table: type[DeclarativeBase], rows: Iterable[dict[str, Any]]) -> int:
+        """Insert rows that are not there yet, some hundred in a transaction; those that are there stay as they are.
+
+        Returns:
+            How many were new.
+
+        Raises:
+            StoreError: The database went away.
+        """
+        insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        key, rest, added = inspect(table).primary_key, iter(rows), 0
+        while batch := list(islice(rest, _BATCH)):
+            with self.write() as session:
+                done = session.execute(insert(table).values(batch).on_conflict_do_nothing().returning(*key))
+                added += len(done.all())
+        return added
+
     @contextmanager
     def _session(self, engine: Engine) -> Iterator[Session]:
         try:
@@ -117,6 +138,16 @@ def sqlite_file(url: str) -> Path | None:
     """
     parsed = _parsed(url)
     return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
+def storable(text: str, instead: str = "\N{REPLACEMENT CHARACTER}") -> str:
+    """A text for the database: PostgreSQL's hold no zero, and none holds half of a character (a lone surrogate).
+
+    Args:
+        text: From a file or a stranger.
+        instead: Of zeros.
+    """
+    return text.replace("\0", instead).encode("utf-8", "replace").decode()
 
 
 def migrate(engine: Engine, target: str = "head") -> None:

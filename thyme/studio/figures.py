@@ -12,10 +12,10 @@ from typing import Any
 from sqlalchemy import and_, case, func, select
 from sqlalchemy.orm import Session
 
-from thyme.data.annotation.agreement import kappa as kappa  # what both kinds of work are measured by
+from thyme.data.annotation.agreement import kappa
 from thyme.studio.models import ACCEPTED, REJECTED, STATES, Build, Item, Lease, Reviewer, ReviewRow
+from thyme.studio.times import midnight
 
-_DAY_S = 86_400
 _LATEST = 500
 """Reviews whose median time is told."""
 _DONE = ("accepted", "rejected", "edited", "undone", "today", "last")
@@ -40,7 +40,7 @@ def progress(session: Session, build: str = "") -> dict[str, Any]:
             func.sum(case((and_(stands, ReviewRow.verdict == REJECTED), 1), else_=0)),
             func.sum(case((and_(stands, ReviewRow.revision_id.is_not(None)), 1), else_=0)),
             func.sum(case((~stands, 1), else_=0)),
-            func.sum(case((and_(stands, ReviewRow.created >= time.time() // _DAY_S * _DAY_S), 1), else_=0)),
+            func.sum(case((and_(stands, ReviewRow.created >= midnight()), 1), else_=0)),
             func.max(ReviewRow.created),
         )
         .join(Item, Item.id == ReviewRow.item_id)

@@ -9,18 +9,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import ColumnElement, exists, false, func, or_, select
 from sqlalchemy.orm import Session
 
+from thyme.studio.database import storable
 from thyme.studio.models import Build, Item, Lease, ReviewRow, Revision
 
 COLUMNS = ("scenario", "source", "teacher", "kind")
 """What is filtered by as it is."""
 
 
-def _storable(text: str) -> str:
-    return text.replace("\0", "").encode("utf-8", "replace").decode()
-
-
-Words = Annotated[str, AfterValidator(_storable)]
-"""Text for the database: PostgreSQL's holds no zero, and none holds half of a character (a lone surrogate)."""
+Words = Annotated[str, AfterValidator(lambda text: storable(text, ""))]
+"""Text for the database, without what it cannot hold."""
 
 
 class Filter(BaseModel):

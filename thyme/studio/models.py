@@ -21,7 +21,8 @@ ROLES: Final = ("annotate", "second", "expert")
 """What people may do in annotation; who leads may do all of it, and adjudicates."""
 _USUAL = "annotate second"
 
-_ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only as INTEGER
+ID: Final = BigInteger().with_variant(Integer, "sqlite")
+"""Type of numbers of rows: SQLite counts them by itself only as INTEGER."""
 
 
 class Base(DeclarativeBase):
@@ -42,7 +43,7 @@ class Build(Base):
 
     __tablename__ = "builds"
 
-    id: Mapped[int] = mapped_column(_ID, primary_key=True)
+    id: Mapped[int] = mapped_column(ID, primary_key=True)
     name: Mapped[str] = mapped_column(String(200), unique=True)
     """Name of its folder, without the path."""
     added: Mapped[float] = mapped_column(Double)
@@ -53,7 +54,7 @@ class Item(Base):
 
     __tablename__ = "items"
 
-    id: Mapped[int] = mapped_column(_ID, primary_key=True)
+    id: Mapped[int] = mapped_column(ID, primary_key=True)
     """Rises in the order of the build."""
     build_id: Mapped[int] = mapped_column(ForeignKey("builds.id"))
     record: Mapped[str] = mapped_column(String(300))
@@ -82,7 +83,7 @@ class Reviewer(Base):
 
     __tablename__ = "reviewers"
 
-    id: Mapped[int] = mapped_column(_ID, primary_key=True)
+    id: Mapped[int] = mapped_column(ID, primary_key=True)
     name: Mapped[str] = mapped_column(String(100), unique=True)
     lead: Mapped[bool] = mapped_column(default=False)
     """Whether they decide disputes, invite, and export."""
@@ -97,7 +98,7 @@ class Invite(Base):
 
     __tablename__ = "invites"
 
-    id: Mapped[int] = mapped_column(_ID, primary_key=True)
+    id: Mapped[int] = mapped_column(ID, primary_key=True)
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     name: Mapped[str] = mapped_column(String(100))
     """Whom it makes or lets in again."""
@@ -148,7 +149,7 @@ class Revision(Base):
 
     __tablename__ = "revisions"
 
-    id: Mapped[int] = mapped_column(_ID, primary_key=True)
+    id: Mapped[int] = mapped_column(ID, primary_key=True)
     item_id: Mapped[int] = mapped_column(ForeignKey("items.id"), index=True)
     reviewer_id: Mapped[int] = mapped_column(ForeignKey("reviewers.id"))
     created: Mapped[float] = mapped_column(Double)
@@ -163,7 +164,7 @@ class ReviewRow(Base):
 
     __tablename__ = "reviews"
 
-    id: Mapped[int] = mapped_column(_ID, primary_key=True)
+    id: Mapped[int] = mapped_column(ID, primary_key=True)
     item_id: Mapped[int] = mapped_column(ForeignKey("items.id"), index=True)
     reviewer_id: Mapped[int] = mapped_column(ForeignKey("reviewers.id"))
     verdict: Mapped[str] = mapped_column(String(20))

@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy import Double, ForeignKey, Index, Integer, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from thyme.studio.models import _ID, Base
+from thyme.studio.models import ID, Base
 
 OPEN: Final = "open"
 DONE: Final = "done"
@@ -23,7 +23,7 @@ class CollectionRow(Base):
 
     __tablename__ = "collections"
 
-    id: Mapped[int] = mapped_column(_ID, primary_key=True)
+    id: Mapped[int] = mapped_column(ID, primary_key=True)
     name: Mapped[str] = mapped_column(String(200), unique=True)
     """Name of its folder, without the path."""
     added: Mapped[float] = mapped_column(Double)
@@ -34,7 +34,7 @@ class Shot(Base):
 
     __tablename__ = "shots"
 
-    id: Mapped[int] = mapped_column(_ID, primary_key=True)
+    id: Mapped[int] = mapped_column(ID, primary_key=True)
     """Rises in the order of the collection."""
     collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id"))
     image: Mapped[str] = mapped_column(String(64))
@@ -65,7 +65,7 @@ class Question(Base):
 
     __tablename__ = "questions"
 
-    id: Mapped[int] = mapped_column(_ID, primary_key=True)
+    id: Mapped[int] = mapped_column(ID, primary_key=True)
     uid: Mapped[str] = mapped_column(String(64), unique=True)
     """`Annotation.id`: random, or as it was imported."""
     shot_id: Mapped[int] = mapped_column(ForeignKey("shots.id"))
@@ -107,7 +107,7 @@ class CheckRow(Base):
 
     __tablename__ = "checks"
 
-    id: Mapped[int] = mapped_column(_ID, primary_key=True)
+    id: Mapped[int] = mapped_column(ID, primary_key=True)
     question_id: Mapped[int] = mapped_column(ForeignKey("questions.id"))
     reviewer_id: Mapped[int] = mapped_column(ForeignKey("reviewers.id"))
     round: Mapped[int] = mapped_column(Integer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ from thyme.studio.entries import entry
 from thyme.studio.models import Build, Item, Lease, Reviewer, ReviewRow, Revision
 from thyme.studio.refusal import missing
 from thyme.studio.reviews import sees_others
+from thyme.studio.times import lease_view
 from thyme.types import ImageRecord, Observation
 
 
@@ -67,7 +67,7 @@ def draft_view(item_id: int, draft: Draft) -> dict[str, Any]:
     """What is shown of a draft itself."""
     steps = list(_steps(item_id, draft))
     return {
-        "title": SCENARIOS[draft.scenario].title if draft.scenario in SCENARIOS else draft.scenario,
+        "title": title_of(draft.scenario),
         "question": draft.problem.question,
         "choices": list(draft.problem.choices),
         "answer": draft.problem.answer,
@@ -77,6 +77,11 @@ def draft_view(item_id: int, draft: Draft) -> dict[str, Any]:
         "hints": draft.hints,
         "verdicts": [verdict.model_dump() for verdict in draft.verdicts],
     }
+
+
+def title_of(scenario: str) -> str:
+    """What a scenario is called on pages."""
+    return SCENARIOS[scenario].title if scenario in SCENARIOS else scenario
 
 
 def images_of(draft: Draft) -> dict[str, ImageRecord]:
@@ -166,15 +171,10 @@ def _revision(session: Session, item: Item, person: Person, id: int | None) -> R
     return found
 
 
-def lease_view(lease: Lease) -> dict[str, float]:
-    """A lease as a page counts it down."""
-    return {"until": lease.until, "seconds": max(0.0, lease.until - time.time())}
-
-
 def _lease(session: Session, item: Item, person: Person) -> dict[str, float] | None:
     query = select(Lease).where(Lease.item_id == item.id, Lease.reviewer_id == person.id, Lease.done.is_(False))
     lease = session.scalars(query).first()
-    return None if lease is None or lease.until <= time.time() else lease_view(lease)
+    return None if lease is None else lease_view(lease.until)
 
 
 def _reviews(session: Session, item: Item, person: Person) -> list[dict[str, Any]]:

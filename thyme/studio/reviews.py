@@ -16,6 +16,7 @@ from thyme.studio import leases
 from thyme.studio.accounts import Person
 from thyme.studio.models import ACCEPTED, DISPUTED, OPEN, REJECTED, Item, Lease, ReviewRow, Revision
 from thyme.studio.refusal import Refusal, missing
+from thyme.studio.times import page_seconds
 from thyme.types import Generated
 
 REASONS: Final[dict[str, str]] = {
@@ -32,9 +33,6 @@ REASONS: Final[dict[str, str]] = {
     "other": "something else; the note says what",
 }
 """Why a record is rejected, and what it means."""
-
-_MOST_SECONDS = 86_400.0
-"""A page that was open for longer was left open."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +202,7 @@ def _add(session: Session, person: Person, item: Item, said: Said, *, decision: 
         note=said.note.strip(),
         revision_id=said.revision if accepted else None,
         decision=decision,
-        seconds=None if said.seconds is None else min(max(said.seconds, 0.0), _MOST_SECONDS),
+        seconds=page_seconds(said.seconds),
         created=time.time(),
     )
     session.add(row)

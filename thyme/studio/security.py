@@ -16,25 +16,10 @@ from thyme.sandbox.server.guard import LOOPBACK, host_of
 from thyme.sandbox.server.serve import Address
 from thyme.studio.accounts import Person
 from thyme.studio.refusal import Refusal
+from thyme.view.served import HEADERS
 
 CSRF_HEADER = "x-csrf-token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-"""Nothing but this server's own files runs, is shown or is asked."""
-
-HEADERS = {
-    "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "cache-control": "no-store",
-}
-"""On every answer that does not say otherwise."""
 
 
 def refuse_other_origins(request: Request, config: StudioConfig) -> None:

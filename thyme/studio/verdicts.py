@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from thyme.data.drafts import Draft
 from thyme.data.export.reviews import Review, write_reviews
 from thyme.studio.database import Database
-from thyme.studio.models import ACCEPTED, REJECTED, STATES, Build, Item, Reviewer, ReviewRow, Revision
+from thyme.studio.models import ACCEPTED, DISPUTED, OPEN, REJECTED, Build, Item, Reviewer, ReviewRow, Revision
 from thyme.studio.refusal import missing
 from thyme.studio.reviews import standing
 
@@ -66,7 +66,8 @@ def export(database: Database, build: str, out: Path) -> dict[str, int]:
     """Write the verdicts of a build into its folder.
 
     Returns:
-        How many were accepted (``accept``), of these edited, rejected (``reject``), and how many are not decided.
+        How many were ``accepted``, ``rejected`` and, of the accepted ones, ``edited``; and how many are not decided:
+        ``open`` and ``disputed``.
 
     Raises:
         Refusal: There is no such build (404).
@@ -84,4 +85,4 @@ def export(database: Database, build: str, out: Path) -> dict[str, int]:
         id = session.scalar(select(Build.id).where(Build.name == build))
         states = Counter(session.scalars(select(Item.state).where(Item.build_id == id)))
     found = {"accepted": counted[ACCEPTED], "rejected": counted[REJECTED], "edited": counted["edited"]}
-    return {**found, **{state: states[state] for state in STATES[0::3]}}
+    return {**found, **{state: states[state] for state in (OPEN, DISPUTED)}}

@@ -19,6 +19,7 @@ from thyme.view import words
 from thyme.view.parts import Run, highlight, make_attempt, make_run
 from thyme.view.pictures import Pictures
 from thyme.view.steps import AnswerStep, CodeStep, Fragment, Reader, Thought
+from thyme.view.unseen import named
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class LiveView:
                 patches += self._ended_block(None)
                 patches += [*self._says("thinking"), self._row(prose.key, self._parts.thought(Thought("")))]
             prose.begun = True
-            patches.append(Patch("text", prose.key, body))
+            patches.append(Patch("text", prose.key, named(body)))
         if fragment.border == "close":
             self._prose = None
         return patches
@@ -152,7 +153,7 @@ class LiveView:
             block.tail = 0
         block.shown = len(shown)
         if (new := tail[block.tail :]) and not _is_fence(tail) and (shown or tail.strip()):
-            patches.append(Patch("text", block.key, new))
+            patches.append(Patch("text", block.key, named(new)))
             block.tail = len(tail)
         return patches
 

@@ -1,12 +1,14 @@
 """The parts of a page and the templates that show them: one look, whether a page stands alone or a server writes it.
 
-Everything that a model, its code or a dataset wrote is escaped by the template engine.
+Everything that a model, its code or a dataset wrote is escaped by the template engine, which also names what nobody
+would see of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jinja2 import BaseLoader, ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -19,6 +21,7 @@ from thyme.view import words
 from thyme.view.pictures import Picture, Pictures
 from thyme.view.steps import AnswerStep, CodeStep, Thought, steps
 from thyme.view.terminal import clean
+from thyme.view.unseen import named
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +124,21 @@ def make_run(step: CodeStep, pictures: Pictures) -> Run:
 
 
 def highlight(code: str) -> Markup:
-    """Python as spans with classes; everything inside them is escaped by Pygments."""
-    return Markup(pygments_highlight(code, PythonLexer(), HtmlFormatter(nowrap=True)).rstrip("\n"))
+    """Python as spans with classes, escaped by Pygments; what nobody would see is named."""
+    return Markup(pygments_highlight(named(code), PythonLexer(), HtmlFormatter(nowrap=True)).rstrip("\n"))
 
 
 def environment(*loaders: BaseLoader) -> Environment:
-    """Templates that escape everything; those of this package stand behind the ones given."""
+    """Templates that escape everything; those of this package stand behind the ones given.
+
+    They name what nobody would see (`thyme.view.unseen`), except in what is markup already: a template that needs a
+    text as it is, as the value of a field, says ``| e``.
+    """
     made = Environment(
         loader=ChoiceLoader([*loaders, PackageLoader("thyme.view", "templates")]),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_seen,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -140,3 +148,8 @@ def environment(*loaders: BaseLoader) -> Environment:
     made.tests["thought"] = lambda step: isinstance(step, Thought)
     made.tests["run"] = lambda step: isinstance(step, Run)
     return made
+
+
+def _seen(value: Any) -> Any:
+    """What a template shows of a value."""
+    return named(value) if isinstance(value, str) and not isinstance(value, Markup) else value

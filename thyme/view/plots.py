@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from thyme.errors import MissingExtraError
 from thyme.view.terminal import clean
+from thyme.view.unseen import named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,6 +96,6 @@ def _svg(drawn: Any, salt: str, title: str) -> Markup:
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", text)
     for drawn, shown in _COLOURS.items():
         text = text.replace(drawn, shown)
-    opening = f'<svg role="img" aria-label="{escape(clean(title))}" '
+    opening = f'<svg role="img" aria-label="{escape(named(clean(title)))}" '
     # Alone in this: everything else on the page goes through the escaping of the templates.
     return Markup(text.replace("<svg ", opening, 1))

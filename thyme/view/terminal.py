@@ -1,7 +1,7 @@
 """A trajectory on a terminal, as it happens: thoughts stream, code is highlighted, results follow.
 
 Nothing that a model or its code wrote reaches the terminal as a control code, and where the output is no terminal
-(a pipe, a file) there are none at all.
+(a pipe, a file) there are none at all. Characters that would turn a text round, or that nobody sees, are named.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from thyme.markup import extract_code
 from thyme.types import Execution, ImageRecord, Observation, Problem, StopReason, Trajectory
 from thyme.view import words
 from thyme.view.steps import Fragment, Reader
+from thyme.view.unseen import named
 
 INDENT = "  "
 _LABEL_WIDTH = 11
@@ -24,6 +25,11 @@ _CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(1
 def clean(text: str) -> str:
     """Foreign text without control codes: it can neither move the cursor nor change colours or titles."""
     return text.replace("\r\n", "\n").translate(_CONTROLS)
+
+
+def _seen(text: str) -> str:
+    """Foreign text as it is printed."""
+    return named(clean(text))
 
 
 class TrajectoryPrinter:
@@ -99,7 +105,7 @@ class TrajectoryPrinter:
         body = text.rstrip()
         self._space = text[len(body) :]
         if body:
-            self._console.print(Text(clean(body)), end="", soft_wrap=True)
+            self._console.print(Text(_seen(body)), end="", soft_wrap=True)
             self._thinking = True
 
     def _end_thought(self) -> None:
@@ -108,7 +114,7 @@ class TrajectoryPrinter:
         self._thinking, self._space = False, ""
 
     def _print_code(self, remark: str = "") -> None:
-        code, self._code = clean(extract_code("".join(self._code or ()))), None
+        code, self._code = _seen(extract_code("".join(self._code or ()))), None
         self._blocks += 1
         self._console.print(Text(f"code {self._blocks}{remark}", style="dim"))
         self._lines(Syntax(code, "python", theme="ansi_dark", background_color="default").highlight(code))
@@ -144,7 +150,7 @@ class TrajectoryPrinter:
             reason = f": {trajectory.error.message}" if trajectory.error is not None else ""
             self._row("stopped", f"{words.STOPS[trajectory.stop]}{reason}", "red")
         self._console.print()
-        self._console.print(Text(clean(words.summary(trajectory)), style="dim"), soft_wrap=True)
+        self._console.print(Text(_seen(words.summary(trajectory)), style="dim"), soft_wrap=True)
         self._console.print()
         self._start()
 
@@ -152,7 +158,7 @@ class TrajectoryPrinter:
 
     def _row(self, label: str, value: str, style: str = "") -> None:
         """A label, and text beside it that may have several lines."""
-        for index, line in enumerate(clean(value).split("\n")):
+        for index, line in enumerate(_seen(value).split("\n")):
             head = (label if index == 0 else "").ljust(_LABEL_WIDTH)
             self._console.print(Text.assemble((head, "dim"), (line, style)), soft_wrap=True)
 

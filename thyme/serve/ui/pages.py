@@ -5,24 +5,22 @@ from __future__ import annotations
 import asyncio
 import re
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
+from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader
 
 from thyme.serve.refusal import Refusal
-from thyme.serve.ui.security import HEADERS
 from thyme.types import ImageRecord
 from thyme.view.parts import environment
 from thyme.view.pictures import MAX_SIDE, original, reduced, resized
+from thyme.view.served import HEADERS, STATIC_FILES, packaged
 
 STATIC = "/ui/static"
 """Where static files are."""
 _STATIC = {
-    "icon.svg": ("thyme.view", "templates/icon.svg", "image/svg+xml"),
-    "page.css": ("thyme.view", "templates/page.css", "text/css"),
-    "app.css": ("thyme.view", "templates/app.css", "text/css"),
+    **STATIC_FILES,
     "zoom.js": ("thyme.serve.ui", "static/zoom.js", "text/javascript"),
     "playground.js": ("thyme.serve.ui", "static/playground.js", "text/javascript"),
 }
@@ -49,8 +47,8 @@ def fragment(name: str, **values: Any) -> str:
     return templates().get_template(name).render(values)
 
 
-async def static(name: str) -> Response:
-    """A static file.
+async def static(name: str, request: Request) -> Response:
+    """A static file, which a browser that has it does not get again.
 
     Raises:
         Refusal: There is none of this name.
@@ -58,12 +56,11 @@ async def static(name: str) -> Response:
     if name not in _STATIC:
         raise Refusal(404, f"there is no file {name[:100]!r}", code="not_found")
     package, path, kind = _STATIC[name]
-    return Response(_content(package, path), media_type=kind, headers={**HEADERS, "cache-control": "no-cache"})
-
-
-@cache
-def _content(package: str, path: str) -> bytes:
-    return files(package).joinpath(path).read_bytes()
+    content, tag = packaged(package, path)
+    headers = {**HEADERS, "cache-control": "no-cache", "etag": tag}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=kind, headers=headers)
 
 
 async def image(record: ImageRecord, side: int | None, seen: str | None) -> Response:

@@ -17,17 +17,18 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response, Streamin
 
 from thyme.sandbox.server.bodies import read_body
 from thyme.sandbox.server.refusal import Refusal as BodyRefusal
-from thyme.serve.completion import data_url
+from thyme.serve.completion import data_urls
 from thyme.serve.refusal import Refusal
 from thyme.serve.runtime import AgentRuntime
 from thyme.serve.ui import pages
 from thyme.serve.ui.asking import read_wish
 from thyme.serve.ui.questions import Bounds, Question, Questions
-from thyme.serve.ui.security import HEADERS, Sessions, refuse_other_origins
-from thyme.types import ImageRecord, Problem, Trajectory
+from thyme.serve.ui.security import Sessions, refuse_other_origins
+from thyme.types import Problem, Trajectory
 from thyme.view.html import render_page
 from thyme.view.parts import make_scene
 from thyme.view.pictures import Linked, Picture, original
+from thyme.view.served import HEADERS
 
 NANO = "nano"
 """Name of the embedded model, which knows no pictures but those of its own world."""
@@ -232,11 +233,8 @@ def _download(text: str, kind: str, name: str) -> Response:
 
 
 def _json(trajectory: Trajectory) -> str:
-    images: dict[str, ImageRecord] = {image.id: image for image in trajectory.problem.images}
-    for observation in trajectory.observations:
-        images |= {image.id: image for image in observation.execution.images}
-    urls = {id: data_url(image) for id, image in images.items()}
-    return json.dumps({"trajectory": json.loads(trajectory.model_dump_json()), "images": urls}, ensure_ascii=False)
+    record = {"trajectory": json.loads(trajectory.model_dump_json()), "images": data_urls(trajectory)}
+    return json.dumps(record, ensure_ascii=False)
 
 
 def _notes(problem: Problem) -> list[str]:

@@ -1,4 +1,4 @@
-"""What keeps the page to those it is meant for: a strict policy, a same-origin check, a session's cookie."""
+"""What keeps the page to those it is meant for, beside its headers: a same-origin check, a session's cookie."""
 
 from __future__ import annotations
 
@@ -18,21 +18,6 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 """What so many bytes look like."""
 _MAX_SESSIONS = 10_000
 """Sessions that may be let in by a key at once; the one that came first has to show it again."""
-
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-"""Nothing but this server's own files runs, is shown or is asked; ``blob:`` are the images a person picked."""
-
-HEADERS = {
-    "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "cache-control": "no-store",
-}
 
 
 def refuse_other_origins(request: Request) -> None:

@@ -18,10 +18,10 @@ from thyme.eval.records import Filter, Records
 from thyme.eval.runner import score_trajectory
 from thyme.serve.refusal import Refusal, misaddressed
 from thyme.serve.ui import pages
-from thyme.serve.ui.security import HEADERS
 from thyme.store import load_images
 from thyme.view.html import make_cases, render_page
 from thyme.view.pictures import Linked
+from thyme.view.served import HEADERS
 
 PER_PAGE = 50
 """Records on a page of the list."""

@@ -14,7 +14,7 @@ from thyme.data.annotation.agreement import agrees
 from thyme.data.annotation.records import CATEGORIES
 from thyme.studio.accounts import Person
 from thyme.studio.annotation import places
-from thyme.studio.annotation.questions import MOST_SECONDS, settle
+from thyme.studio.annotation.questions import settle
 from thyme.studio.annotation.roles import checks_by, turn_of
 from thyme.studio.annotation.rows import choices_of, locked, standing
 from thyme.studio.annotation.states import REASONS
@@ -22,6 +22,7 @@ from thyme.studio.annotation.views import faults_of
 from thyme.studio.models import Setting
 from thyme.studio.models_annotation import CheckRow, Question, Shot
 from thyme.studio.refusal import Refusal
+from thyme.studio.times import page_seconds
 
 _DEMANDS = "annotation_checks"
 """Setting that says how many people were wanted when the studio was started last."""
@@ -146,6 +147,12 @@ def resettle(session: Session, settings: AnnotationSettings) -> None:
         settle(session, question, settings)
 
 
+def wanted_a_question(session: Session) -> dict[str, int]:
+    """How many people of each role a question is to pass, as the studio was started last; empty where it never was."""
+    kept = session.get(Setting, _DEMANDS)
+    return {} if kept is None else dict(zip(("second", "expert"), map(int, kept.value.split()), strict=True))
+
+
 def _sent_before(
     session: Session, question: Question, person: Person, verdict: str, said: Answer | Verdict
 ) -> CheckRow | None:
@@ -207,7 +214,7 @@ def _row(
         gold=question.gold,
         answer_then=question.answer,
         category_then=question.category,
-        seconds=None if seconds is None else min(max(seconds, 0.0), MOST_SECONDS),
+        seconds=page_seconds(seconds),
         created=time.time(),
     )
 

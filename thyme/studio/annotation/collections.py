@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from thyme.data.collect.folder import read_collection_file, read_items
 from thyme.data.collect.records import Collected
 from thyme.errors import StoreError, UsageError
-from thyme.studio.database import Database
+from thyme.studio.database import Database, storable
 from thyme.studio.models_annotation import OPEN, CollectionRow, Shot
-
-_BATCH = 500
-"""Rows of one insertion: databases bound the values of a statement."""
 
 
 class Collections:
@@ -80,13 +75,7 @@ def import_images(database: Database, collections: Collections, name: str) -> in
             known = CollectionRow(name=name, added=time.time())
             session.add(known)
             session.flush()
-    insert = postgresql.insert if database.engine.dialect.name == "postgresql" else sqlite.insert
-    rows, added = (_row(known.id, item) for item in read_items(collections.folder(name))), 0
-    for batch in _batches(rows):
-        with database.write() as session:
-            done = session.execute(insert(Shot).values(batch).on_conflict_do_nothing().returning(Shot.id))
-            added += len(done.all())
-    return added
+    return database.insert_missing(Shot, (_row(known.id, item) for item in read_items(collections.folder(name))))
 
 
 def _row(collection: int, item: Collected) -> dict[str, Any]:
@@ -96,20 +85,10 @@ def _row(collection: int, item: Collected) -> dict[str, Any]:
         "width": item.width,
         "height": item.height,
         "format": item.format,
-        "source": _clean(item.source),
-        "licence": _clean(item.licence),
+        "source": storable(item.source),
+        "licence": storable(item.licence),
         "state": OPEN,
         "reason": "",
         "note": "",
         "until": 0.0,
     }
-
-
-def _clean(text: str) -> str:
-    """PostgreSQL's texts hold no zero."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    while batch := list(islice(rows, _BATCH)):
-        yield batch

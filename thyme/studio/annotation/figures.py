@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import mean, median
@@ -19,10 +19,12 @@ from sqlalchemy.orm import Session
 
 from thyme.data.annotation.agreement import kappa
 from thyme.data.annotation.records import State
+from thyme.studio.accounts import roles_of
+from thyme.studio.annotation.checks import wanted_a_question
 from thyme.studio.models import Reviewer
 from thyme.studio.models_annotation import DONE, OPEN, UNSUITABLE, CheckRow, CollectionRow, Question, Shot
+from thyme.studio.times import DAY_S
 
-_DAY_S = 86_400
 _KINDS = ("written", "answered", "verdicts")
 
 
@@ -56,7 +58,7 @@ class _Done:
 
     def add(self, kind: str, at: float, seconds: float | None) -> None:
         """Count one piece of work."""
-        self.days[int(at // _DAY_S)][kind] += 1
+        self.days[int(at // DAY_S)][kind] += 1
         if seconds is not None:
             self.seconds[kind].append(seconds)
 
@@ -75,12 +77,44 @@ def progress(session: Session, collection: str = "", *, gold: bool = True) -> di
     rows = select(Question.state, func.count()).join(Shot, Shot.id == Question.shot_id).where(*shots)
     states = dict(session.execute(rows.group_by(Question.state)).all())
     checks = _checks(session, shots)
+    states = {state: states.get(state, 0) for state in get_args(State)}
     return {
         "images": {state: images.get(state, 0) for state in (OPEN, DONE, UNSUITABLE)},
-        "states": {state: states.get(state, 0) for state in get_args(State)},
+        "states": states,
+        "wanted": _wanted(session, shots, states),
         "people": _people(session, shots, checks, gold=gold),
         "agreement": _agreement(checks),
     }
+
+
+def _wanted(
+    session: Session, shots: Sequence[ColumnElement[bool]], states: Mapping[str, int]
+) -> dict[str, dict[str, int | None]]:
+    """What questions still wait for, by role.
+
+    Returns:
+        ``each``: how many people a question is to pass. ``lacking``: how many answers or verdicts are still wanted of
+        the questions that wait for them now. Both are None where the studio was never started. ``people``: how many
+        there are who may give them.
+    """
+    each, found = wanted_a_question(session), dict[str, dict[str, int | None]]()
+    held = [roles_of(one.roles, lead=one.lead) for one in session.scalars(select(Reviewer).where(Reviewer.active))]
+    for role, state in (("second", "submitted"), ("expert", "checked")):
+        said = (
+            select(func.count())
+            .select_from(CheckRow)
+            .join(Question, Question.id == CheckRow.question_id)
+            .join(Shot, Shot.id == Question.shot_id)
+            .where(Question.state == state, CheckRow.round == Question.round, CheckRow.role == role)
+            .where(CheckRow.undone.is_(None), CheckRow.gold.is_(False), *shots)
+        )
+        given = session.scalar(said) or 0
+        found[role] = {
+            "each": each.get(role),
+            "lacking": max(0, each[role] * states[state] - given) if role in each else None,
+            "people": sum(role in roles for roles in held),
+        }
+    return found
 
 
 def _agreement(checks: Sequence[_Said]) -> dict[str, float | None]:
@@ -170,4 +204,4 @@ def _shots(collection: str) -> list[ColumnElement[bool]]:
 
 
 def _date(day: int) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(day * _DAY_S))
+    return time.strftime("%Y-%m-%d", time.gmtime(day * DAY_S))

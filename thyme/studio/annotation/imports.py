@@ -15,7 +15,7 @@ from thyme.data.annotation.records import Annotation
 from thyme.studio.accounts import clean_name
 from thyme.studio.annotation.questions import Fields, settle
 from thyme.studio.annotation.views import faults_of
-from thyme.studio.database import Database
+from thyme.studio.database import Database, storable
 from thyme.studio.models import Reviewer
 from thyme.studio.models_annotation import CollectionRow, Question, Shot
 from thyme.studio.refusal import Refusal, missing
@@ -69,7 +69,7 @@ def _take(session: Session, collection: int, one: Annotation, settings: Annotati
     if session.scalar(select(Question.id).where(Question.uid == one.id[:64])) is not None:
         return "known"
     fields = Fields(
-        _clean(one.question), _clean(one.answer).strip(), one.answer_type, tuple(map(_clean, one.choices)),
+        storable(one.question), storable(one.answer).strip(), one.answer_type, tuple(map(storable, one.choices)),
         one.category[:20], one.box, one.hidden_when_small,
     )  # fmt: skip
     question = Question(
@@ -106,8 +106,3 @@ def _name(given: str) -> str:
         return clean_name(given)
     except Refusal:
         return NOBODY
-
-
-def _clean(text: str) -> str:
-    """PostgreSQL's texts hold no zero."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

@@ -21,9 +21,7 @@ from thyme.studio.annotation.views import faults_of, question_view
 from thyme.studio.models import Reviewer
 from thyme.studio.models_annotation import DONE, OPEN, UNSUITABLE, CheckRow, Question, Shot
 from thyme.studio.refusal import Refusal, missing
-
-MOST_SECONDS = 86_400.0
-"""A page that was open for longer was left open."""
+from thyme.studio.times import page_seconds
 
 
 @dataclass(frozen=True)
@@ -163,8 +161,8 @@ def submit(
     question.round += 1
     question.returned = ""
     question.submitted = question.submitted or time.time()
-    if seconds is not None:
-        question.seconds = (question.seconds or 0.0) + min(max(seconds, 0.0), MOST_SECONDS)
+    if (spent := page_seconds(seconds)) is not None:
+        question.seconds = (question.seconds or 0.0) + spent
     places.empty(session, question)
     settle(session, question, settings)
     return question

@@ -85,9 +85,9 @@ def next_question(
         category: One; empty: any. Second persons name it themselves, so that it does not choose for them.
         after: Id of a question: what comes behind it first, then from the beginning.
     """
-    narrow: list[ColumnElement[bool]] = [
-        Question.shot_id.in_(select(Shot.id).where(*found)) for found in [_shots_of(collection)] if found
-    ]
+    narrow: list[ColumnElement[bool]] = []
+    if collection:
+        narrow.append(Question.shot_id.in_(select(Shot.id).where(*_shots_of(collection))))
     if category and queue != "second":
         narrow.append(Question.category == category)
     waiting = [*places.waits_for(queue, person, settings), *narrow]

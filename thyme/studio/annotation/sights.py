@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from thyme.studio.accounts import Person
@@ -15,7 +14,6 @@ from thyme.studio.database import Database
 from thyme.studio.models_annotation import Sight
 
 _SHOWN: Final = "shown"
-_INSERTS: Final[dict[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def shown(session: Session, question_id: int) -> None:
@@ -46,9 +44,4 @@ def _keep(database: Database, person: Person, ids: set[int]) -> None:
     known = select(Sight.question_id).where(Sight.reviewer_id == person.id, Sight.question_id.in_(ids))
     with database.read() as session:
         new = sorted(ids.difference(session.scalars(known)))
-    if not new:
-        return
-    rows = [{"question_id": id, "reviewer_id": person.id} for id in new]
-    with database.write() as session:
-        insert = _INSERTS[session.get_bind().dialect.name]
-        session.execute(insert(Sight).on_conflict_do_nothing(), rows)
+    database.insert_missing(Sight, ({"question_id": id, "reviewer_id": person.id} for id in new))

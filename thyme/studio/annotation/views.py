@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from sqlalchemy import select
@@ -17,6 +16,7 @@ from thyme.studio.annotation.rows import annotation_of, box_of, choices_of, stan
 from thyme.studio.annotation.sights import shown
 from thyme.studio.models import Reviewer
 from thyme.studio.models_annotation import CheckRow, CollectionRow, Hold, Question, Shot
+from thyme.studio.times import lease_view
 
 _PATCH = 28
 """Pixels of a side of what one visual token shows; sides of what the model sees are multiples of it."""
@@ -28,7 +28,7 @@ def first_view(size: tuple[int, int], settings: AnnotationSettings) -> tuple[int
 
 
 def shot_view(session: Session, shot: Shot, person: Person, settings: AnnotationSettings) -> dict[str, Any]:
-    """*Image work*."""
+    """An image, with a person's own questions about it: what the page on which it is asked about shows."""
     mine = select(Question).where(Question.shot_id == shot.id, Question.author_id == person.id).order_by(Question.id)
     held = shot.holder_id == person.id
     return {
@@ -42,7 +42,7 @@ def shot_view(session: Session, shot: Shot, person: Person, settings: Annotation
 
 
 def work_view(session: Session, question: Question, person: Person, settings: AnnotationSettings) -> dict[str, Any]:
-    """*Question work*, in the role that a person has in it.
+    """A question with its image: what a page shows to somebody in the role that they have in it.
 
     Raises:
         Refusal: They have none (403).
@@ -62,7 +62,11 @@ def work_view(session: Session, question: Question, person: Person, settings: An
 def question_view(
     session: Session, question: Question, person: Person, settings: AnnotationSettings, role: Role | None = None
 ) -> dict[str, Any]:
-    """*Question*, without what the role must not see."""
+    """A question, without what the role must not see; None: the role that the person has in it.
+
+    Raises:
+        Refusal: They have none (403).
+    """
     role = role or role_of(session, question, person)
     shot, blind = session.get_one(Shot, question.shot_id), is_blind(question, role)
     box = None if blind else box_of(question)
@@ -70,7 +74,6 @@ def question_view(
         shown(session, question.id)
     rows = _visible(session, question, person, role)
     names = names_of(session, {question.author_id, *(row.reviewer_id for row in rows)})
-    found = {} if blind else {"faults": faults_of(question, shot, settings)}
     return {
         "id": question.id,
         "image": shot.id,
@@ -87,7 +90,7 @@ def question_view(
         "gold": question.gold if person.lead and not blind else None,
         "checks": [_check_view(row, names) for row in rows],
         "share": None if box is None else share(box, (shot.width, shot.height)),
-        "faults": found.get("faults", []),
+        "faults": [] if blind else faults_of(question, shot, settings),
         "returned": question.returned if role in {"author", "lead"} else "",
     }
 
@@ -96,12 +99,6 @@ def faults_of(question: Question, shot: Shot, settings: AnnotationSettings) -> l
     """What is wrong with a question, as pages get it."""
     found = faults(annotation_of(question, shot, [], {}), settings)
     return [{"field": fault.field, "message": fault.message} for fault in found]
-
-
-def lease_view(until: float) -> dict[str, float] | None:
-    """A lease as a page counts it down; None where it has run out."""
-    left = until - time.time()
-    return {"until": until, "seconds": left} if left > 0 else None
 
 
 def names_of(session: Session, ids: set[int]) -> dict[int, str]:

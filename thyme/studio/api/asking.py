@@ -1,11 +1,11 @@
-"""Who asks: what every path but the first wants to know."""
+"""What every path wants to know: who asks, whether they may, and in which form they send something."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from thyme.studio.accounts import Person
 from thyme.studio.filters import Words
@@ -22,6 +22,13 @@ Id = Annotated[int, Path(ge=0, le=_MOST_ID)]
 """Id in a path."""
 BuildName = Annotated[Words, Query(max_length=200)]
 """Name of a build in a query; empty: all."""
+
+
+class Body(BaseModel):
+    """What is sent; a field that is not known is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
 
 Shared = Annotated[Studio, Depends(studio_of)]
 """The studio."""

@@ -8,11 +8,11 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlalchemy import select
 
 from thyme.studio.accounts import roles_of
-from thyme.studio.api.asking import BuildName, Id, Leading, Shared
+from thyme.studio.api.asking import Body, BuildName, Id, Leading, Shared
 from thyme.studio.filters import Words
 from thyme.studio.models import Build, Invite, Reviewer
 from thyme.studio.refusal import Refusal, missing
@@ -21,28 +21,22 @@ from thyme.studio.verdicts import export, verdicts
 router = APIRouter()
 
 
-class Which(BaseModel):
+class Which(Body):
     """Name of a build."""
-
-    model_config = ConfigDict(extra="forbid")
 
     build: Words = Field(max_length=200)
 
 
-class Invitation(BaseModel):
+class Invitation(Body):
     """Whom a link lets in."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field("", max_length=400)
     lead: bool = False
     roles: list[str] | None = Field(None, max_length=10)
 
 
-class Change(BaseModel):
+class Change(Body):
     """What a person may do from now on."""
-
-    model_config = ConfigDict(extra="forbid")
 
     active: bool | None = None
     lead: bool | None = None

@@ -6,18 +6,16 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from thyme.studio.api.asking import Asking, Shared
+from thyme.studio.api.asking import Asking, Body, Shared
 from thyme.studio.security import refuse_other_origins, set_cookie
 
 router = APIRouter()
 
 
-class Join(BaseModel):
+class Join(Body):
     """A link's token, and a name where the link has none."""
-
-    model_config = ConfigDict(extra="forbid")
 
     token: str = Field(max_length=200)
     name: str = Field("", max_length=400)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from thyme.studio import figures
+from thyme.studio.api import replies
 from thyme.studio.api.asking import Asking, BuildName, Id, Number, Shared
 from thyme.studio.entries import listed
 from thyme.studio.filters import Filter, choices
@@ -14,12 +15,8 @@ from thyme.studio.models import STATES, Item
 from thyme.studio.records import record_view
 from thyme.studio.refusal import missing
 from thyme.studio.reviews import REASONS
-from thyme.view.pictures import File
 
 router = APIRouter()
-
-_KEPT = {"cache-control": "private, max-age=3600, immutable"}
-"""Of pictures, whose names are hashes of what they show."""
 
 
 class Page(Filter):
@@ -57,13 +54,13 @@ def item(studio: Shared, person: Asking, item_id: Id, revision: Number | None = 
 @router.get("/items/{item_id}/images/{image}")
 def image(studio: Shared, person: Asking, item_id: Id, image: str, side: int | None = None) -> Response:
     """A picture of a record."""
-    return _file(studio.pictures.whole(item_id, image, side))
+    return replies.picture(studio.pictures.whole(item_id, image, side))
 
 
 @router.get("/items/{item_id}/images/{image}/{level}/{x}_{y}")
 def tile(studio: Shared, person: Asking, item_id: Id, image: str, level: int, x: int, y: int) -> Response:
     """A tile of a picture, for deep zoom."""
-    return _file(studio.pictures.tile(item_id, image, level, x, y))
+    return replies.picture(studio.pictures.tile(item_id, image, level, x, y))
 
 
 @router.get("/progress")
@@ -78,7 +75,3 @@ def agreement(studio: Shared, person: Asking, build: BuildName = "") -> dict[str
     """How far reviewers agree."""
     with studio.database.read() as session:
         return figures.agreement(session, build)
-
-
-def _file(file: File) -> Response:
-    return Response(file.data, media_type=file.type, headers=_KEPT)

@@ -7,12 +7,13 @@ import time
 from typing import Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from thyme.data.drafts import Draft
 from thyme.studio import leases, reviews
 from thyme.studio.accounts import Person
-from thyme.studio.api.asking import Asking, Id, Leading, Number, Shared
+from thyme.studio.api.asking import Asking, Body, Id, Leading, Number, Shared
+from thyme.studio.database import storable
 from thyme.studio.editing import MOST_BLOCKS, Block, require_blocks, rerun
 from thyme.studio.entries import entry, still_open
 from thyme.studio.filters import Filter, Words, conditions
@@ -22,12 +23,12 @@ from thyme.studio.records import (
     draft_of,
     draft_view,
     latest_revision,
-    lease_view,
     record_view,
     review_view,
 )
 from thyme.studio.refusal import Refusal
 from thyme.studio.service import Studio
+from thyme.studio.times import lease_view
 
 router = APIRouter()
 
@@ -42,10 +43,8 @@ class Next(Filter):
     """Id of an item to give back."""
 
 
-class VerdictBody(BaseModel):
+class VerdictBody(Body):
     """A verdict as it is sent."""
-
-    model_config = ConfigDict(extra="forbid")
 
     verdict: Literal["accept", "reject"]
     reason: str = Field("", max_length=100)
@@ -58,10 +57,8 @@ class VerdictBody(BaseModel):
         return reviews.Said(self.verdict, self.reason, self.note, self.revision, self.seconds)
 
 
-class Edit(BaseModel):
+class Edit(Body):
     """A record as a person wants it."""
-
-    model_config = ConfigDict(extra="forbid")
 
     blocks: list[Block] = Field(min_length=1, max_length=MOST_BLOCKS)
 
@@ -84,7 +81,7 @@ def lease(studio: Shared, person: Asking, item_id: Id) -> dict[str, Any]:
     """Lease a record, or renew its lease."""
     with studio.database.write() as session:
         item = leases.locked(session, item_id)
-        return {"lease": lease_view(leases.require(session, item, person.id, studio.config.lease_s))}
+        return {"lease": lease_view(leases.require(session, item, person.id, studio.config.lease_s).until)}
 
 
 @router.delete("/items/{item_id}/lease")
@@ -155,7 +152,7 @@ def _kept(studio: Studio, person: Person, item_id: int, draft: Draft, fault: str
             reviewer_id=person.id,
             created=time.time(),
             draft=draft.model_dump_json(),
-            fault=fault.replace("\0", ""),
+            fault=storable(fault, ""),
         )
         session.add(revision)
         session.flush()

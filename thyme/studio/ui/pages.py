@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from fastapi import Request
@@ -13,17 +11,15 @@ from jinja2 import Environment, PackageLoader
 
 from thyme.studio.accounts import Person
 from thyme.studio.refusal import missing
-from thyme.studio.ui.unseen import named
 from thyme.view.parts import environment
+from thyme.view.served import STATIC_FILES, packaged
 
 STATIC = "/ui/static"
 """Where static files are."""
 _SCRIPTS = ("studio.js", "record.js", "edit.js", "deepzoom.js", "lead.js", "join.js")
 _ANNOTATE = ("page.js", "picture.js", "draft.js", "faults.js", "choices.js", "author.js", "judge.js", "desk.js")
 _STATIC = {
-    "icon.svg": ("thyme.view", "templates/icon.svg", "image/svg+xml"),
-    "page.css": ("thyme.view", "templates/page.css", "text/css"),
-    "app.css": ("thyme.view", "templates/app.css", "text/css"),
+    **STATIC_FILES,
     "studio.css": ("thyme.studio.ui", "static/studio.css", "text/css"),
     "openseadragon.min.js": ("thyme.studio.ui", "static/openseadragon/openseadragon.min.js", "text/javascript"),
     "annotorious.min.js": ("thyme.studio.ui", "static/annotorious/annotorious.min.js", "text/javascript"),
@@ -40,7 +36,6 @@ def templates() -> Environment:
     """The studio's templates, and those of the trajectory page behind them."""
     made = environment(PackageLoader("thyme.studio.ui", "templates"))
     made.globals["static"] = STATIC
-    made.filters["named"] = named
     return made
 
 
@@ -67,14 +62,8 @@ def static(name: str, request: Request) -> Response:
     if name not in _STATIC:
         raise missing("file")
     package, path, kind = _STATIC[name]
-    content, tag = _content(package, path)
+    content, tag = packaged(package, path)
     headers = {"cache-control": "no-cache", "etag": tag}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return Response(content, media_type=kind, headers=headers)
-
-
-@cache
-def _content(package: str, path: str) -> tuple[bytes, str]:
-    content = files(package).joinpath(path).read_bytes()
-    return content, f'"{hashlib.sha256(content).hexdigest()[:32]}"'

@@ -10,9 +10,8 @@ from typing import Any
 from markupsafe import Markup
 
 from thyme.data.drafts import Draft, Said, Verdict
-from thyme.data.scenarios import SCENARIOS
 from thyme.data.scenarios.boxes import boxes_of
-from thyme.studio.ui.unseen import named_in
+from thyme.studio.records import title_of
 from thyme.types import Problem
 from thyme.view.parts import Run, highlight, make_run, make_scene
 from thyme.view.pictures import Linked, Picture
@@ -62,7 +61,7 @@ def show(item_id: int, draft: Draft) -> Shown:
         item_id: Under which the server has its images.
         draft: Without pixels, as it was made or changed.
     """
-    draft, pictures = named_in(draft), Linked(f"/api/items/{item_id}/images")
+    pictures = Linked(f"/api/items/{item_id}/images")
     return Shown(
         title_of(draft.scenario),
         draft.problem,
@@ -73,11 +72,6 @@ def show(item_id: int, draft: Draft) -> Shown:
         [_checked(verdict) for verdict in draft.verdicts],
         _told(draft.conversation),
     )
-
-
-def title_of(scenario: str) -> str:
-    """What a scenario is called on pages."""
-    return SCENARIOS[scenario].title if scenario in SCENARIOS else scenario
 
 
 def _steps(draft: Draft, pictures: Linked) -> Iterator[Thought | AnswerStep | Block]:

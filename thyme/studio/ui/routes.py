@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, Literal
 from urllib.parse import urlencode
@@ -21,12 +20,13 @@ from thyme.studio.entries import listed, still_open
 from thyme.studio.filters import Filter, choices
 from thyme.studio.leases import has_place
 from thyme.studio.models import DISPUTED, OPEN, STATES, Item, ReviewRow, Revision
-from thyme.studio.records import draft_of, record_view
+from thyme.studio.records import draft_of, record_view, title_of
 from thyme.studio.refusal import Refusal, missing
 from thyme.studio.reviews import REASONS
 from thyme.studio.service import Studio
+from thyme.studio.times import midnight
 from thyme.studio.ui import annotate, pages, words
-from thyme.studio.ui.record import show, title_of
+from thyme.studio.ui.record import show
 
 PER_PAGE = 50
 """Records on a page of the list."""
@@ -269,9 +269,8 @@ def _filters(session: Session) -> list[tuple[str, str, str, list[tuple[str, str]
 
 def _own(session: Session, me: Person) -> dict[str, int]:
     """How many verdicts of a person stand, over all builds: all of them, and today's (UTC)."""
-    midnight = time.time() // 86_400 * 86_400
     count = select(func.count()).where(ReviewRow.reviewer_id == me.id, ReviewRow.undone.is_(None))
-    today = count.where(ReviewRow.created >= midnight)
+    today = count.where(ReviewRow.created >= midnight())
     return {"all": session.scalar(count) or 0, "today": session.scalar(today) or 0}
 
 

@@ -198,9 +198,22 @@
     });
     recent();
   };
+  // Answers may overtake each other: the one that was asked for last counts. Questions of other tabs end without a word
+  // to this one, so it asks again while one of them runs.
+  const askedBefore = document.getElementById("recent");
+  let asked = 0;
+  let later = 0;
   const recent = async () => {
+    const mine = (asked += 1);
     const reply = await fetch("/ui/recent").catch(() => null);
-    if (reply && reply.ok) document.getElementById("recent").innerHTML = await reply.text();
+    const html = reply && reply.ok ? await reply.text() : null;
+    if (mine !== asked) return;
+    if (html !== null) askedBefore.innerHTML = html;
+    askLater();
+  };
+  const askLater = () => {
+    clearTimeout(later);
+    if (askedBefore.querySelector('[data-state="running"]')) later = setTimeout(recent, 5000);
   };
   // The window stays with the text that arrives (pinned) until the person scrolls away from it.
   let pin = false;
@@ -303,7 +316,7 @@
       const button = event.target.closest("[data-do]");
       if (!button) return;
       if (button.dataset.do === "again") {
-        if (!words.value.trim()) words.value = part("h2").textContent;
+        if (!words.value.trim()) words.value = section.dataset.question;
         if (!picked.length) add(await shown().catch(() => []));
         form.scrollIntoView({ block: "start" });
         ask();
@@ -316,4 +329,5 @@
     return { close: () => { source.close(); clearInterval(timer); } };
   };
   begin(false);
+  askLater();
 })();

@@ -62,14 +62,5 @@
     }
   });
   form.addEventListener("focusout", (event) => { delete event.target.dataset.leave; });
-  if (!main.dataset.leaseS) return;
-  const pause = Number(main.dataset.leaseS) * 1000;
-  let touched = Date.now();
-  for (const kind of ["pointerdown", "pointermove", "keydown", "scroll"]) {
-    document.addEventListener(kind, () => { touched = Date.now(); }, { passive: true });
-  }
-  setInterval(() => {
-    if (document.hidden || Date.now() - touched > pause) return;
-    studio.ask(`/api/items/${item}/lease`).catch((error) => studio.complain(error.message));
-  }, pause / 3);
+  if (main.dataset.leaseS) studio.keep(`/api/items/${item}/lease`, Number(main.dataset.leaseS));
 })();

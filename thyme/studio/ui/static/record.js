@@ -26,6 +26,18 @@
   };
   if (!item) {
     studio.bind({ start: () => next(false), undo }, { Enter: "start", u: "undo" });
+    studio.renew(async () => {
+      const reply = await fetch(location.href, { credentials: "same-origin" });
+      if (!reply.ok || reply.redirected) return;
+      const fresh = new DOMParser().parseFromString(await reply.text(), "text/html");
+      for (const part of ["#start", ".start .hint", ".start progress"]) {
+        document.querySelector(part).replaceWith(fresh.querySelector(part));
+      }
+      for (const act of ["start", "undo"]) {
+        const shown = `[data-act="${act}"]`;
+        document.querySelector(shown).disabled = fresh.querySelector(shown).disabled;
+      }
+    });
     return;
   }
 
@@ -127,16 +139,5 @@
   const keys = { a: "accept", r: "reject", e: "edit", s: "skip", u: "undo", n: "next", j: "down", k: "up", i: "images", "?": "keys", Enter: "take" };
   studio.bind(acts, Object.fromEntries(Object.entries(keys).filter(([, act]) => offered(act))));
 
-  // --- the lease: renewed while somebody looks at the page ---
-
-  if (turn !== "review") return;
-  const pause = Number(main.dataset.leaseS) * 1000;
-  let touched = Date.now();
-  for (const kind of ["pointerdown", "pointermove", "keydown", "scroll"]) {
-    document.addEventListener(kind, () => { touched = Date.now(); }, { passive: true });
-  }
-  setInterval(() => {
-    if (document.hidden || Date.now() - touched > pause) return;
-    studio.ask(`/api/items/${item}/lease`).catch((error) => studio.complain(error.message));
-  }, pause / 3);
+  if (turn === "review") studio.keep(`/api/items/${item}/lease`, Number(main.dataset.leaseS));
 })();

@@ -38,6 +38,32 @@ const studio = (() => {
     document.addEventListener("visibilitychange", seconds);
     return { seconds, restart: () => { seconds(); seen = 0; } };
   };
+  // What the page shows stays somebody's while they use it: their lease of so many seconds is renewed.
+  const keep = (path, seconds, failed = (error) => complain(error.message)) => {
+    const pause = seconds * 1000;
+    let touched = Date.now();
+    for (const kind of ["pointerdown", "pointermove", "keydown", "scroll"]) {
+      document.addEventListener(kind, () => { touched = Date.now(); }, { passive: true });
+    }
+    setInterval(() => {
+      if (document.hidden || Date.now() - touched > pause) return;
+      ask(path).catch(failed);
+    }, pause / 3);
+  };
+  // Counts grow old while others work: act asks for them again when somebody comes back to the page, and each minute that
+  // it is in sight. Where the server is away they stay as they are.
+  const renew = (act) => {
+    let asking = false;
+    const again = async () => {
+      if (document.hidden || asking) return;
+      asking = true;
+      await act().catch(() => {});
+      asking = false;
+    };
+    document.addEventListener("visibilitychange", again);
+    window.addEventListener("focus", again);
+    setInterval(again, 60000);
+  };
   // What the next page is to say.
   const tell = (text) => sessionStorage.setItem("told", text);
   const told = document.querySelector(".told");
@@ -85,5 +111,5 @@ const studio = (() => {
     await ask("/api/leave");
     await go("/");
   }));
-  return { ask, bind, clock, complain, go, run, tell };
+  return { ask, bind, clock, complain, go, keep, renew, run, tell };
 })();

@@ -81,7 +81,7 @@
     choices.set(fields);
     for (const part of form.querySelectorAll("fieldset.all")) part.disabled = !editable();
     get("returned").hidden = !now.returned;
-    get("returned").textContent = now.returned ? `Sent back: ${now.returned}` : "";
+    get("returned").textContent = now.returned ? `Sent back: ${annotation.named(now.returned)}` : "";
     get("closed").hidden = editable();
     picture.setBox(fields.box);
     showAnswer();
@@ -129,7 +129,7 @@
   const onConflict = (draft) => (stored) => {
     asked = asked.then(() => new Promise((resolve) => {
       const found = get("conflict");
-      get("theirs").textContent = [stored.question, stored.answer].filter(Boolean).join(" · ") || "an empty question";
+      get("theirs").textContent = annotation.named([stored.question, stored.answer].filter(Boolean).join(" · ")) || "an empty question";
       found.returnValue = "";
       found.onclose = () => {
         draft.take(stored, found.returnValue === "theirs");

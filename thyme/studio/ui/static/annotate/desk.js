@@ -12,25 +12,29 @@
 
   // --- the start ---
 
+  const MAY = { annotate: "annotate", returned: "annotate", second: "second", expert: "expert", adjudicate: "adjudicate" };
+  const urgent = () => ["returned", "adjudicate", "second", "expert", "annotate"].find((name) => main.querySelector(`[data-queue="${name}"]:not([hidden]) button:not(:disabled)`));
+  const waiting = (known) => {
+    for (const card of main.querySelectorAll("[data-queue]")) {
+      const name = card.dataset.queue;
+      const count = known.queues[name] ?? 0;
+      card.hidden = !known.roles.includes(MAY[name]) && !(name === "returned" && count);
+      card.querySelector("dd b").textContent = count;
+      card.querySelector("button").disabled = !count;
+    }
+    get("begin").disabled = !urgent();
+  };
   const start = async () => {
     const known = await ask("/api/annotation");
     const { collection, category } = annotation.queue;
     collections(known, collection);
     get("category").value = category;
-    const may = { annotate: "annotate", returned: "annotate", second: "second", expert: "expert", adjudicate: "adjudicate" };
-    for (const card of main.querySelectorAll("[data-queue]")) {
-      const name = card.dataset.queue;
-      const count = known.queues[name] ?? 0;
-      card.hidden = !known.roles.includes(may[name]) && !(name === "returned" && count);
-      card.querySelector("dd b").textContent = count;
-      card.querySelector("button").disabled = !count;
-    }
+    waiting(known);
+    studio.renew(async () => waiting(await ask("/api/annotation")));
     const go = (queue) => () => annotation.next({ queue, collection: get("collection").value, category: get("category").value });
-    const first = ["returned", "adjudicate", "second", "expert", "annotate"].find((name) => main.querySelector(`[data-queue="${name}"]:not([hidden]) button:not(:disabled)`));
-    get("begin").disabled = !first;
     const names = ["annotate", "returned", "second", "expert", "adjudicate"];
     studio.bind(
-      { begin: () => first && go(first)(), undo: annotation.undo, keys: annotation.keys, ...Object.fromEntries(names.map((name) => [name, go(name)])) },
+      { begin: () => urgent() && go(urgent())(), undo: annotation.undo, keys: annotation.keys, ...Object.fromEntries(names.map((name) => [name, go(name)])) },
       { Enter: "begin", u: "undo", "?": "keys", ...Object.fromEntries(names.map((name, index) => [index + 1, name])) },
     );
   };
@@ -102,9 +106,13 @@
   const figures = async () => {
     const asked = new URLSearchParams(location.search).get("collection") || "";
     collections(await ask("/api/annotation"), asked);
-    const { images, states, people, agreement } = await ask(`/api/annotation/progress?${new URLSearchParams({ collection: asked })}`);
+    const { images, states, wanted, people, agreement } = await ask(`/api/annotation/progress?${new URLSearchParams({ collection: asked })}`);
     const counted = Object.entries(images).map(([name, count]) => [wordOf(`image-${name}`), count]);
-    get("states").replaceChildren(...[...counted, ...Object.entries(states).map(([name, count]) => [`Questions: ${wordOf(name)}`, count])].map(([name, count]) => card(name, count)));
+    const written = Object.entries(states).map(([name, count]) => [`Questions: ${wordOf(name)}`, count]);
+    const lacking = [["Answers still wanted", wanted.second], ["Experts' verdicts still wanted", wanted.expert]]
+      .filter(([, role]) => role.lacking !== null)
+      .map(([name, role]) => [name, role.lacking, `${role.people} ${role.people === 1 ? "person" : "people"} may give them`]);
+    get("states").replaceChildren(...[...counted, ...written, ...lacking].map((figure) => card(...figure)));
     get("agreement").replaceChildren(
       card("Answers agreed at first sight", annotation.share(agreement.answers)), card("Categories, Cohen's kappa", kappa(agreement.categories)),
       card("Experts, mean kappa of pairs", kappa(agreement.experts)),

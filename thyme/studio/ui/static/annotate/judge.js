@@ -125,8 +125,8 @@
   const about = () => {
     get("about").textContent = [`${work.width} × ${work.height} px`, work.collection].filter(Boolean).join(" · ");
     const title = get("question");
-    title.textContent = work.question;
-    document.title = `${work.question} · thyme studio`;
+    title.textContent = annotation.named(work.question);
+    document.title = `${title.textContent} · thyme studio`;
     get("letters").replaceChildren(...(work.role === "second" ? [] : work.choices.map((choice) => element("li", choice === work.answer ? "right" : "", choice))));
   };
   const show = () => {

@@ -3,7 +3,10 @@
 "use strict";
 const annotation = (() => {
   const main = document.getElementById("content");
-  const element = (tag, name, text, more) => Object.assign(document.createElement(tag), { className: name || "", textContent: text ?? "" }, more);
+  // Characters that nobody sees, or that turn a text, by their numbers: the same as of thyme/view/unseen.py.
+  const UNSEEN = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f\u00ad\u115f\u1160\u180e\u200b\u2060-\u2064\u3164\ufeff\uffa0\u{e0000}-\u{e007f}]/gu;
+  const named = (text) => String(text ?? "").replace(UNSEEN, (found) => `⟨U+${found.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+  const element = (tag, name, text, more) => Object.assign(document.createElement(tag), { className: name || "", textContent: named(text) }, more);
   const button = (text, act, name = "plain") => {
     const made = element("button", name, text, { type: "button" });
     made.addEventListener("click", () => studio.run(act));
@@ -91,19 +94,8 @@ const annotation = (() => {
     };
   };
 
-  // An open page that somebody uses keeps what it shows.
-  const keep = (path, seconds) => {
-    if (!seconds) return;
-    const pause = seconds * 1000;
-    let touched = Date.now();
-    for (const kind of ["pointerdown", "pointermove", "keydown", "scroll"]) {
-      document.addEventListener(kind, () => { touched = Date.now(); }, { passive: true });
-    }
-    setInterval(() => {
-      if (document.hidden || Date.now() - touched > pause) return;
-      studio.ask(path).catch((error) => error.away || studio.complain(error.message));
-    }, pause / 3);
-  };
+  // The page says by itself that the server is away.
+  const keep = (path, seconds) => seconds && studio.keep(path, seconds, (error) => error.away || studio.complain(error.message));
 
   const dialog = (id) => {
     const found = document.getElementById(id);
@@ -151,6 +143,6 @@ const annotation = (() => {
   dialog("reasons");
   const keys = dialog("keys");
   return {
-    address, button, dialog, element, keep, keys: () => keys.showModal(), main, memory, next, patience, queue, reason, same, search, share, undo,
+    address, button, dialog, element, keep, keys: () => keys.showModal(), main, memory, named, next, patience, queue, reason, same, search, share, undo,
   };
 })();

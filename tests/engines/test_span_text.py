@@ -8,7 +8,7 @@ import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thyme.engines.transformers_text import SpanText
+from thyme.engines.span_text import SpanText
 from thyme.families.byte_level import vocabulary_bytes
 
 TABLE = vocabulary_bytes(tiny_model.build_tokenizer())

@@ -1,24 +1,27 @@
-"""The paths of annotation, as JSON; docs/annotation.md lists them."""
+"""What annotators do: lease images and questions, write, answer, judge, take back."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from thyme.data.annotation.records import ANSWER_TYPES, CATEGORIES, AnswerType, Category
+from thyme.studio.accounts import Person
 from thyme.studio.annotation import checks, places, questions, queues
 from thyme.studio.annotation.roles import turn_of
 from thyme.studio.annotation.rows import locked, locked_shot
 from thyme.studio.annotation.sights import looking
 from thyme.studio.annotation.states import ASIDE, REASONS
-from thyme.studio.annotation.views import lease_view, question_view, shot_view, work_view
-from thyme.studio.api.asking import Asking, Id, Number, Shared
+from thyme.studio.annotation.views import question_view, shot_view, work_view
+from thyme.studio.api.asking import Asking, Body, Id, Number, Shared
 from thyme.studio.filters import Words
 from thyme.studio.models_annotation import CollectionRow, Question, Shot
 from thyme.studio.refusal import Refusal, missing
+from thyme.studio.times import lease_view
 
 router = APIRouter()
 
@@ -28,11 +31,7 @@ _Seconds = Annotated[float | None, Field(ge=0, allow_inf_nan=False)]
 _Pixel = Annotated[int, Field(ge=-(1 << 31), le=1 << 31)]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class FieldsBody(_Body):
+class FieldsBody(Body):
     """What an author writes; what is missing is empty."""
 
     question: _Text = ""
@@ -63,21 +62,21 @@ class Saved(FieldsBody):
     version: Number
 
 
-class Submitted(_Body):
+class Submitted(Body):
     """That a draft is handed in."""
 
     version: Number
     seconds: _Seconds = None
 
 
-class Work(_Body):
+class Work(Body):
     """An image or a question."""
 
     kind: Literal["image", "question"]
     id: Number
 
 
-class Next(_Body):
+class Next(Body):
     """What to go on with."""
 
     queue: Literal["annotate", "second", "expert", "adjudicate", "returned"]
@@ -90,14 +89,14 @@ class Next(_Body):
         return self.release.id if self.release is not None and self.release.kind == kind else 0
 
 
-class Done(_Body):
+class Done(Body):
     """That no more is asked about an image."""
 
     unsuitable: Annotated[Words, Field(max_length=100)] = ""
     note: _Text = ""
 
 
-class AnswerBody(_Body):
+class AnswerBody(Body):
     """What a second person says."""
 
     answer: _Short = ""
@@ -111,7 +110,7 @@ class AnswerBody(_Body):
         return checks.Answer(self.answer, self.unanswerable, self.category, self.note, self.seconds)
 
 
-class VerdictBody(_Body):
+class VerdictBody(Body):
     """What an expert or adjudicator says."""
 
     verdict: Literal["accept", "reject", "return"]
@@ -162,7 +161,7 @@ def take_next(studio: Shared, person: Asking, body: Next) -> dict[str, Any]:
         return {"work": None if question is None else work_view(session, question, person, settings)}
 
 
-def _release(session: Any, person: Asking, work: Work) -> None:
+def _release(session: Session, person: Person, work: Work) -> None:
     if work.kind == "question":
         places.release(session, work.id, person)
     else:

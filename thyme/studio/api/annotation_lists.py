@@ -1,11 +1,11 @@
-"""The paths of annotation that look and help: lists, figures, options, pictures."""
+"""What annotators look at beside their work: lists, figures, wrong options, pictures; and what leads do there."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlalchemy import and_, or_, select
 
 from thyme.data.annotation.distractors import distractors
@@ -15,24 +15,20 @@ from thyme.studio.annotation.listing import Wanted, listed
 from thyme.studio.annotation.rows import locked
 from thyme.studio.annotation.sights import looking
 from thyme.studio.annotation.views import question_view
-from thyme.studio.api.asking import Asking, Id, Leading, Shared
+from thyme.studio.api import replies
+from thyme.studio.api.asking import Asking, Body, Id, Leading, Shared
 from thyme.studio.filters import Words
 from thyme.studio.models_annotation import Question
 from thyme.studio.refusal import Refusal
-from thyme.view.pictures import File
 
 router = APIRouter()
 
-_KEPT = {"cache-control": "private, max-age=3600, immutable"}
-"""Of pictures: an image of a collection never changes."""
 _LATEST = 300
 """Answers of others that options are taken from."""
 
 
-class Target(BaseModel):
+class Target(Body):
     """What wrong options are wanted for."""
-
-    model_config = ConfigDict(extra="forbid")
 
     question: Annotated[Words, Field(max_length=10_000)] = ""
     answer: Annotated[Words, Field(max_length=1_000)]
@@ -40,10 +36,8 @@ class Target(BaseModel):
     answer_type: AnswerType = "choice"
 
 
-class Gold(BaseModel):
+class Gold(Body):
     """Whether a question measures people."""
-
-    model_config = ConfigDict(extra="forbid")
 
     gold: bool
 
@@ -99,14 +93,10 @@ def progress(
 @router.get("/images/{shot_id}/picture")
 def picture(studio: Shared, person: Asking, shot_id: Id, side: int = 1600, first_view: bool = False) -> Response:
     """A reduced picture, or the image as the model first sees it."""
-    return _file(studio.images.first_view(shot_id) if first_view else studio.images.reduced(shot_id, side))
+    return replies.picture(studio.images.first_view(shot_id) if first_view else studio.images.reduced(shot_id, side))
 
 
 @router.get("/images/{shot_id}/tiles/{level}/{x}_{y}")
 def tile(studio: Shared, person: Asking, shot_id: Id, level: int, x: int, y: int) -> Response:
     """A tile, for deep zoom."""
-    return _file(studio.images.tile(shot_id, level, x, y))
-
-
-def _file(file: File) -> Response:
-    return Response(file.data, media_type=file.type, headers=_KEPT)
+    return replies.picture(studio.images.tile(shot_id, level, x, y))
