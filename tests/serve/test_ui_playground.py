@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from chromium import contrasts, is_dark, needs_browser, open_browser, open_tab
+from chromium import contrasts, is_dark, needs_browser, open_tab
 from ui_server import HOSTILE, SCRIPT, Served, Unhurried, png, serving
 
 from thyme.config import EngineConfig, RolloutConfig
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
 
 pytestmark = needs_browser
 KEY = "a-key-of-thirty-two-characters-1"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as chromium:
-        yield chromium
 
 
 @pytest.fixture(scope="module")

@@ -30,8 +30,6 @@ from thyme.train.grpo.journal import Journal, read_steps
 from thyme.train.grpo.records import GRPORunReport
 from thyme.train.grpo.run import run_grpo
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # of peft
-
 RECIPE = """
 model = "nano"
 prompts = "nano"
@@ -64,14 +62,6 @@ max_round_tokens = 16
 BARE = "evaluation={data={format='nano',split='test',limit=1,subset='arithmetic'},rollout={max_tokens=1}}"
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> GRPORecipe:
     path = tmp_path_factory.mktemp("recipe") / "small.toml"
@@ -96,11 +86,8 @@ def run(recipe: GRPORecipe, out: Path, *settings: str, resume: bool = False, tol
 @pytest.fixture(scope="module")
 def done(recipe: GRPORecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that came to its end in one go."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("done") / "run"
     run(recipe, out, "tracking.trackers=['tensorboard']")
-    torch.set_num_threads(threads)
     return out
 
 
