@@ -6,14 +6,12 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 import torch
+from chat_server import ChatServer, Says, chatting
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -253,43 +251,26 @@ def test_adapters_are_merged_and_kept(recipe: GRPORecipe, tmp_path: Path) -> Non
     assert before.keys() == after.keys()
 
 
-class _Judge(BaseHTTPRequestHandler):
-    asked: list[Any] = []
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.asked.append(body)
-        said = json.dumps({"consistent" if "consistent" in body["messages"][0]["content"] else "correct": 1})
-        answer = json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": said}}]}).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_: Any) -> None:
-        """Quiet."""
+def finds_it_right(body: dict[str, Any]) -> Says:
+    """What a judge of answers or of consistency says."""
+    return Says(json.dumps({"consistent" if "consistent" in body["messages"][0]["content"] else "correct": 1}))
 
 
-@pytest.fixture
-def judge() -> Iterator[str]:
-    _Judge.asked.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Judge)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1#judge"
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_judge_is_asked_and_its_verdicts_are_kept(recipe: GRPORecipe, tmp_path: Path, judge: str) -> None:
-    settings = (f"rewards.judge.model='{judge}'", "rewards.result_by='rules_then_judge'", "train.max_steps=1", BARE)
-    (record,) = run(recipe, tmp_path / "run", *settings).steps
-    assert len(_Judge.asked) >= 2  # the question before everything, and verdicts
-    kept = list(read_trajectories(tmp_path / "run/trajectories/step-000001.jsonl"))
-    parts = [(t.meta["grpo"]["score"]["parts"]["result"], "<answer>" in t.response) for t in kept]
-    assert {result for result, answered in parts if answered} == {1.0}  # it finds everything right
-    assert record.counts["scorer_requests"] == len(_Judge.asked) - 1
-    assert list((tmp_path / "run/verdicts").rglob("*"))
+def test_a_judge_is_asked_and_its_verdicts_are_kept(recipe: GRPORecipe, tmp_path: Path) -> None:
+    with chatting(ChatServer(always=finds_it_right)) as judge:
+        settings = (
+            f"rewards.judge.model='{judge.url}#judge'",
+            "rewards.result_by='rules_then_judge'",
+            "train.max_steps=1",
+            BARE,
+        )
+        (record,) = run(recipe, tmp_path / "run", *settings).steps
+        assert len(judge.requests) >= 2  # the question before everything, and verdicts
+        kept = list(read_trajectories(tmp_path / "run/trajectories/step-000001.jsonl"))
+        parts = [(t.meta["grpo"]["score"]["parts"]["result"], "<answer>" in t.response) for t in kept]
+        assert {result for result, answered in parts if answered} == {1.0}  # it finds everything right
+        assert record.counts["scorer_requests"] == len(judge.requests) - 1
+        assert list((tmp_path / "run/verdicts").rglob("*"))
 
 
 def test_a_reward_of_ones_own_is_paid_and_another_one_is_another_run(recipe: GRPORecipe, tmp_path: Path) -> None:
