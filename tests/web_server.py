@@ -1,16 +1,19 @@
-"""A web application on this machine, served by a thread with an event loop of its own."""
+"""A web application on this machine, served by a thread with an event loop of its own, or by the test's own loop."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
+from waiting import until
+
+from thyme.sandbox.server.serve import Address, listening, uvicorn_for
 
 START_S, END_S = 60, 60
 """Seconds that a server is given to come up and to end."""
@@ -39,7 +42,7 @@ def serving(
     Raises:
         Exception: What opening, serving or closing it raised.
     """
-    listening = socket.create_server(("127.0.0.1", port))
+    listener = socket.create_server(("127.0.0.1", port))
     servers: list[uvicorn.Server] = []
     failures: list[BaseException] = []
     opened = threading.Event()
@@ -49,7 +52,7 @@ def serving(
             config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1, **settings)
             servers.append(uvicorn.Server(config))
             opened.set()
-            await servers[0].serve(sockets=[listening])
+            await servers[0].serve(sockets=[listener])
 
     def work() -> None:
         try:
@@ -70,9 +73,30 @@ def serving(
     try:
         assert opened.wait(START_S), f"the server did not come up within {START_S} s"
         if not failures:
-            yield WebServer(f"http://127.0.0.1:{listening.getsockname()[1]}", stop)
+            yield WebServer(f"http://127.0.0.1:{listener.getsockname()[1]}", stop)
     finally:
         stop()
-        listening.close()
+        listener.close()
     if failures:
         raise failures[0]
+
+
+@asynccontextmanager
+async def serving_here(app: Any, address: Address | None = None) -> AsyncIterator[str]:
+    """Serve an application from the running event loop, as the servers of the package do; gives its address.
+
+    A test sees application, engine and sandbox from inside.
+
+    Args:
+        app: What is served.
+        address: Where; None: any free port of this machine.
+    """
+    with listening(address or Address("127.0.0.1", 0)) as (opened, url):
+        server = uvicorn_for(app)
+        task = asyncio.create_task(server.serve(sockets=[opened]))
+        try:
+            await until(lambda: server.started or task.done(), START_S)
+            yield url
+        finally:
+            server.should_exit = True
+            await task
