@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 UNITS = r"%|ms|s|seconds|minutes?|min|hours?|MiB|GiB|MB|GB|KB|KiB|points|tokens a second|times"
 _QUOTED = re.compile(rf"(?<![\w.,:/#-])([+−-]?\d+(?:[ ,]\d{{3}})*(?:\.\d+)?)[  ]({UNITS})(?![\w/])")
+_NUMBER = re.compile(r"(?<![\w.])[+−-]?\d+(?:[ ,_]\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?")
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -48,6 +49,13 @@ def numbers(value: Any) -> Iterator[float]:
             yield from numbers(item)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield float(value)
+
+
+def printed(lines: Iterable[str]) -> Iterator[float]:
+    """All numbers in lines that a command printed."""
+    for line in lines:
+        for found in _NUMBER.findall(line):
+            yield float(re.sub(r"[ ,_]", "", found.replace("−", "-")))
 
 
 def holds(figures: set[float], found: Quoted) -> bool:

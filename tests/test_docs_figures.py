@@ -8,16 +8,19 @@ command that printed it.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
-from quoted_figures import Quoted, holds, numbers, quoted
+from quoted_figures import Quoted, holds, numbers, printed, quoted
 
+from thyme.nano import CHECKPOINTS
 from thyme.nano.grpo_ablation.findings import Findings
 from thyme.nano.grpo_ablation.report import markdown as grpo_markdown
-from thyme.reproduce.graph import Store
+from thyme.reproduce.graph import How, Store
 from thyme.reproduce.writing import markdown
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +64,26 @@ def test_every_figure_has_a_result_or_is_listed_with_its_command(path: Path) -> 
 
 def test_the_list_names_documents_that_are_there_and_why() -> None:
     assert {one["document"] for one in EXEMPT} <= {path.name for path in DOCUMENTS}
-    assert all(one["why"].strip() for one in EXEMPT)
+    assert all(one.get("why", "").strip() or one.get("records") for one in EXEMPT)
+
+
+@pytest.mark.parametrize("entry", [one for one in EXEMPT if "records" in one], ids=lambda one: one["records"][0])
+def test_what_was_recorded_holds_what_is_quoted_of_it(entry: dict[str, Any]) -> None:
+    records = [json.loads((DOCS / "results" / "measured" / f"{name}.json").read_text()) for name in entry["records"]]
+    figures = {figure for record in records for figure in printed(record["figures"]["printed"])}
+    missing = [text for text in entry["figures"] if not holds(figures, Quoted(entry["heading"], text))]
+    assert missing == [], "quote what was printed, or record it again: python scripts/record.py NAME"
+
+
+def test_every_record_is_quoted_and_says_where_it_comes_from() -> None:
+    names = {path.stem for path in (DOCS / "results" / "measured").glob("*.json")}
+    assert names == {name for one in EXEMPT for name in one.get("records", ())}
+    for name in sorted(names):
+        how = How.model_validate(json.loads((DOCS / "results" / "measured" / f"{name}.json").read_text())["how"])
+        assert how.command
+        assert how.commit
+        assert how.processor
+        assert how.memory_gib
 
 
 @pytest.mark.parametrize("name", sorted(EXACT))
@@ -110,6 +132,20 @@ def test_the_table_of_the_readme_is_what_its_result_gives() -> None:
         rates += (told["no_tools"]["accuracy"], told["direct"]["accuracy"])
         cells = ("–" if rate is None else f"{100 * rate:.0f} %" for rate in rates)
         assert f"| {kind.replace('_', ' ')} | {' | '.join(cells)} |" in page
+
+
+@pytest.mark.parametrize("name", ["final", "direct"])
+def test_the_cards_of_the_shipped_weights_are_what_their_result_gives(name: str) -> None:
+    result = Store(DOCS).read("shipped")
+    assert result is not None
+    card = (CHECKPOINTS / name / "README.md").read_text(encoding="utf-8")
+    for kind, told in result.figures["kinds"].items():
+        tools = told["tools"]
+        ran = "-" if tools["executable_rate"] is None else f"{100 * tools['executable_rate']:.1f}"
+        rates = tools["accuracy"], told["no_tools"]["accuracy"], told["direct"]["accuracy"]
+        right, blocked, direct = (re.escape(f"{100 * rate:.1f}") + r" \[\d+, \d+\]" for rate in rates)
+        row = rf"^\| {kind} \| {right} \| {100 * tools['tool_rate']:.1f} \| {ran} \| {blocked} \| {direct} \|$"
+        assert re.search(row, card, re.MULTILINE), kind
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,19 @@ def test_code_that_ran_is_counted_block_by_block_and_seed_by_seed() -> None:
     assert none.seeds == (0.5, 0.5), "a seed without code has no rate, and is no 0"
 
 
+def test_right_answers_are_told_apart_by_whether_code_was_used() -> None:
+    told = [result("sft", s, [1, 1, 0, 0], blocks=s - 1) for s in (1, 2, 3)]
+    found = asked(*told, *(result("rl", s, [1, 1, 1, 0], blocks=1) for s in (1, 2, 3))).asked
+    with_code, without = found.rate("sft", "right with code"), found.rate("sft", "right without")
+    assert with_code is not None
+    assert without is not None
+    assert (with_code.mean, with_code.seeds) == (0.5, (0.5, 0.5)), "the seed without code has none"
+    assert (without.mean, without.seeds) == (0.5, (0.5,))
+    gain = found.gain("rl", "sft", "right with code")
+    assert gain is not None
+    assert gain.seeds == (0.25, 0.25)
+
+
 def test_only_seeds_that_both_have_are_compared() -> None:
     found = asked(result("sft", 1, [1, 1]), result("sft", 2, [0, 0]), result("blocked", 1, [0, 0]))
     gain = found.asked.gain("sft", "blocked", "right")

@@ -1,4 +1,4 @@
-"""The whole way of the quick run at its least, by the command: slow."""
+"""The whole way of the full run at its least, by the command: slow."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from thyme.reproduce.plan import SMOKE, plan
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_every_step_of_the_quick_run_is_done_once(tmp_path: Path) -> None:
-    words = ["reproduce", "--smoke", "--stored", "--out", str(tmp_path / "run"), "--docs", str(tmp_path / "docs")]
+def test_every_step_of_the_full_run_is_done_once(tmp_path: Path) -> None:
+    words = ["reproduce", "--smoke", "--out", str(tmp_path / "run"), "--docs", str(tmp_path / "docs")]
     first = CliRunner().invoke(app, words)
     assert first.exit_code == 0, first.output
-    store, steps = Store(tmp_path / "run"), plan(SMOKE, stored=True)
+    store, steps = Store(tmp_path / "run"), plan(SMOKE)
     found = done(steps, store)
     assert list(found) == [step.name for step in steps]
     stamps = {step.name: store.path(step.name).stat().st_mtime_ns for step in steps}

@@ -222,13 +222,13 @@ COUNTED: dict[str, Callable[[Outcome], float]] = {
 def looping(doing: Doing) -> Figures:
     """Make the start that goes round in circles."""
     found = starts.train_looping(doing.settings, doing.folder, WORDS)
-    return {**found, "weights": _sha256(doing.folder / "model" / "model.safetensors")}
+    return {**found, "weights": _sha256(doing.folder / FOLDERS["loop"] / "model.safetensors")}
 
 
 def careless(doing: Doing) -> Figures:
     """Make the start of the ablation of GRPO that leaves out its imports."""
     found = starts.train_careless(doing.folder, smoke=doing.settings["smoke"])
-    return {**found, "weights": _sha256(doing.folder / "model" / "model.safetensors")}
+    return {**found, "weights": _sha256(doing.folder / FOLDERS["careless"] / "model.safetensors")}
 
 
 def latency(doing: Doing) -> Figures:

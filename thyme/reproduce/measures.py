@@ -93,11 +93,11 @@ class Asked:
     def gain(self, one: str, other: str, measure: str, kinds: Sequence[str] = KINDS) -> Difference | None:
         """One arm minus another, problem by problem, over the seeds that both have; None where there is no case.
 
-        Of code that ran the problems differ between arms (not each of them ran code), so that it is taken seed by seed.
+        Where the problems that count differ between arms (not each of them ran code), it is taken seed by seed.
         """
         seeds = self.seeds(one, other)
         first, second = (self._scores(arm, measure, kinds, seeds) for arm in (one, other))
-        if measure == "executable":
+        if measure in _SOME:
             pairs = [(a, b) for a, b in zip(first, second, strict=True) if len(a) and len(b)]
             return of_seeds([float(a.mean() - b.mean()) for a, b in pairs], "points")
         return of_scores(differences(first, second), _unit(measure))
@@ -109,17 +109,24 @@ class Asked:
         ]
 
 
+_SOME = {"executable", "right with code", "right without"}
+"""Measures that not every problem has."""
+
+
 def _unit(measure: str) -> str:
     return "tokens" if measure == "tokens" else "points"
 
 
 def _values(row: Row | None, measure: str) -> Iterator[float]:
-    """A measure of each problem of a kind; of ``executable`` one value a code block."""
+    """A measure of each problem of a kind that has it; of ``executable`` one value a code block."""
     if row is None:
         return
     if measure == "executable":
         for blocks, ran in zip(row["blocks"], row["ran"], strict=True):
             yield from [1.0] * int(ran) + [0.0] * int(blocks - ran)
+    elif measure in {"right with code", "right without"}:
+        used = measure == "right with code"
+        yield from (float(right) for right, n in zip(row["right"], row["blocks"], strict=True) if (n > 0) == used)
     elif measure == "code":
         yield from (float(blocks > 0) for blocks in row["blocks"])
     elif measure == "repaired":

@@ -73,6 +73,7 @@ def sections(results: Mapping[str, Result], steps: Sequence[Step], settings: Set
         Section("left-out", "What this run left out", left_out(settings)),
         _missing(results, steps),
         _main(found),
+        _reinforced(found),
         _sft(found),
         _grpo(found),
         _arms(found, "repairs", "Repair, on and off", REPAIRS, _REPAIR_COLUMNS),
@@ -212,6 +213,38 @@ def _main(found: Found) -> Section:
             _paper_table(),
         ],
     )
+
+
+def _reinforced(found: Found) -> Section:
+    """Whether reinforcement changed the decision for code, or what the code is worth."""
+    asked, pairs = found.asked, {"SFT": ("sft", "rl"), "undecided start": ("undecided", "when")}
+    measures = {"code used": "code", "right where code was used": "right with code", "right": "right"}
+    rows = [
+        [
+            start,
+            words,
+            percent(asked.rate(before, name, NEEDED)),
+            percent(asked.rate(after, name, NEEDED)),
+            _moved(gain),
+        ]
+        for start, (before, after) in pairs.items()
+        if before in asked and after in asked and asked.seeds(before, after)
+        for words, name in measures.items()
+        for gain in [asked.gain(after, before, name, NEEDED)]
+    ]
+    if not rows:
+        return Section("reinforced", "")
+    lines = [
+        "Over the kinds that need code, before and after. What is right follows from how often code is used, and from "
+        "how often it then leads to the answer. `@nano_grpo` samples code at temperature 0 and leaves its tokens out "
+        "of the loss: that can teach when to write code, and hardly how."
+    ]
+    head = ["start", "", "before, %", "after, %", "difference (95 %)"]
+    return Section("reinforced", "What reinforcement changed", lines, [Sheet("", [head, *rows])])
+
+
+def _moved(gain: Difference | None) -> str:
+    return _NONE if gain is None else written(gain)
 
 
 def _paper_table() -> Sheet:
