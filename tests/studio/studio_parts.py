@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -133,6 +135,41 @@ class Client:
     def answer(response: httpx.Response) -> Any:
         assert response.status_code == 200, f"{response.status_code} {response.text}"
         return response.json()
+
+
+@dataclass(frozen=True)
+class Running:
+    """``thyme studio serve`` in a process of its own."""
+
+    process: subprocess.Popen[str]
+    url: str
+    told: str
+    """The first line that it said."""
+
+    def link(self) -> str:
+        """The invitation of who leads: what the first start of a studio says next."""
+        assert self.process.stderr is not None
+        return re.findall(r"\S+/join#\S+", self.process.stderr.readline())[0]
+
+    def end(self) -> int:
+        """End it as a service manager does; its exit code."""
+        self.process.terminate()
+        return self.process.wait(60)
+
+
+@contextmanager
+def running(folder: Path, *options: str) -> Iterator[Running]:
+    """Serve a build or a collection by the real command, on a free port, until the context ends."""
+    command = [sys.executable, "-m", "thyme", "studio", "serve", str(folder), "--port", "0", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        try:
+            told = server.stderr.readline()
+            urls = re.findall(r"http://\S+(?=;)", told)
+            assert urls, f"the studio did not start: {told}{server.stderr.read()}"
+            yield Running(server, urls[0], told)
+        finally:
+            server.kill()
 
 
 @contextmanager
