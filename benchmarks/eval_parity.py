@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from thyme.eval.benchmarks import BENCHMARKS
 from thyme.eval.benchmarks.base import WITHOUT_JUDGE
@@ -37,14 +37,26 @@ sys.path.insert(0, str(HERE))
 
 from eval_peers.cases import CASES, figures  # noqa: E402  (beside this file)
 
+
+class Peer(NamedTuple):
+    """What is installed of a peer, and who asks it."""
+
+    alone: tuple[str, ...]
+    """Requirements without their dependencies."""
+    whole: tuple[str, ...]
+    """Requirements with theirs."""
+    script: str
+    """Of the folder eval_peers; runs in the peer's environment."""
+
+
 PEERS = {
-    "lmms-eval": (
+    "lmms-eval": Peer(
         ("lmms-eval==0.7.3",),
         ("latex2sympy2==1.9.1", "pandas", "levenshtein", "loguru", "pyyaml", "pillow", "tqdm", "aiohttp", "requests",
          "pydantic"),
         "lmms_eval_scores.py",
     ),
-    "vlmevalkit": (
+    "vlmevalkit": Peer(
         ("ms-vlmeval==0.0.20", "evalscope==1.14.1", "sty", "docstring-parser", "termcolor", "modelscope", "zhconv"),
         ("math-verify==0.9.0", "pandas", "levenshtein", "loguru", "pyyaml", "pillow", "tqdm", "requests", "validators",
          "colorlog", "aiohttp", "pydantic", "huggingface-hub", "openpyxl", "xlsxwriter", "portalocker", "psutil",
@@ -53,7 +65,6 @@ PEERS = {
         "vlmevalkit_scores.py",
     ),
 }  # fmt: skip
-"""What is installed without its dependencies, what with them, and who asks it."""
 OFFICIALLY = " (official)"
 """Ends the name of a benchmark's second scorer, its authors'."""
 
@@ -84,19 +95,22 @@ class Answered:
 
 def make(folder: Path) -> None:
     """Build the peers' environments."""
-    for name, (alone, whole, _) in PEERS.items():
-        print(f"installing {name} ({len(alone) + len(whole)} packages and what they need; minutes) …", file=sys.stderr)
+    for name, peer in PEERS.items():
+        print(
+            f"installing {name} ({len(peer.alone) + len(peer.whole)} packages and what they need; minutes) …",
+            file=sys.stderr,
+        )
         venv.create(folder / name, with_pip=True)
         pip = [str(folder / name / "bin" / "pip"), "install", "--quiet"]
-        subprocess.run([*pip, "--no-deps", *alone], check=True)
-        subprocess.run([*pip, *whole], check=True)
+        subprocess.run([*pip, "--no-deps", *peer.alone], check=True)
+        subprocess.run([*pip, *peer.whole], check=True)
 
 
 def ask(folder: Path, name: str, asked: dict[str, Any]) -> dict[str, Any]:
     """What a peer says."""
     with tempfile.TemporaryDirectory() as written:
         out = Path(written) / "scores.json"
-        python, script = folder / name / "bin" / "python", HERE / "eval_peers" / PEERS[name][2]
+        python, script = folder / name / "bin" / "python", HERE / "eval_peers" / PEERS[name].script
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         made = subprocess.run([python, script, out], input=json.dumps(asked), text=True, capture_output=True,
                               env=environment, check=False)  # fmt: skip
@@ -194,7 +208,7 @@ def main() -> int:
             widest = max(gaps, key=lambda figure: gaps[figure])
             print(f"\nfigures of {name}: {len(gaps)} compared, largest difference {gaps[widest]:.2g} ({widest})")
     if arguments.record is not None:
-        installed = {peer: PEERS[peer][0] for peer in PEERS}
+        installed = {name: peer.alone for name, peer in PEERS.items()}
         kept = {"cases": arguments.cases, "seed": arguments.seed, "installed": installed, "peers": said}
         arguments.record.write_text(json.dumps(kept) + "\n", encoding="utf-8")
     return 0

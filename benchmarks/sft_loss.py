@@ -1,6 +1,6 @@
 """Memory that the loss of one long sample takes, in tiles and from full logits: forward and backward, on the CPU.
 
-    python benchmarks/sft_loss.py [--tokens 10240] [--vocabulary 151936] [--loss chunked full]
+    python benchmarks/sft_loss.py [--tokens 5120] [--vocabulary 151936] [--loss chunked full]
 
 Each figure is the most that a fresh process held beyond what it held before the step, around a Qwen2.5-VL of one narrow
 layer, so that nearly all of it is the loss. Full logits of many tokens need many GB: give fewer tokens for them.
@@ -59,7 +59,7 @@ def peak() -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=10240)
+    parser.add_argument("--tokens", type=int, default=5120)
     parser.add_argument("--vocabulary", type=int, default=151936)
     parser.add_argument("--loss", nargs="+", default=["chunked", "full"], choices=["chunked", "full"])
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
@@ -69,7 +69,10 @@ def main() -> None:
             step(given.tokens, given.vocabulary, loss)
             continue
         options = ["--tokens", str(given.tokens), "--vocabulary", str(given.vocabulary), "--loss", loss, "--inside"]
-        subprocess.run([sys.executable, __file__, *options], check=True, stderr=subprocess.DEVNULL)
+        done = subprocess.run([sys.executable, __file__, *options], check=False, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            said = done.stderr.strip()[-2000:] or "give fewer --tokens where memory is short"
+            sys.exit(f"{loss}, {given.tokens} tokens: ended with {done.returncode}: {said}")
 
 
 if __name__ == "__main__":

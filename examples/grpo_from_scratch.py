@@ -16,6 +16,7 @@ import copy
 import re
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -198,7 +199,7 @@ async def train(options: argparse.Namespace) -> None:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=options.rate, betas=(0.9, 0.95), weight_decay=0.0)
     engine = TransformersEngine(model, family, EngineConfig(max_batch=32), prompts=str(folder / "prompts"))
-    async with open_sandbox(SandboxConfig()) as sandbox:
+    async with open_sandbox(SandboxConfig()) as sandbox, aclosing(engine):
         for step in range(options.steps):
             started = time.perf_counter()
             await engine.weights_changed()  # what it has cached is of the old ones
@@ -228,7 +229,6 @@ async def train(options: argparse.Namespace) -> None:
                 f"tool rate {sum(tools) / len(tools):.2f}, loss {loss:+.4f}, KL {divergence:.5f}, "
                 f"gradient {float(norm):.3f}, {count} tokens, {time.perf_counter() - started:.1f} s"
             )
-    await engine.aclose()
 
 
 def main() -> None:

@@ -87,8 +87,12 @@ def main() -> None:
         parser.error("name a command" if os.geteuid() == 0 else "only root can become a container of another user")
     kept = {*asked.add, *(() if asked.drop_all else DOCKER)}
     if asked.profile is not None:
-        profile = json.loads(asked.profile.read_text(encoding="utf-8"))
-        install(profile, list(rules(profile, kept, ARCHITECTURES[platform.machine()])))
+        try:
+            profile = json.loads(asked.profile.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            parser.error(f"{asked.profile} is no profile in Docker's format: {error}")
+        machine = platform.machine()
+        install(profile, list(rules(profile, kept, ARCHITECTURES.get(machine, machine))))
     become(asked.user, kept, no_new_privileges=asked.no_new_privileges)
     try:
         os.execvp(asked.command[0], asked.command)
@@ -127,7 +131,10 @@ def answer(action: str, code: int | None) -> int:
 
 def install(profile: Mapping[str, Any], filtered: list[Rule]) -> None:
     """Put the filter on this process; what comes behind it is made by the calls that it allows."""
-    library = ctypes.CDLL("libseccomp.so.2")
+    try:
+        library = ctypes.CDLL("libseccomp.so.2")
+    except OSError:
+        sys.exit("a profile needs libseccomp: apt-get install libseccomp2")
     library.seccomp_init.restype = ctypes.c_void_p
     otherwise = answer(profile["defaultAction"], profile.get("defaultErrnoRet"))
     made = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(otherwise)))

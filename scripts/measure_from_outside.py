@@ -23,6 +23,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -247,24 +248,24 @@ def _run(log: IO[str], *command: str) -> None:
 
 @contextlib.contextmanager
 def serving(log: Path) -> Iterator[str]:
-    """`thyme serve` with the embedded model on a free port; gives its address up to ``/v1``."""
+    """`thyme serve` with the embedded model on a free port; gives its address up to ``/v1``. What it says is logged."""
     command = [sys.executable, "-m", "thyme", "serve", "--model", "nano", "--name", NAME, "--port", "0"]
     with log.open("wb") as out:
-        server = subprocess.Popen([*command, "--min-tokens", str(FEW_TOKENS)], stderr=subprocess.PIPE, stdout=out)
+        server = subprocess.Popen([*command, "--min-tokens", str(FEW_TOKENS)], stdout=out, stderr=subprocess.STDOUT)
         try:
-            yield _address(server)
+            yield _address(server, log)
         finally:
             server.terminate()
-            server.communicate()
+            server.wait()
 
 
-def _address(server: subprocess.Popen[bytes]) -> str:
-    said = b""
-    for line in server.stderr or ():
-        said += line
-        if found := re.search(rb"serving .* at (http://\S+/v1)", line):
-            return found.group(1).decode()
-    raise MeasuringError(f"the server did not start: {said.decode().strip()}")
+def _address(server: subprocess.Popen[bytes], log: Path) -> str:
+    """Where it serves, once it says so."""
+    while server.poll() is None:
+        if found := re.search(r"serving .* at (http://\S+/v1)", log.read_text(encoding="utf-8", errors="replace")):
+            return found.group(1)
+        time.sleep(0.1)
+    raise MeasuringError(f"the server did not start: {log.read_text(encoding='utf-8', errors='replace').strip()}")
 
 
 def measure(tool: Tool, folder: Path, problems: Sequence[Problem], url: str) -> Answers:

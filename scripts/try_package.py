@@ -114,17 +114,20 @@ def tried(wheel: Path, extra: str, folder: Path) -> None:
         for command in [*SMOKE[BASE], *(SMOKE[extra] if extra != BASE else [])]:
             run([folder / "bin" / command[0], *command[1:]], cwd=Path(place))
         if extra == BASE:
-            refused = subprocess.run(
-                [folder / "bin" / LACKING[0], *LACKING[1:]], cwd=place, capture_output=True, text=True, check=False
-            )
+            refused = ended([folder / "bin" / LACKING[0], *LACKING[1:]], cwd=Path(place))
             if refused.returncode != 1 or "thyme-vl[local]" not in refused.stderr or "Traceback" in refused.stderr:
                 sys.exit(f"{' '.join(LACKING)} does not name the extra that it lacks:\n{refused.stderr}")
 
 
-def run(command: list[str | Path], cwd: Path | None = None) -> str:
-    """Run a command; a failure ends the script with what it said."""
+def ended(command: list[str | Path], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, where no variable leads Python to other packages."""
     environ = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=environ)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=environ)
+
+
+def run(command: list[str | Path], cwd: Path | None = None) -> str:
+    """What a command prints; a failure ends the script with what it said."""
+    done = ended(command, cwd)
     if done.returncode:
         sys.exit(
             f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}"

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import chromium
 import hypothesis
 import pytest
 import tiny_model
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Tiny models are slower on two threads than on one wherever a core is busy; no test ever asks the hub.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -40,6 +46,24 @@ LONGEST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, for the tests of one module: while it is open, no other event loop can run in this thread."""
+    with chromium.open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread, whatever it was set to before."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from chat_server import ChatServer, Says, chatting
 from PIL import Image
 
 from thyme.config.data import DataRecipe
@@ -24,42 +20,11 @@ from thyme.prompts import PromptSet
 from thyme.sandbox.base import Sandbox
 from thyme.types import ImageRecord, Problem
 
-
-@dataclass
-class Says:
-    """What the server does with one request."""
-
-    text: str = "<think>It is red.</think>\n<answer>red</answer>"
-    finish: str = "stop"
-    usage: tuple[int, int] | None = (100, 10)
-    reasoning: str = ""
-    status: int = 200
-    error: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-    """Sent instead of a chat completion."""
+__all__ = ["Says", "TeacherServer", "draft_of", "made", "recipe_of", "teaching", "workplace"]
 
 
-@dataclass
-class TeacherServer:
-    """An OpenAI-compatible server. What is in `replies` comes first, then `always`."""
-
-    url: str = ""
-    replies: list[Says] = field(default_factory=list)
-    always: Says | Callable[[dict[str, Any]], Says] = field(default_factory=Says)
-    requests: list[dict[str, Any]] = field(default_factory=list)
-    keys: list[str | None] = field(default_factory=list)
-    delay_s: float = 0.0
-    together: int = 0
-    """Requests that must have been under way at once before any is answered; waited for at most ten seconds."""
-    running: int = 0
-    most: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def next(self, body: dict[str, Any]) -> Says:
-        if self.replies:
-            return self.replies.pop(0)
-        return self.always if isinstance(self.always, Says) else self.always(body)
+class TeacherServer(ChatServer):
+    """One that recipes name as a teacher, or as a judge of records."""
 
     def teacher(self, **fields: Any) -> dict[str, Any]:
         quick = {"retries": 2, "backoff_s": 0.001, "timeout_s": 10.0}
@@ -69,70 +34,9 @@ class TeacherServer:
         return self.teacher(**fields)
 
 
-def handler(server: TeacherServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            with server.lock:
-                server.requests.append(body)
-                server.keys.append(self.headers.get("authorization"))
-                server.running += 1
-                server.most = max(server.most, server.running)
-                says = server.next(body)
-            time.sleep(server.delay_s)
-            patience = time.monotonic() + 10
-            while server.most < server.together and time.monotonic() < patience:
-                time.sleep(0.002)
-            with server.lock:
-                server.running -= 1
-            data = content(says, body)
-            self.send_response(says.status)
-            for name, value in ({"content-type": "application/json"} | says.headers).items():
-                self.send_header(name, value)
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            """Nothing."""
-
-    return Handler
-
-
-def content(says: Says, body: dict[str, Any]) -> bytes:
-    """As servers do: the first stop string and all behind it is left out."""
-    if says.body is not None:
-        return says.body
-    if says.error:
-        return json.dumps({"error": {"message": says.error}}).encode()
-    text = says.text
-    for stop in body.get("stop", ()):
-        text = text.partition(stop)[0]
-    message: dict[str, Any] = {"role": "assistant", "content": text}
-    if says.reasoning:
-        message["reasoning_content"] = says.reasoning
-    answer: dict[str, Any] = {"choices": [{"index": 0, "message": message, "finish_reason": says.finish}]}
-    if says.usage is not None:
-        answer["usage"] = {"prompt_tokens": says.usage[0], "completion_tokens": says.usage[1]}
-    return json.dumps(answer).encode()
-
-
-@contextmanager
-def teaching() -> Iterator[TeacherServer]:
-    server = TeacherServer()
-    http = ThreadingHTTPServer(("127.0.0.1", 0), handler(server))
-    http.daemon_threads = True
-    thread = threading.Thread(target=http.serve_forever, args=(0.01,))
-    thread.start()
-    server.url = f"http://127.0.0.1:{http.server_port}/v1"
-    try:
-        yield server
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()
+def teaching() -> AbstractContextManager[TeacherServer]:
+    """Serve until the context ends."""
+    return chatting(TeacherServer())
 
 
 def recipe_of(server: TeacherServer, **fields: Any) -> DataRecipe:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from published_rows import file_of
 from typer.testing import CliRunner
 
@@ -22,6 +20,8 @@ from thyme.config.load import recipes
 from thyme.config.training import DataSource
 from thyme.train.grpo.monitors import METRICS
 from thyme.train.grpo.problems import READERS, open_problems
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 PAGE = (Path(__file__).parents[1] / "docs/grpo.md").read_text(encoding="utf-8")
 FEW = (
@@ -36,14 +36,6 @@ FEW = (
     "evaluation.rollout.max_tokens=4",
 )
 """What makes a run small."""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def section(heading: str) -> str:

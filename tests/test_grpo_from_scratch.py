@@ -8,7 +8,7 @@ import importlib.util
 import math
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +30,8 @@ from thyme.train.grpo.trainer import GRPO, World
 from thyme.train.run.checkpoint import load_model
 from thyme.types import Generated, Problem, Prompt, RolloutFailure, Sampling, Score, StopReason, Trajectory
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 EXAMPLE = Path(__file__).parents[1] / "examples" / "grpo_from_scratch.py"
 POLICIES = ("keep", "mask", "tempered")
 SAMPLING = Sampling(text_temperature=1, code_temperature=0, max_rounds=4, max_round_tokens=100, max_tokens=400)
@@ -47,14 +49,6 @@ def load_example() -> ModuleType:
 
 example: Any = load_example()
 FAMILY = load_family(checkpoint_path())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

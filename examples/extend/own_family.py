@@ -8,7 +8,7 @@ do, so everything but its name is inherited; a family that differs overrides wha
 
 from __future__ import annotations
 
-import sys
+import argparse
 from dataclasses import fields
 from pathlib import Path
 
@@ -40,7 +40,9 @@ def load(folder: Path, *, min_pixels: int | None = None, max_pixels: int | None 
 
 def main() -> None:
     """Say how a checkpoint sees a photograph."""
-    family = load_family(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("checkpoint", type=Path, help="folder of a model of type qwen2_vl")
+    family = load_family(parser.parse_args().checkpoint)
     width, height = family.seen_size(4000, 3000)
     tokens = family.image_tokens(family.grid(4000, 3000))
     print(f"{family.name}: a photograph of 4000 x 3000 px is seen at {width} x {height} px, {tokens} tokens")

@@ -8,7 +8,7 @@ over a network. docs/extend/stage.md.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,7 +96,9 @@ def build(out: Path, count: int = 12, execute: Execute | None = None) -> Manifes
 
 def main() -> None:
     """Build, and say what became of the records."""
-    made = build(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("out", type=Path, help="folder of the build")
+    made = build(parser.parse_args().out)
     print(f"{made.kept} records, {made.rejected} rejected, of {made.count}")
 
 

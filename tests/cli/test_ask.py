@@ -267,6 +267,7 @@ def test_ctrl_c_ends_model_and_sandbox(street: Path, scripted: Make) -> None:
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from thyme.cli import main; main()"
     )
     arguments = ["ask", str(street), "What?", "--model", scripted(block("while True: pass"))]
+    arguments += ["--set", "sandbox.timeout_s=90"]
     process = subprocess.Popen(
         [sys.executable, "-c", program, *arguments],
         stdout=subprocess.PIPE,
@@ -274,10 +275,13 @@ def test_ctrl_c_ends_model_and_sandbox(street: Path, scripted: Make) -> None:
         start_new_session=True,
     )
     assert process.stdout is not None
-    while b"while True" not in process.stdout.readline():
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, complaint = process.communicate(timeout=8)  # the code itself would run for 10 s
+    try:
+        while b"while True" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=60)  # the code itself would run for 90 s
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert b"Traceback" not in complaint
     assert subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, check=False).stdout == b""

@@ -12,6 +12,7 @@ import pytest
 from click.testing import Result
 from command_helpers import thyme
 from typer.testing import CliRunner
+from web_server import serving_here
 
 from thyme.api import AsyncThyme, Thyme
 from thyme.background import Background
@@ -20,7 +21,6 @@ from thyme.config.serve import ServeConfig
 from thyme.engines.scripted import ScriptedEngine
 from thyme.errors import EngineError, ModelNotFoundError
 from thyme.sandbox import Sandbox
-from thyme.sandbox.server.serve import Address, listening, uvicorn_for
 from thyme.serve.app import create_app
 
 run = CliRunner()
@@ -34,16 +34,8 @@ async def opened(sandbox: Sandbox) -> AsyncIterator[str]:
     """A server whose model says the same to everybody, and which wants a key."""
     config = ServeConfig.model_validate({"api_keys": [KEY], "model_name": "signs"})
     served = create_app(ScriptedEngine([SAYS]), sandbox.lent(), config)
-    with listening(Address("127.0.0.1", 0)) as (socket, url):
-        server = uvicorn_for(served)
-        serving = asyncio.create_task(server.serve(sockets=[socket]))
-        while not server.started:
-            await asyncio.sleep(0.005)
-        try:
-            yield f"{url}/v1"
-        finally:
-            server.should_exit = True
-            await serving
+    async with serving_here(served) as url:
+        yield f"{url}/v1"
 
 
 @pytest.fixture(scope="module")

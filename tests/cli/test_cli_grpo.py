@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from command_helpers import thyme
 from typer.testing import CliRunner
 
@@ -17,6 +16,8 @@ from thyme.cli import app
 from thyme.config.grpo_recipe import GRPORecipe
 from thyme.config.load import RECIPES, load, recipes
 from thyme.models import checkpoint_folder
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = (
     "train.max_steps=2",
@@ -30,14 +31,6 @@ SMALL = (
     "evaluation.rollout.max_tokens=8",
     "model=nano",
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def grpo(*arguments: str, small: tuple[str, ...] = SMALL) -> Any:

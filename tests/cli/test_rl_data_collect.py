@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +13,7 @@ import psutil
 import pytest
 from command_helpers import thyme
 from PIL import Image
+from waiting import wait_until
 
 from thyme.data.collect.folder import read_items, read_picture
 
@@ -47,19 +45,16 @@ def test_after_a_kill_the_same_command_goes_on(photos: Path, tmp_path: Path) -> 
     options = ["--min-side", "500", "--near", "-1", "--licence", "CC0-1.0", "--processes", "1"]
     command = [sys.executable, "-c", "from thyme.cli import main; main()", "rl-data", "collect", str(photos)]
     process = subprocess.Popen([*command, "--out", str(out), *options, "--quiet"], start_new_session=True)
-    while not list(read_items(out)):
-        assert process.poll() is None
-        time.sleep(0.01)
-    workers = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        wait_until(lambda: process.poll() is not None or any(read_items(out)), 300)
+        workers = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+    finally:
+        process.kill()
+        process.wait()
     before = list(read_items(out))
     assert 1 <= len(before) < COUNT
     assert workers
-    deadline = time.monotonic() + 60
-    while any(map(running, workers)):
-        assert time.monotonic() < deadline, "a process outlived the command"
-        time.sleep(0.05)
+    wait_until(lambda: not any(map(running, workers)))  # no process outlives the command
 
     again = thyme("rl-data", "collect", photos, "--out", out, *options, "--json")
     assert again.returncode == 0, again.stderr.decode()

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from exchange_parts import asked, make_collection
 from typer.testing import CliRunner
 
@@ -143,17 +142,9 @@ def test_what_is_wrong_is_said_with_its_way_out(photos: Collection, tmp_path: Pa
         assert (done.exit_code, said in done.output) == (code, True), (arguments, done.output)
 
 
-@pytest.fixture
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("format", ["problems", "thyme-rl"])
 def test_the_embedded_model_is_trained_on_what_is_exported(annotated: Collection, tmp_path: Path, format: str) -> None:
     assert run("export", annotated.folder, "--to", tmp_path / "rl", "--format", format).exit_code == 0

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import evaluation_items as made
 import pytest
 import sample_records as samples
-from chromium import contrasts, is_dark, needs_browser, open_browser, open_tab
+from chromium import contrasts, is_dark, needs_browser, open_tab
 
 from thyme.config.rollout import RolloutConfig, SpanConfig
 from thyme.errors import UsageError
@@ -305,12 +305,6 @@ def test_the_page_without_matplotlib_has_no_plots(results: Results, monkeypatch:
     page = render_page(results)
     assert "Accuracy against" not in page
     assert "Use and cost" in page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as chromium:
-        yield chromium
 
 
 @needs_browser

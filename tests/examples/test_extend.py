@@ -145,6 +145,16 @@ def test_the_index_names_every_example_and_its_command_runs() -> None:
     assert done.stdout.rstrip().endswith("<answer>right</answer>")
 
 
+@pytest.mark.parametrize("name", ["own_stage", "own_benchmark"])
+def test_an_example_says_what_it_is_called_with(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{name}.py"])
+    with pytest.raises(SystemExit, match="2"):
+        example(name).main()
+    assert "required: out" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("words", [["own_stage.py"], ["own_benchmark.py"], ["own_reward.py", "--steps", "1"]])

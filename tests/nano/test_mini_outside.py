@@ -11,6 +11,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -70,6 +71,34 @@ def test_vlmevalkit_gets_a_config_and_ocrbench_s_layout(script, asked, tmp_path)
         rows = list(csv.DictReader(lines, delimiter="\t"))
     assert [row["id"] for row in rows] == [problem.id for problem in asked[:6]]
     assert [ast.literal_eval(row["answer"]) for row in rows] == [[problem.answer] for problem in asked[:6]]
+
+
+TALKS = """#!/bin/sh
+echo "thyme: serving thyme at http://127.0.0.1:1/v1, isolation none, no keys" >&2
+head -c 200000 /dev/zero | tr '\\0' x >&2
+touch "{done}"
+exec sleep 60
+"""
+"""A server that says more than a pipe holds."""
+
+
+def test_a_server_that_talks_is_not_held_up(script, tmp_path, monkeypatch):
+    talks, done = tmp_path / "talks", tmp_path / "done"
+    talks.write_text(TALKS.format(done=done))
+    talks.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(talks))
+    with script.serving(tmp_path / "serve.log") as url:
+        assert url == "http://127.0.0.1:1/v1"
+        end = time.monotonic() + 30
+        while not done.exists():
+            assert time.monotonic() < end, "it waits for somebody to read what it says"
+            time.sleep(0.05)
+
+
+def test_a_server_that_does_not_start_is_told_with_its_words(script, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(script.MeasuringError, match="the server did not start"), script.serving(tmp_path / "log"):
+        pass
 
 
 def test_lmms_eval_s_results_and_ours_agree(script, asked, lmms_eval):

@@ -1,3 +1,5 @@
+"""``thyme nano problems`` draws what it is asked for, ``thyme nano eval`` measures it; both refuse what is wrong."""
+
 import json
 import re
 

@@ -1,3 +1,5 @@
+"""The embedded model's tokenizer: labels, tags, places and digits are the tokens they are meant to be."""
+
 from itertools import product
 
 import pytest

@@ -1,3 +1,5 @@
+"""What the perception phases ask about a view: nothing that cannot be seen, nothing twice, and what gates accept."""
+
 import random
 
 import pytest

@@ -1,3 +1,5 @@
+"""Views that perception is trained on: their targets tell what was drawn, and a pool comes back the same."""
+
 import random
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The embedded world: problems follow from split, seed, index and kind, and say where and what the plates are."""
+
 import random
 from itertools import combinations
 

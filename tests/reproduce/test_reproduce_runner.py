@@ -6,12 +6,11 @@ import fcntl
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import reproduce_toy as toy
+from waiting import wait_until
 
 from thyme.errors import UsageError
 from thyme.reproduce.graph import How, Result, Step, Store
@@ -77,20 +76,13 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
     path = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen([sys.executable, str(script), str(store.folder), step.model_dump_json()], env=path) as run:
         half = store.work("stuck") / "half"
-        wait_for(lambda: half.exists() and bool(half.read_text()))
+        wait_until(lambda: half.exists() and bool(half.read_text()))
         run.kill()
-    wait_for(lambda: not Path(f"/proc/{half.read_text()}").exists())  # its process ends with it
+    wait_until(lambda: not Path(f"/proc/{half.read_text()}").exists())  # its process ends with it
     assert runner(store).run([step]).did == ["stuck"]
     result = store.read("stuck")
     assert result is not None
     assert result.how.resumed
-
-
-def wait_for(there: Callable[[], bool]) -> None:
-    end = time.monotonic() + 100
-    while not there():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.05)
 
 
 def test_a_slow_machine_is_expected_to_stay_slow(tmp_path: Path) -> None:

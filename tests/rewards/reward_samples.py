@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from chat_server import ChatServer, Says, chatting
 
 from thyme.config.rewards import JudgeSettings, RewardSettings
 from thyme.markup import observation_text
@@ -77,35 +76,17 @@ def answered(answer: str, thought: str = "I count 42.", **problem: Any) -> Traje
 
 
 @dataclass
-class Reply:
-    """What the server does with one request."""
+class Reply(Says):
+    """Says that an answer is right, unless told otherwise."""
 
-    content: str = '{"correct": 1}'
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-    """Sent instead of a chat completion."""
-    cut: bool = False
-    """Whether the connection is closed in the middle of the body."""
-    hang: bool = False
-    """Whether nothing is sent until the server ends."""
+    text: str = '{"correct": 1}'
 
 
 @dataclass
-class JudgeServer:
-    """An OpenAI-compatible server. What is in `replies` comes first, then `always`."""
+class JudgeServer(ChatServer):
+    """What is set to ask it, and what it was shown."""
 
-    url: str = ""
-    replies: list[Reply] = field(default_factory=list)
-    always: Reply | Callable[[dict[str, Any]], Reply] = field(default_factory=Reply)
-    requests: list[dict[str, Any]] = field(default_factory=list)
-    keys: list[str | None] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    delay_s: float = 0.0
-    running: int = 0
-    most: int = 0
-    ended: threading.Event = field(default_factory=threading.Event)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    always: Says | Callable[[dict[str, Any]], Says] = field(default_factory=Reply)
 
     @property
     def materials(self) -> list[dict[str, Any]]:
@@ -119,62 +100,7 @@ class JudgeServer:
     def rewards(self, judge: dict[str, Any] | None = None, **fields: Any) -> RewardSettings:
         return RewardSettings(judge=self.settings(**(judge or {})), **fields)
 
-    def next(self, body: dict[str, Any]) -> Reply:
-        if self.replies:
-            return self.replies.pop(0)
-        return self.always if isinstance(self.always, Reply) else self.always(body)
 
-
-def handler(server: JudgeServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            with server.lock:
-                server.requests.append(body)
-                server.keys.append(self.headers.get("authorization"))
-                server.times.append(time.monotonic())
-                server.running += 1
-                server.most = max(server.most, server.running)
-                reply = server.next(body)
-            time.sleep(server.delay_s)
-            with server.lock:
-                server.running -= 1
-            if reply.hang:
-                server.ended.wait(30)
-                return
-            self.send(reply)
-
-        def send(self, reply: Reply) -> None:
-            message = {"choices": [{"index": 0, "message": {"role": "assistant", "content": reply.content}}]}
-            data = json.dumps(message).encode() if reply.body is None else reply.body
-            self.send_response(reply.status)
-            for name, value in ({"content-type": "application/json"} | reply.headers).items():
-                self.send_header(name, value)
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data[: len(data) // 2] if reply.cut else data)
-            self.close_connection = reply.cut
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            """Nothing."""
-
-    return Handler
-
-
-@contextmanager
-def judging() -> Iterator[JudgeServer]:
-    server = JudgeServer()
-    http = ThreadingHTTPServer(("127.0.0.1", 0), handler(server))
-    http.daemon_threads = True
-    thread = threading.Thread(target=http.serve_forever, args=(0.01,))
-    thread.start()
-    server.url = f"http://127.0.0.1:{http.server_port}/v1"
-    try:
-        yield server
-    finally:
-        server.ended.set()
-        http.shutdown()
-        thread.join()
-        http.server_close()
+def judging() -> AbstractContextManager[JudgeServer]:
+    """Serve until the context ends."""
+    return chatting(JudgeServer())

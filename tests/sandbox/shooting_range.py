@@ -66,6 +66,7 @@ class Range:
         return found
 
     def hits(self, execution: Execution) -> Iterator[tuple[str, bool]]:
+        """What may have been hit by now, by any attack so far, and whether it was."""
         yield "a datagram arrived", self._datagram()
         yield "a signal arrived", bool(self.signals)
         yield "the victim is dead or stopped", psutil.Process(self.victim.pid).status() not in {"sleeping", "running"}
@@ -127,10 +128,12 @@ def open_range() -> Iterator[Range]:
             threading.Thread(target=_greet, args=(listener,), daemon=True).start()
         targets = Range(folder, tcp, udp, abstract_name, victim)
         _fill(folder)
-        old = signal.signal(signal.SIGUSR1, lambda number, _: targets.signals.append(number))
         os.environ["CANARY_ENV"] = "1"
-        yield targets
-        signal.signal(signal.SIGUSR1, old)
+        old = signal.signal(signal.SIGUSR1, lambda number, _: targets.signals.append(number))
+        try:
+            yield targets
+        finally:
+            signal.signal(signal.SIGUSR1, old)
     finally:
         os.environ.pop("CANARY_ENV", None)
         for listener in (*listeners, abstract):

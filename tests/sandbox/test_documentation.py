@@ -19,7 +19,7 @@ SANDBOX = (ROOT / "docs" / "sandbox.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 EXAMPLES = [text for text in PYTHON.findall(SANDBOX) + PYTHON.findall(README) if "thyme.sandbox" in text]
-"""Those that ask a model are run by tests/test_api.py."""
+"""Those that ask a model are run by tests/test_docs_python.py."""
 
 
 @pytest.mark.parametrize("text", EXAMPLES)

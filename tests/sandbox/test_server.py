@@ -22,6 +22,7 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 from sandbox_serving import client_of, code_of
+from web_server import serving_here
 
 from thyme.config.sandbox_server import SandboxServerConfig
 from thyme.errors import IsolationError, SandboxError, UsageError
@@ -30,7 +31,7 @@ from thyme.sandbox.remote import open_remote
 from thyme.sandbox.server.app import Service, make_app
 from thyme.sandbox.server.guard import Guard
 from thyme.sandbox.server.refusal import Refusal
-from thyme.sandbox.server.serve import Address, listening, require_token, uvicorn_for
+from thyme.sandbox.server.serve import Address, listening, require_token
 from thyme.types import ImageRecord
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -49,18 +50,10 @@ async def started(
 ) -> AsyncIterator[tuple[Service, str]]:
     """A real server on the event loop of the test; its service and its URL."""
     where = Address(port=0) if tcp else Address(unix=folder / "s")
-    with listening(where) as (opened, url):
-        async with Service.start(config, limits(**changes)) as service:
-            guard = Guard(make_app(service), token=token, only_loopback=tcp, metrics=service.metrics)
-            server = uvicorn_for(guard)
-            task = asyncio.create_task(server.serve(sockets=[opened]))
-            while not server.started:
-                await asyncio.sleep(0.005)
-            try:
-                yield service, url
-            finally:
-                server.should_exit = True
-                await task
+    async with Service.start(config, limits(**changes)) as service:
+        guard = Guard(make_app(service), token=token, only_loopback=tcp, metrics=service.metrics)
+        async with serving_here(guard, where) as url:
+            yield service, url
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

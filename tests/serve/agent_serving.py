@@ -13,12 +13,12 @@ from typing import Any
 
 import httpx
 from PIL import Image
+from web_server import serving_here
 
 from thyme.config.serve import ServeConfig
 from thyme.engines.base import Chunk, Engine, Request
 from thyme.engines.scripted import ScriptedEngine
 from thyme.sandbox.base import Sandbox
-from thyme.sandbox.server.serve import Address, listening, uvicorn_for
 from thyme.serve.app import create_app
 from thyme.serve.runtime import AgentRuntime
 
@@ -76,24 +76,11 @@ class Served:
 async def served(engine: Engine, sandbox: Sandbox | None = None, **settings: Any) -> AsyncIterator[Served]:
     """Serve until the context ends."""
     app = create_app(engine, sandbox or NoSandbox(), ServeConfig.model_validate(settings))
-    with listening(Address("127.0.0.1", 0)) as (opened, url):
-        server = uvicorn_for(app)
-        serving = asyncio.create_task(server.serve(sockets=[opened]))
-        while not server.started:
-            await asyncio.sleep(0.002)
-        try:
-            async with httpx.AsyncClient(base_url=url, trust_env=False, verify=False, timeout=30) as client:
-                yield Served(url, app.state.runtime, client)
-        finally:
-            server.should_exit = True
-            await serving
-
-
-async def until(condition: Any, seconds: float = 20.0) -> None:
-    """Wait until `condition()` is true."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
+    async with (
+        serving_here(app) as url,
+        httpx.AsyncClient(base_url=url, trust_env=False, verify=False, timeout=30) as client,
+    ):
+        yield Served(url, app.state.runtime, client)
 
 
 def error_of(response: httpx.Response) -> dict[str, Any]:

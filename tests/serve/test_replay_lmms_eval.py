@@ -13,9 +13,10 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from agent_serving import error_of, served, until
+from agent_serving import error_of, served
 from openai.types.chat import ChatCompletion
 from replayed import Recorded, recorded, serving_nano
+from waiting import until
 
 from thyme.engines.scripted import ScriptedEngine
 

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from agent_serving import ANSWER, GatedEngine, Served, error_of, events_of, picture, served, until, user
+from agent_serving import ANSWER, GatedEngine, Served, error_of, events_of, picture, served, user
+from waiting import until
 
 from thyme.config import RolloutConfig, SandboxConfig
 from thyme.engines.scripted import ScriptedEngine

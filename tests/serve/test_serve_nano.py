@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from agent_serving import Served, data_url, events_of, served, until, user
+from agent_serving import Served, data_url, events_of, served, user
+from waiting import until
 
 from thyme.config import SandboxConfig
 from thyme.models import open_model

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 import sample_records as samples
-from chromium import contrasts, is_dark, needs_browser, open_browser, open_tab
+from chromium import contrasts, is_dark, needs_browser, open_tab
 from ui_server import HOSTILE, Served, serving
 
 from thyme.config.serve import ServeConfig
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 
 pytestmark = needs_browser
 COUNT = 130
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as chromium:
-        yield chromium
 
 
 @pytest.fixture(scope="module")

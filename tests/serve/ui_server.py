@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
-import socket
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
+import web_server
 from fastapi import FastAPI
 from PIL import Image
 
@@ -106,44 +104,18 @@ def serving(
     make_engine: Callable[[], Engine], config: ServeConfig, *, make_app: Callable[..., FastAPI] = create_app
 ) -> Iterator[Served]:
     """Serve until the context ends."""
-    served, ready, failures = Served(), threading.Event(), []
-    listening = socket.create_server(("127.0.0.1", 0))
-    served.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server: list[uvicorn.Server] = []
+    served = Served()
 
-    async def run() -> None:
-        async with open_sandbox(SandboxConfig(pool=1)) as sandbox:
-            served.engine, served.sandbox = make_engine(), Counting(sandbox)
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[FastAPI]:
+        async with open_sandbox(SandboxConfig(pool=1)) as sandbox, aclosing(make_engine()) as served.engine:
+            served.sandbox = Counting(sandbox)
             served.app = make_app(served.engine, served.sandbox, config)
-            settings = uvicorn.Config(served.app, log_config=None, timeout_graceful_shutdown=1)
-            server.append(uvicorn.Server(settings))
-            ready.set()
-            await server[0].serve(sockets=[listening])
-            await served.engine.aclose()
+            yield served.app
 
-    def work() -> None:
-        try:
-            asyncio.run(run())
-        except BaseException as error:
-            failures.append(error)
-            ready.set()
-
-    def stop() -> None:
-        if server:
-            server[0].should_exit = True
-        thread.join(30)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    ready.wait(60)
-    served.stop = stop
-    try:
-        if failures:
-            raise failures[0]
+    with web_server.serving(opened) as server:
+        served.url, served.stop = server.url, server.stop
         yield served
-    finally:
-        stop()
-        listening.close()
 
 
 def png(width: int = 640, height: int = 400, color: str = "steelblue") -> bytes:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import socket
-import threading
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -13,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
+import web_server
 from drafted import BOX, Round, cropped, finished, ready
+from fastapi import FastAPI
 
 from thyme.config.data import DataRecipe
 from thyme.config.sandbox import SandboxConfig
@@ -94,7 +94,6 @@ class Served:
 
     url: str = ""
     studio: Studio = field(default=None)  # type: ignore[assignment]  # there before it is handed out
-    stop: Callable[[], None] = field(default=lambda: None)
     clients: list[Client] = field(default_factory=list)
 
     def link(self, name: str = "", *, lead: bool = False) -> str:
@@ -138,6 +137,41 @@ class Client:
         return response.json()
 
 
+@dataclass(frozen=True)
+class Running:
+    """``thyme studio serve`` in a process of its own."""
+
+    process: subprocess.Popen[str]
+    url: str
+    told: str
+    """The first line that it said."""
+
+    def link(self) -> str:
+        """The invitation of who leads: what the first start of a studio says next."""
+        assert self.process.stderr is not None
+        return re.findall(r"\S+/join#\S+", self.process.stderr.readline())[0]
+
+    def end(self) -> int:
+        """End it as a service manager does; its exit code."""
+        self.process.terminate()
+        return self.process.wait(60)
+
+
+@contextmanager
+def running(folder: Path, *options: str) -> Iterator[Running]:
+    """Serve a build or a collection by the real command, on a free port, until the context ends."""
+    command = [sys.executable, "-m", "thyme", "studio", "serve", str(folder), "--port", "0", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        try:
+            told = server.stderr.readline()
+            urls = re.findall(r"http://\S+(?=;)", told)
+            assert urls, f"the studio did not start: {told}{server.stderr.read()}"
+            yield Running(server, urls[0], told)
+        finally:
+            server.kill()
+
+
 @contextmanager
 def serving(out: Path, config: StudioConfig | None = None, *, url: str | None = None) -> Iterator[Served]:
     """Serve a build's records until the context ends, on a database that is beside it or at `url`."""
@@ -155,46 +189,21 @@ def serving(out: Path, config: StudioConfig | None = None, *, url: str | None = 
 @contextmanager
 def serving_studio(made_studio: Callable[[], AbstractAsyncContextManager[Studio]], port: int = 0) -> Iterator[Served]:
     """Serve a studio until the context ends."""
-    served, ready_, failures = Served(), threading.Event(), []
-    listening = socket.create_server(("127.0.0.1", port))
-    served.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server: list[uvicorn.Server] = []
+    served = Served()
 
-    async def run() -> None:
+    @asynccontextmanager
+    async def opened_app() -> AsyncIterator[FastAPI]:
         async with made_studio() as served.studio:
-            made = uvicorn.Config(
-                create_app(served.studio), log_config=None, timeout_graceful_shutdown=1, proxy_headers=False
-            )
-            server.append(uvicorn.Server(made))
-            ready_.set()
-            await server[0].serve(sockets=[listening])
+            yield create_app(served.studio)
             served.studio.database.close()
 
-    def work() -> None:
+    with web_server.serving(opened_app, port, proxy_headers=False) as server:
+        served.url = server.url
         try:
-            asyncio.run(run())
-        except BaseException as error:
-            failures.append(error)
-            ready_.set()
-
-    def stop() -> None:
-        for client in served.clients:
-            client.http.close()
-        if server:
-            server[0].should_exit = True
-        thread.join(30)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    ready_.wait(60)
-    served.stop = stop
-    try:
-        if failures:
-            raise failures[0]
-        yield served
-    finally:
-        stop()
-        listening.close()
+            yield served
+        finally:
+            for client in served.clients:  # a server that ends would wait for their connections
+                client.http.close()
 
 
 def opened(out: Path, config: StudioConfig, sandbox: Sandbox, *, url: str | None = None) -> Studio:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from annotation_parts import FIELDS, write_collection, written
-from studio_parts import Client
+from studio_parts import Client, running
 from typer.testing import CliRunner
 
 from thyme.cli import app
@@ -26,20 +23,6 @@ def run(*arguments: object) -> str:
     result = runner.invoke(app, ["studio", *map(str, arguments)])
     assert result.exit_code == 0, result.output
     return result.output
-
-
-@contextmanager
-def served(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
-    """The server's process, its address, and the rest that it told at its start."""
-    command = [sys.executable, "-m", "thyme", "studio", "serve", str(folder), "--port", "0", *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr is not None
-        try:
-            told = server.stderr.readline()
-            url = re.findall(r"http://\S+(?=;)", told)[0]
-            yield server, url, told
-        finally:
-            server.kill()
 
 
 @pytest.fixture(scope="module")
@@ -57,22 +40,20 @@ def people() -> Iterator[ExitStack]:
 @pytest.mark.slow
 def test_killed_and_started_again(folder: Path, people: ExitStack) -> None:
     """Nothing that was answered is lost; who was in is in; only the first start makes a link; settings are given."""
-    with served(folder) as (server, url, told):
-        assert "0 new records, 2 new images" in told
-        assert server.stderr is not None
-        link = re.findall(r"\S+/join#\S+", server.stderr.readline())[0]
-        lea = Client(url)
+    with running(folder) as server:
+        assert "0 new records, 2 new images" in server.told
+        lea = Client(server.url)
         people.callback(lea.http.close)
-        lea.person = lea.post("/api/join", token=link.partition("#")[2], name="Lea")["person"]
+        lea.person = lea.post("/api/join", token=server.link().partition("#")[2], name="Lea")["person"]
         written(lea)
         shot = lea.post(f"{A}/next", queue="annotate")["work"]["id"]
         draft = lea.post(f"{A}/images/{shot}/questions", question="Half a qu")
-        invited = run("invite", folder, "Eve", "--role", "expert", "--port", url.rpartition(":")[2]).strip()
-        server.kill()
-        assert server.wait(60) == -9
-    with served(folder, "--set", "annotation.second=0", "--set", "annotation.experts=1") as (_, url, told):
-        assert "new images" not in told
-        again, eve = Client(url), Client(url)
+        invited = run("invite", folder, "Eve", "--role", "expert", "--port", server.url.rpartition(":")[2]).strip()
+        server.process.kill()
+        assert server.process.wait(60) == -9
+    with running(folder, "--set", "annotation.second=0", "--set", "annotation.experts=1") as server:
+        assert "new images" not in server.told
+        again, eve = Client(server.url), Client(server.url)
         people.callback(again.http.close)
         people.callback(eve.http.close)
         again.http.cookies = lea.http.cookies

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 from alembic import command
 from sqlalchemy import text
 
@@ -26,23 +23,15 @@ ROWS = (
 TABLES = ("settings", "builds", "reviewers", "invites", "items", "leases", "reviews")
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'studio.db'}"
-    made: str = request.getfixturevalue("postgres_url")
-    return made
-
-
-def test_what_the_version_before_holds_is_kept(url: str) -> None:
-    engine = databases._engine(databases._parsed(url))
+def test_what_the_version_before_holds_is_kept(database_url: str) -> None:
+    engine = databases._engine(databases._parsed(database_url))
     databases.migrate(engine, "0001")
     with engine.begin() as connection:
         for row in ROWS:
             connection.execute(text(row))
         before = {table: connection.execute(text(f"SELECT * FROM {table}")).mappings().all() for table in TABLES}
     engine.dispose()
-    database = Database(url)
+    database = Database(database_url)
     with database.engine.connect() as connection:
         assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "0003"
         for table in TABLES:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from annotation_browser import box_of, choose, come_in, drag, draw, look, pressed, ready, saved, take, until
 from annotation_parts import FIELDS, answered, judged, serving, write_collection, written
-from chromium import contrasts, is_dark, needs_browser, open_browser, open_tab
+from chromium import contrasts, is_dark, needs_browser, open_tab
 from studio_parts import Served
 
 from thyme.config.annotation import AnnotationSettings
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 pytestmark = needs_browser
 HOSTILE = "</textarea></script><script>window.owned = 1</script><img src=x onerror='window.owned = 1'>{{7*7}}"
 """What would act if it were not escaped."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as chromium:
-        yield chromium
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ import httpx
 import pytest
 from annotation_browser import box_of, choose, come_in, draw, look, ready, saved, take, until, write
 from annotation_parts import opened, serving, write_collection
-from chromium import needs_browser, open_browser
+from chromium import needs_browser
 
 from thyme.config.annotation import AnnotationSettings
 from thyme.config.studio import StudioConfig
@@ -30,12 +30,6 @@ if TYPE_CHECKING:
 pytestmark = [needs_browser, pytest.mark.slow, pytest.mark.timeout(600)]
 HUGE = (12_000, 9_000)
 HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as chromium:
-        yield chromium
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,16 +31,6 @@ from thyme.types import ImageRecord
 SETTINGS = AnnotationSettings(second=1, experts=2, gold=0)
 FIELDS = Fields("What?", "KX7", "text", (), "ocr", BOX, True)
 NAMES = ("Ana", "Bo", "Cy", "Di", "Ed")
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    url = (
-        f"sqlite:///{tmp_path / 'studio.db'}" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    )
-    made = Database(url)
-    yield made
-    made.close()
 
 
 def filled(database: Database, shots: int, lead: str = "") -> list[Person]:

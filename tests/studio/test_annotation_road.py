@@ -6,8 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
 from statistics import mean
@@ -17,8 +16,8 @@ import numpy as np
 import pytest
 from annotation_browser import box_of, choose, draw, look, ready, saved, take, until
 from annotation_parts import answered, drawn, judged, written
-from chromium import needs_browser, open_browser
-from studio_parts import Client
+from chromium import needs_browser
+from studio_parts import Client, running
 
 from thyme.config.training import DataSource
 from thyme.train.grpo.problems import open_problems
@@ -45,20 +44,6 @@ def thyme(*words: object) -> str:
     return made.stdout + made.stderr
 
 
-@contextmanager
-def serving(folder: Path, *options: str) -> Iterator[tuple[str, str]]:
-    """Address of a studio in a process of its own, and the token of who leads."""
-    command = [sys.executable, "-m", "thyme", "studio", "serve", str(folder), "--port", "0", *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr is not None
-        try:
-            url = re.findall(r"http://\S+(?=;)", server.stderr.readline())[0]
-            yield url, re.findall(r"/join#(\S+)", server.stderr.readline())[0]
-        finally:
-            server.terminate()
-            assert server.wait(60) == 0
-
-
 class People:
     """Everybody in browsers of their own, with a client of the same person beside each."""
 
@@ -73,6 +58,7 @@ class People:
 
     def _come_in(self, name: str, token: str) -> None:
         context = self._browser.new_context()
+        self._held.callback(context.close)  # a server that ends would wait for its pages
         page = context.new_page()
         page.set_viewport_size({"width": 1400, "height": 900})
         page.goto(f"{self._url}/join#{token}")
@@ -173,23 +159,21 @@ def told(page: Page, url: str) -> dict[str, str]:
     return dict(zip(shown, page.locator("#agreement dd").all_inner_texts(), strict=True))
 
 
-def test_from_a_folder_of_pictures_to_what_is_trained_on(tmp_path: Path) -> None:
+def test_from_a_folder_of_pictures_to_what_is_trained_on(browser: Browser, tmp_path: Path) -> None:
     """Collected, asked in the page with options, answered otherwise, decided, accepted by three; figures by hand."""
     photos, folder = tmp_path / "photos", tmp_path / "collection"
     photos.mkdir()
     for place, size in enumerate((HUGE, (2400, 1800))):
         drawn(place, size).save(photos / f"{place}.jpg", quality=85)
     thyme("rl-data", "collect", photos, "--out", folder, "--licence", "CC0-1.0", "--near", "-1", "--min-sharpness", 0)
-    with (
-        ExitStack() as held,
-        serving(folder, "--set", "annotation.experts=3", "--set", "annotation.gold=0") as (url, lead),
-        open_browser() as browser,
-    ):
-        people = People(browser, url, folder, lead, held)
-        id, box = walked(people, url)
-        more(people)
-        page = told(people.pages["Lea"], url)
-        progress = people.clients["Lea"].get(f"{A}/progress")
+    with running(folder, "--set", "annotation.experts=3", "--set", "annotation.gold=0") as server:
+        with ExitStack() as held:
+            people = People(browser, server.url, folder, server.link().partition("#")[2], held)
+            id, box = walked(people, server.url)
+            more(people)
+            page = told(people.pages["Lea"], server.url)
+            progress = people.clients["Lea"].get(f"{A}/progress")
+        assert server.end() == 0
     compare(page, progress)
     written_out(tmp_path, folder, box, people.clients["Lea"].person["name"], id)
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from studio_parts import Client, no_code, write_build
+from studio_parts import Client, no_code, running, write_build
 from typer.testing import CliRunner
 
 from thyme.cli import app
@@ -32,27 +28,20 @@ def run(*arguments: object) -> str:
 
 
 def test_served_reviewed_exported(out: Path) -> None:
-    command = [sys.executable, "-m", "thyme", "studio", "serve", str(out), "--port", "0", "--isolation", "landlock"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr is not None
-        try:
-            told = server.stderr.readline()
-            url = re.findall(r"http://\S+(?=;)", told)[0]
-            assert "2 new records" in told
-            link = re.findall(r"\S+/join#\S+", server.stderr.readline())[0]
-            client = Client(url)
-            with client.http:
-                client.person = client.post("/api/join", token=link.partition("#")[2], name="Lea")["person"]
-                assert client.person["lead"]
-                item = client.post("/api/next")["item"]["id"]
-                client.post(f"/api/items/{item}/verdict", verdict="accept", seconds=2)
-                for_bo = run("invite", out, "Bo", "--port", url.rpartition(":")[2]).strip()
-                assert for_bo.startswith(f"{url}/join#")
-                joined = client.http.post("/api/join", json={"token": for_bo.partition("#")[2]})
-                assert joined.json()["person"]["name"] == "Bo"
-        finally:
-            server.send_signal(signal.SIGTERM)
-            assert server.wait(60) == 0
+    with running(out, "--isolation", "landlock") as server:
+        assert "2 new records" in server.told
+        client = Client(server.url)
+        with client.http:
+            token = server.link().partition("#")[2]
+            client.person = client.post("/api/join", token=token, name="Lea")["person"]
+            assert client.person["lead"]
+            item = client.post("/api/next")["item"]["id"]
+            client.post(f"/api/items/{item}/verdict", verdict="accept", seconds=2)
+            for_bo = run("invite", out, "Bo", "--port", server.url.rpartition(":")[2]).strip()
+            assert for_bo.startswith(f"{server.url}/join#")
+            joined = client.http.post("/api/join", json={"token": for_bo.partition("#")[2]})
+            assert joined.json()["person"]["name"] == "Bo"
+        assert server.end() == 0
     assert json.loads(run("progress", out, "--json"))["states"]["accept"] == 1
     assert "Lea: 1 accepted" in run("progress", out)
     assert json.loads(run("export", out, "--json"))["accepted"] == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,21 +19,6 @@ from thyme.studio import database as databases
 from thyme.studio.builds import Builds, import_records
 from thyme.studio.database import Database, beside
 from thyme.studio.models import Base, Build, Item
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'studio.db'}"
-    made: str = request.getfixturevalue("postgres_url")
-    return made
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    made = Database(url)
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -89,18 +73,18 @@ def test_a_failure_keeps_nothing(database: Database) -> None:
         assert session.scalar(text("SELECT count(*) FROM settings")) == 0
 
 
-def test_a_newer_database_is_left_alone(url: str) -> None:
-    first = Database(url)
+def test_a_newer_database_is_left_alone(database_url: str) -> None:
+    first = Database(database_url)
     with first.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     first.close()
     with pytest.raises(UsageError, match="version 9999"):
-        Database(url)
+        Database(database_url)
 
 
-def test_several_processes_open_a_new_database_at_once(url: str) -> None:
+def test_several_processes_open_a_new_database_at_once(database_url: str) -> None:
     spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=Database, args=(url,)) for _ in range(2)]
+    processes = [spawn.Process(target=Database, args=(database_url,)) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
@@ -24,16 +22,6 @@ from thyme.studio.refusal import Refusal
 from thyme.studio.reviews import Said
 
 LEASE_S = 600.0
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    url = (
-        f"sqlite:///{tmp_path / 'studio.db'}" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    )
-    made = Database(url)
-    yield made
-    made.close()
 
 
 def filled(database: Database, items: int, wanted: int = 1, people: int = 3) -> list[Person]:

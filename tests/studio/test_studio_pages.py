@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from chromium import contrasts, is_dark, needs_browser, open_browser, open_tab
+from chromium import contrasts, is_dark, needs_browser, open_tab
 from drafted import finished, question, ready, street
 from studio_parts import Served, draft, no_code, serving, trajectory, write_build
 
@@ -20,12 +20,6 @@ if TYPE_CHECKING:
 
 pytestmark = needs_browser
 WIDE = (3000, 2250)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as chromium:
-        yield chromium
 
 
 def large(index: int) -> Draft:

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from chromium import needs_browser, open_browser
+from chromium import needs_browser
 from studio_parts import Client, Served, http_client, printed, serving, write_build
 
 from thyme.data.drafts import Costs, Said, Verdict
@@ -143,12 +143,6 @@ def test_nothing_that_was_written_acts(served: Served, lead: Client, browser: Br
             assert ATTRIBUTE[:20] in page.locator("#people").inner_text()
         assert page.evaluate("window.owned") is None, path
         page.context.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as chromium:
-        yield chromium
 
 
 def test_what_is_edited_is_what_was_written(lead: Client) -> None:

@@ -99,6 +99,13 @@ def follow(path: Path, out: Path) -> dict[str, Any]:
     return report.model_dump(mode="json")
 
 
+def bring_checkpoint(plan: dict[str, Any]) -> None:
+    """Copy the checkpoint that a plan goes on with into its folder, once for all processes."""
+    if plan["resume_from"] is not None and distributed.is_main():
+        shutil.copytree(plan["resume_from"], Path(plan["out"]) / CHECKPOINTS / Path(plan["resume_from"]).name)
+    distributed.barrier()
+
+
 def run(plan: dict[str, Any]) -> dict[str, Any]:
     """Train as the plan says; the report of this process."""
     if plan["recipe"] is not None:
@@ -106,9 +113,7 @@ def run(plan: dict[str, Any]) -> dict[str, Any]:
     watcher = Watcher(die=plan["die"])
     base = Path(plan["base"])
     family = load_family(base)
-    if plan["resume_from"] is not None and distributed.is_main():
-        shutil.copytree(plan["resume_from"], Path(plan["out"]) / CHECKPOINTS / Path(plan["resume_from"]).name)
-    distributed.barrier()
+    bring_checkpoint(plan)
     report = train_sft(
         (streamed if plan["streamed"] else made_samples)(family, plan["mixture"]),
         base,
@@ -122,7 +127,9 @@ def run(plan: dict[str, Any]) -> dict[str, Any]:
     return report.model_dump(mode="json") | {"held": watcher.held}
 
 
-def main(file: Path, patience: float) -> None:
+def main(run: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Follow the plans of the file that the command line names; what all processes report goes beside it."""
+    file, patience = Path(sys.argv[1]), float(sys.argv[2])
     faulthandler.dump_traceback_later(patience, exit=True)  # a process that waits for ever says where
     torch.set_num_threads(1)
     if distributed.sharding():
@@ -133,4 +140,4 @@ def main(file: Path, patience: float) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]))
+    main(run)

@@ -77,10 +77,7 @@ def reports(
     plans: Sequence[launched.Plan], out: Path, recipe: str | None = None, *, patience: int = 300
 ) -> list[list[Any]]:
     """What each process was told of each plan."""
-    done = start(plans, out, recipe, patience=patience)
-    assert done.returncode == 0, done.stderr[-6000:]
-    found: list[list[Any]] = json.loads((out / "plans.reports").read_text())
-    return found
+    return launched.told(start(plans, out, recipe, patience=patience), out)
 
 
 def nodes(plans: Sequence[launched.Plan], out: Path, recipe: str, *, patience: int = 300) -> list[list[Any]]:
@@ -106,9 +103,13 @@ def nodes(plans: Sequence[launched.Plan], out: Path, recipe: str, *, patience: i
         )
         for rank in (0, 1)
     ]
-    for node in started:
-        _, said = node.communicate(timeout=patience + 60)
-        assert node.returncode == 0, said[-6000:]
+    try:
+        said = [node.communicate(timeout=patience + 60)[1] for node in started]
+    finally:
+        for node in started:
+            node.kill()  # nothing where it has ended
+    failed = [f"node {rank}: {text[-6000:]}" for rank, text in enumerate(said) if started[rank].returncode]
+    assert not failed, "\n".join(failed)
     found: list[list[Any]] = json.loads((out / "plans.reports").read_text())
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 import time
@@ -133,6 +132,11 @@ def scripted(script: Callable[[Request], Sequence[Any]], **options: Any) -> Scri
     return ScriptedEngine(script, **options)
 
 
+def member_of(request: Request) -> str:
+    """Step, place, attempt and member of a request, without how often it was begun again."""
+    return request.trajectory_id.partition("+")[0]
+
+
 def rewards(groups: Sequence[Group]) -> list[tuple[float | None, ...]]:
     return [group.rewards for group in groups]
 
@@ -213,9 +217,3 @@ def judge() -> Iterator[LocalJudge]:
 
 def nano_prompts(folder: Path) -> PromptSet:
     return PromptSet.load(folder / "prompts")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for it; whoever waits in vain is ended by the time-out of the test."""
-    while not condition():
-        await asyncio.sleep(0.002)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import io
-import json
-import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from distributed_worker import Watcher, call_the_cpu_a_gpu
+from distributed_worker import Watcher, bring_checkpoint, main
 from grpo_made import MadeProblems, MadeRoller
 from rich.console import Console
 from safetensors.torch import save_file
@@ -28,7 +24,6 @@ from thyme.families import Family, load_family
 from thyme.nano.world import KINDS, problem
 from thyme.prompts import PromptSet
 from thyme.train import distributed
-from thyme.train.arguments import CHECKPOINTS
 from thyme.train.grpo.groups import Asked, Group, Problems, Roller
 from thyme.train.grpo.policies import Policy, TransformersPolicy, VllmPolicy
 from thyme.train.grpo.records import Trained
@@ -113,9 +108,7 @@ def run(plan: dict[str, Any]) -> dict[str, Any]:
     """Train as the plan says; what this process was told."""
     base, out = Path(plan["base"]), Path(plan["out"])
     family = load_family(base)
-    if plan["resume_from"] is not None and distributed.is_main():
-        shutil.copytree(plan["resume_from"], out / CHECKPOINTS / Path(plan["resume_from"]).name)
-    distributed.barrier()
+    bring_checkpoint(plan)
     told: list[dict[str, Any]] = []
 
     def tell(step: int, trained: Trained, groups: Sequence[Group], seconds: dict[str, float]) -> None:
@@ -142,15 +135,5 @@ def run(plan: dict[str, Any]) -> dict[str, Any]:
     return {"told": told, "held": watcher.held}
 
 
-def main(file: Path, patience: float) -> None:
-    faulthandler.dump_traceback_later(patience, exit=True)  # a process that waits for ever says where
-    torch.set_num_threads(1)
-    if distributed.sharding():
-        call_the_cpu_a_gpu()
-    reports = [distributed.gather(run(plan)) for plan in json.loads(file.read_text())]
-    if distributed.is_main():
-        file.with_suffix(".reports").write_text(json.dumps(reports))
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]))
+    main(run)

@@ -127,7 +127,11 @@ def launching(recipe: str | None, *more: str) -> list[str]:
 
 def reports(plans: Sequence[Plan], out: Path, recipe: str | None = None, *, patience: int = 300) -> list[list[Any]]:
     """The report of each process for each plan."""
-    done = start(plans, out, recipe, patience=patience)
+    return told(start(plans, out, recipe, patience=patience), out)
+
+
+def told(done: subprocess.CompletedProcess[str], out: Path) -> list[list[Any]]:
+    """The report of each process for each plan of `out`; what was said where the launcher failed."""
     assert done.returncode == 0, done.stderr[-6000:]
     found: list[list[Any]] = json.loads((out / "plans.reports").read_text())
     return found

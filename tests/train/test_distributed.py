@@ -25,7 +25,6 @@ from thyme.train.encode import encode
 
 pytestmark = [
     pytest.mark.timeout(800),  # a hang ends earlier: see `launched.start`
-    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
 ]
 
 RECIPES = {

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import grpo_launched
 import grpo_worker
 import launched
 import pytest
-import torch
 
 from thyme.config.grpo import GRPOSettings
 from thyme.errors import ConfigError
@@ -22,7 +21,6 @@ from thyme.train.grpo.arguments import forwards
 
 pytestmark = [
     pytest.mark.timeout(800),  # a hang ends earlier: see `launched.start`
-    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning"),
 ]
 
@@ -59,14 +57,6 @@ def run_both(names: dict[str, dict[str, Any]], more: Sequence[launched.Plan], ti
     plans = [grpo_launched.plan(started_from(changes, tiny), **changes) for changes in names.values()]
     one = [[grpo_worker.run(plan)] for plan in grpo_launched.placed(plans, out / "one")]
     return out, {"one": one, "ddp": grpo_launched.reports([*plans, *more], out / "ddp", "ddp")}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

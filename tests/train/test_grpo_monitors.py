@@ -251,9 +251,14 @@ def test_a_rollout_without_answer_read_nothing() -> None:
     assert read_not_seen(trajectory) is False
 
 
-def test_hostile_code_is_looked_at_and_never_run() -> None:
+def test_hostile_code_is_looked_at_and_never_run(tmp_path: Path) -> None:
     for code in ("(" * 9000 + "print('KX 47')", "-" * 15_000 + "1", "print('KX 47'\0)", "x = '\\d'\n" * 900):
-        read_not_seen(runs.rollout(executions=(execution(code, "KX 47\n"),)))
+        assert not read_not_seen(runs.rollout(executions=(execution(code, "KX 47\n"),))), (
+            "what cannot be read is no proof"
+        )
+    acts = f"open({str(tmp_path / 'ran')!r}, 'w').close()\nprint('KX 47')"
+    assert read_not_seen(runs.rollout(executions=(execution(acts, "KX 47\n"),)))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_an_answer_is_no_pattern() -> None:

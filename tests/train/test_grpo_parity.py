@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import samples
-import torch
 from grpo_world import BOUNDS, ByHand, EngineRoller, NanoProblems, WrittenRoller
 from rich.console import Console
 from transformers import AutoModelForImageTextToText
@@ -29,18 +27,8 @@ from thyme.train.grpo.train import train_grpo
 from thyme.types import Execution, Fingerprints, Generated, Observation, Problem, Score, Segment, StopReason, Trajectory
 
 # peft still asks transformers by the old name of activation checkpointing.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-
 CLOSE = 1e-4
 """Nats."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def settings(**changes: Any) -> GRPOSettings:

@@ -37,18 +37,8 @@ from thyme.train.grpo.weights import inner_model, is_spread, whole_weights
 from thyme.types import Generated, Observation, Trajectory
 
 # peft still asks transformers by the old name of activation checkpointing.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-
 FINAL = checkpoint_path("final")
 ATS = RolloutConfig(text_temperature=1.0, max_round_tokens=160, max_tokens=320)
-
-
-@pytest.fixture(autouse=True)
-def few_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from xml.etree import ElementTree
 import grpo_runs as runs
 import pytest
 import sample_records
-from chromium import contrasts, is_dark, needs_browser, open_browser, open_tab
+from chromium import contrasts, is_dark, needs_browser, open_tab
 
 from thyme.config.grpo import AlarmSettings, GRPOSettings
 from thyme.config.training import TrackingSettings
@@ -300,12 +299,6 @@ def test_figures_reach_tensorboard(tmp_path: Path) -> None:
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as opened:
-        yield opened
 
 
 @needs_browser

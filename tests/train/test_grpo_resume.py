@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +33,11 @@ from thyme.train.run.checkpoint import RUN_FILE
 from thyme.types import Score
 
 pytestmark = [
-    # peft still asks transformers by the old name of activation checkpointing.
-    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
     # Later Pythons warn of forks beside threads; the child runs on threads of its own and is killed.
     pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning"),
 ]
 
 Steps = list[tuple[int, Trained]]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def plan(**changes: Any) -> GRPOSettings:

@@ -6,14 +6,12 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 import torch
+from chat_server import ChatServer, Says, chatting
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -30,8 +28,6 @@ from thyme.train.grpo.identity import identity
 from thyme.train.grpo.journal import Journal, read_steps
 from thyme.train.grpo.records import GRPORunReport
 from thyme.train.grpo.run import run_grpo
-
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # of peft
 
 RECIPE = """
 model = "nano"
@@ -65,14 +61,6 @@ max_round_tokens = 16
 BARE = "evaluation={data={format='nano',split='test',limit=1,subset='arithmetic'},rollout={max_tokens=1}}"
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> GRPORecipe:
     path = tmp_path_factory.mktemp("recipe") / "small.toml"
@@ -97,11 +85,8 @@ def run(recipe: GRPORecipe, out: Path, *settings: str, resume: bool = False, tol
 @pytest.fixture(scope="module")
 def done(recipe: GRPORecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that came to its end in one go."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("done") / "run"
     run(recipe, out, "tracking.trackers=['tensorboard']")
-    torch.set_num_threads(threads)
     return out
 
 
@@ -288,43 +273,26 @@ def test_adapters_are_merged_and_kept(recipe: GRPORecipe, tmp_path: Path) -> Non
     assert before.keys() == after.keys()
 
 
-class _Judge(BaseHTTPRequestHandler):
-    asked: list[Any] = []
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.asked.append(body)
-        said = json.dumps({"consistent" if "consistent" in body["messages"][0]["content"] else "correct": 1})
-        answer = json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": said}}]}).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_: Any) -> None:
-        """Quiet."""
+def finds_it_right(body: dict[str, Any]) -> Says:
+    """What a judge of answers or of consistency says."""
+    return Says(json.dumps({"consistent" if "consistent" in body["messages"][0]["content"] else "correct": 1}))
 
 
-@pytest.fixture
-def judge() -> Iterator[str]:
-    _Judge.asked.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Judge)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1#judge"
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_judge_is_asked_and_its_verdicts_are_kept(recipe: GRPORecipe, tmp_path: Path, judge: str) -> None:
-    settings = (f"rewards.judge.model='{judge}'", "rewards.result_by='rules_then_judge'", "train.max_steps=1", BARE)
-    (record,) = run(recipe, tmp_path / "run", *settings).steps
-    assert len(_Judge.asked) >= 2  # the question before everything, and verdicts
-    kept = list(read_trajectories(tmp_path / "run/trajectories/step-000001.jsonl"))
-    parts = [(t.meta["grpo"]["score"]["parts"]["result"], "<answer>" in t.response) for t in kept]
-    assert {result for result, answered in parts if answered} == {1.0}  # it finds everything right
-    assert record.counts["scorer_requests"] == len(_Judge.asked) - 1
-    assert list((tmp_path / "run/verdicts").rglob("*"))
+def test_a_judge_is_asked_and_its_verdicts_are_kept(recipe: GRPORecipe, tmp_path: Path) -> None:
+    with chatting(ChatServer(always=finds_it_right)) as judge:
+        settings = (
+            f"rewards.judge.model='{judge.url}#judge'",
+            "rewards.result_by='rules_then_judge'",
+            "train.max_steps=1",
+            BARE,
+        )
+        (record,) = run(recipe, tmp_path / "run", *settings).steps
+        assert len(judge.requests) >= 2  # the question before everything, and verdicts
+        kept = list(read_trajectories(tmp_path / "run/trajectories/step-000001.jsonl"))
+        parts = [(t.meta["grpo"]["score"]["parts"]["result"], "<answer>" in t.response) for t in kept]
+        assert {result for result, answered in parts if answered} == {1.0}  # it finds everything right
+        assert record.counts["scorer_requests"] == len(judge.requests) - 1
+        assert list((tmp_path / "run/verdicts").rglob("*"))
 
 
 def test_a_reward_of_ones_own_is_paid_and_another_one_is_another_run(recipe: GRPORecipe, tmp_path: Path) -> None:

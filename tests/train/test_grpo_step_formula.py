@@ -26,15 +26,6 @@ from thyme.train.grpo.train import train_grpo
 from thyme.types import Generated, Score, StopReason, Trajectory
 
 # peft still asks transformers by the old name of activation checkpointing.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

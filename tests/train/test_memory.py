@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,6 @@ from thyme.train.memory.layouts import LAYOUTS, layout, shortened
 from thyme.train.memory.shapes import shapes
 from thyme.train.memory.table import tables
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-
 PUBLISHED = {
     "qwen2.5-vl-3b": 3_754_622_976,
     "qwen2.5-vl-7b": 8_292_166_656,
@@ -35,14 +32,6 @@ PUBLISHED = {
 """Parameters that the hub counts in the published weights."""
 DOCUMENT = Path(__file__).parents[2] / "docs" / "sft_memory.md"
 LENGTH = 576
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------

@@ -32,14 +32,6 @@ def folder(request: pytest.FixtureRequest) -> Path:
     return found
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def mixture(family: Family) -> list[Encoded]:
     """One without an image, two with one, one with an image in the prompt and two in an observation."""
     made = [

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import sample_records as samples
-from chromium import contrasts, is_dark, needs_browser, open_browser, open_tab
+from chromium import contrasts, is_dark, needs_browser, open_tab
 from PIL import Image
 
 from thyme.types import Generated, ImageRecord, Score, StopReason, Trajectory
@@ -124,12 +123,6 @@ def test_no_trajectories_make_an_empty_page() -> None:
 
 
 # --- in Chromium ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as chromium:
-        yield chromium
 
 
 def attacked() -> Trajectory:

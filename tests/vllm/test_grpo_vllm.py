@@ -90,7 +90,6 @@ def train(roller: GroupRoller, out: Path, **settings: Any) -> tuple[list[tuple[i
 
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=8)], ids=["full", "lora"])
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_the_weights_in_vllm_are_those_in_training(
     lora: LoraSettings | None, roller: GroupRoller, tmp_path: Path
 ) -> None:

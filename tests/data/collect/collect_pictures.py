@@ -36,10 +36,6 @@ def scene(seed: int, size: tuple[int, int] = (2200, 1400)) -> Image.Image:
     return image
 
 
-def _channels(noise: np.ndarray) -> list[np.ndarray]:
-    return [np.ascontiguousarray(noise[..., channel], np.float32) for channel in range(3)]
-
-
 def photo(name: str, size: tuple[int, int] = (2400, 1800), scale: int = 1) -> Image.Image:
     """A photograph of scikit-image's, mirrored to and fro until it fills a size, so that its grain stays real."""
     import skimage

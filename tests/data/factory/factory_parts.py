@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -273,11 +272,3 @@ def files(out: Path) -> dict[str, bytes]:
     folders = ("draw", "images", "records", "rejected")
     found = (path for name in folders for path in (out / name).rglob("*") if path.is_file())
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(found)}
-
-
-def wait_until(condition: Any, seconds: float = 60.0) -> None:
-    """Wait for something to become true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""A build in a process of its own, to be killed: ``python factory_script.py DIR STAGES [COUNT]``."""
+"""A build in a process of its own, to be killed: ``python factory_script.py DIR STAGES COUNT``."""
 
 from __future__ import annotations
 

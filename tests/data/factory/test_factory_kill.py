@@ -17,6 +17,7 @@ import factory_parts as parts
 import psutil
 import pytest
 from PIL import Image
+from waiting import wait_until
 
 from thyme.data.factory import folder
 from thyme.data.factory.journal import outcomes
@@ -91,7 +92,7 @@ def killed(out: Path, stages: str, count: int, every: tuple[int, int]) -> int:
     while len(before) < count:
         with building(out, stages, count) as process:
             wanted = min(count, len(before) + drawn.randint(*every))
-            parts.wait_until(lambda wanted=wanted: process.poll() is not None or made(out) >= wanted)
+            wait_until(lambda wanted=wanted: process.poll() is not None or made(out) >= wanted)
             time.sleep(drawn.random() * 0.05)
             ended = process.poll() is not None
             children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
@@ -133,7 +134,7 @@ def told(name: str, data: bytes) -> str:
 
 def test_the_processes_of_a_killed_build_end_by_themselves(tmp_path: Path) -> None:
     with building(tmp_path) as process:
-        parts.wait_until(lambda: len(journalled(tmp_path)) >= 1)
+        wait_until(lambda: len(journalled(tmp_path)) >= 1)
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(workers(process)) == 2
         process.kill()
@@ -143,7 +144,7 @@ def test_the_processes_of_a_killed_build_end_by_themselves(tmp_path: Path) -> No
 
 def test_a_process_that_is_killed_is_replaced(tmp_path: Path, undisturbed: Path) -> None:
     with building(tmp_path) as process:
-        parts.wait_until(lambda: len(journalled(tmp_path)) >= 4)
+        wait_until(lambda: len(journalled(tmp_path)) >= 4)
         workers(process)[0].kill()
         told, warned = process.communicate(timeout=100)
     assert told.decode().startswith("finished"), warned.decode()
@@ -153,7 +154,7 @@ def test_a_process_that_is_killed_is_replaced(tmp_path: Path, undisturbed: Path)
 
 def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:
     with building(tmp_path) as process:
-        parts.wait_until(lambda: len(journalled(tmp_path)) >= 4)
+        wait_until(lambda: len(journalled(tmp_path)) >= 4)
         children = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: everybody gets it
         _, said = process.communicate(timeout=60)

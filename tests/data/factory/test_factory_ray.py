@@ -13,6 +13,7 @@ from typing import Any
 import factory_parts as parts
 import pytest
 from ray_cluster import local_ray
+from waiting import wait_until
 
 from thyme.config.data import BudgetSettings, SourceSettings
 from thyme.data.factory import folder
@@ -73,7 +74,7 @@ def test_an_actor_that_is_killed_costs_no_record(tmp_path: Path) -> None:
     killed: list[int] = []
 
     def kill() -> None:
-        parts.wait_until(lambda: list((there.out / folder.JOURNAL).glob("*.jsonl")), 600)
+        wait_until(lambda: list((there.out / folder.JOURNAL).glob("*.jsonl")), 600)
         for pid in actors()[:1]:
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
@@ -116,7 +117,7 @@ def test_an_error_that_ends_the_build_comes_through_and_ends_its_actors(tmp_path
     held = read_manifest(tmp_path)
     assert held is not None
     assert held.state == "failed"
-    parts.wait_until(lambda: not actors())
+    wait_until(lambda: not actors())
 
 
 def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

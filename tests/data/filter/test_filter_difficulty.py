@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any
 
 import filter_parts as parts
 import pytest
+from waiting import wait_until
 
 from thyme.config import EngineConfig
 from thyme.config.load import overridden
@@ -172,12 +170,13 @@ def test_runs_that_are_killed_come_to_the_same_files(tmp_path: Path) -> None:
     moments = [(chunks, 1), (chunks, 6), (chunks, 12), (answers, 3), (answers, 90), (answers, 200)]
     for measure, least in moments:
         process = subprocess.Popen([sys.executable, str(SCRIPT), str(tmp_path), str(out)], start_new_session=True)
-        while process.poll() is None and measure(out) < least:
-            time.sleep(0.02)
-        assert process.poll() is None, "it ended before it could be killed"
-        workers = psutil.Process(process.pid).children(recursive=True)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        try:
+            wait_until(lambda: process.poll() is not None or measure(out) >= least, 300)  # noqa: B023  # asked at once
+            assert process.poll() is None, "it ended before it could be killed"
+            workers = psutil.Process(process.pid).children(recursive=True)
+        finally:
+            process.kill()
+            process.wait()
         _, left = psutil.wait_procs(workers, timeout=20)
         assert not left, "a process outlived the run"
     before = answers(out)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import drafted
 import pytest
 import report_build as made
-from chromium import contrasts, is_dark, needs_browser, open_browser, open_tab
+from chromium import contrasts, is_dark, needs_browser, open_tab
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -168,12 +167,6 @@ def test_a_folder_without_a_build_is_exit_code_2(tmp_path: Path) -> None:
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as chromium:
-        yield chromium
 
 
 @needs_browser
