@@ -247,13 +247,14 @@ class _Lane:
     async def _once(self, messages: Sequence[Mapping[str, Any]], seed: int) -> Reply:
         """Send it once, or once more without a field that the server does not take."""
         while True:
-            content = await asyncio.to_thread(self._content, messages, seed)
+            body = self._body(messages, seed)
+            content = (await asyncio.to_thread(json.dumps, body)).encode()
             admission = await self._admitted()
             try:
                 reply = self._read(await self._sent(content))
             except BaseException as error:
                 await asyncio.shield(asyncio.to_thread(self._ledger.take_back, self._name, self._pace, admission))
-                if isinstance(error, RefusedFieldError) and self._adapt(str(error)):
+                if isinstance(error, RefusedFieldError) and self._adapt(str(error), body):
                     continue
                 raise
             used = (reply.prompt_tokens, reply.completion_tokens)
@@ -282,7 +283,8 @@ class _Lane:
             self._http = httpx.AsyncClient(**http_options(self._server, self._config))
         return self._http
 
-    def _content(self, messages: Sequence[Mapping[str, Any]], seed: int) -> bytes:
+    def _body(self, messages: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
+        """A chat request, without the fields that the server is known not to take."""
         body: dict[str, Any] = {
             "model": self._server.model,
             "messages": list(messages),
@@ -293,19 +295,21 @@ class _Lane:
         }
         if self._name == CHECKER:
             del body["stop"]
-        return json.dumps({field: value for field, value in body.items() if field not in self._left_out}).encode()
+        return {field: value for field, value in body.items() if field not in self._left_out}
 
-    def _adapt(self, refusal: str) -> bool:
-        """Whether the next request will be without what the server refused."""
-        if _NEWER_LIMIT in refusal and self._limit_field == _LIMIT:
+    def _adapt(self, refusal: str, sent: Mapping[str, Any]) -> bool:
+        """Whether the next request will be without what the server refused of this one.
+
+        Several requests may be refused for one field before the first of them is back; all of them are sent again.
+        """
+        if _NEWER_LIMIT in refusal and _LIMIT in sent:
             self._limit_field = _NEWER_LIMIT  # what hosted models of a newer kind call it
             return True
-        named = [field for field in _OPTIONAL if re.search(rf"\b{field}\b", refusal) and field not in self._left_out]
-        if not named:
-            return False
-        self._left_out.update(named)
-        logger.warning("%s does not take %s; it is asked without", self._server, ", ".join(named))
-        return True
+        named = [field for field in _OPTIONAL if re.search(rf"\b{field}\b", refusal) and field in sent]
+        if new := [field for field in named if field not in self._left_out]:
+            self._left_out.update(new)
+            logger.warning("%s does not take %s; it is asked without", self._server, ", ".join(new))
+        return bool(named)
 
     def _read(self, event: Mapping[str, Any]) -> Reply:
         if event.get("error"):
