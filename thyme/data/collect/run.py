@@ -6,12 +6,9 @@ lies in a folder that the next run deletes. So a run may be killed at any time, 
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -32,14 +29,14 @@ from thyme.data.collect.listing import Found, listing
 from thyme.data.collect.records import COLLECTION, Collected, Refused
 from thyme.data.collect.sidecar import Sidecar
 from thyme.data.collect.work import PICTURE, TILES, Job
+from thyme.data.folders import alone
 from thyme.data.hashes import Neighbours, distance
-from thyme.errors import StoreError, UsageError
-from thyme.store import unwritten, write_text
+from thyme.errors import UsageError
+from thyme.store import append_line, unwritten, write_text
 from thyme.types import EXTENSIONS
 
 WORK: Final = ".work"
 """Folder of what is not yet taken."""
-_LOCK: Final = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +90,7 @@ def collect(
         passed = f" ({others.total()} files have other endings)" if others else ""
         raise UsageError(f"{folder} holds no pictures{passed}; name the folder that does")
     try:
-        with _alone(out):
+        with alone(out):
             about = CollectionFile(
                 folder=folder.resolve().name, settings=settings, sidecar="" if sidecar is None else sidecar.fingerprint
             )
@@ -121,18 +118,6 @@ def _check_apart(folder: Path, out: Path) -> None:
     one, other = folder.resolve(), out.resolve()
     if one == other or one in other.parents or other in one.parents:
         raise UsageError(f"{out} and {folder} lie in each other; name a folder for --out that stands apart")
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Make the folder, and keep others from it."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / _LOCK).open("wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(f"another process collects into {out}; wait for it, or name another folder") from error
-        yield
 
 
 def _check_same(out: Path, about: CollectionFile) -> None:
@@ -207,7 +192,7 @@ class _Book:
             self._refuse(refused)
         elif isinstance(result, Collected):
             self._place(job, result)
-            _append(self._out / ITEMS, result.model_dump_json())
+            append_line(self._out / ITEMS, result.model_dump_json().encode() + b"\n")
             self._remember(result)
         shutil.rmtree(job.staging, ignore_errors=True)
 
@@ -216,7 +201,7 @@ class _Book:
         return Summary(len(self.known), self.taken, dict(self._reasons.most_common()))
 
     def _refuse(self, refused: Refused) -> None:
-        _append(self._out / REJECTED, refused.model_dump_json())
+        append_line(self._out / REJECTED, refused.model_dump_json().encode() + b"\n")
         self._reasons[refused.reason] += 1
         self.known.add(refused.file)
 
@@ -255,14 +240,3 @@ def _trim(path: Path) -> None:
     with path.open("r+b") as file:
         whole = sum(map(len, (line for line in file if line.endswith(b"\n"))))
         file.truncate(whole)
-
-
-def _append(path: Path, line: str) -> None:
-    """Add a line, in a single write."""
-    data = line.encode() + b"\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
-        if os.write(descriptor, data) != len(data):
-            raise StoreError(f"{path}: a line could not be written whole; is the disk full?")
-    finally:
-        os.close(descriptor)

@@ -13,8 +13,9 @@ from thyme.data.factory.build import Build
 from thyme.data.factory.draw import Plan
 from thyme.data.factory.jobs import Jobs
 from thyme.data.factory.local import Told, run_local
-from thyme.data.factory.manifest import Manifest, State, agreed, alone, manifest_of, write_manifest
+from thyme.data.factory.manifest import Manifest, State, agreed, manifest_of, write_manifest
 from thyme.data.factory.progress import board
+from thyme.data.folders import IMAGES, alone
 from thyme.errors import BudgetError
 
 Execute = Callable[[Build, Plan, Jobs, int, Told], None]
@@ -96,7 +97,7 @@ def _tidy(out: Path) -> None:
     for kind in (folder.DRAW, folder.RECORDS, folder.REJECTED):
         for path in (out / kind).glob(".*.tmp"):
             path.unlink()
-    for path in (out / folder.IMAGES).glob("*/.*.tmp"):
+    for path in (out / IMAGES).glob("*/.*.tmp"):
         path.unlink()
 
 

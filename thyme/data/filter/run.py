@@ -28,7 +28,6 @@ from pydantic import Field
 
 import thyme
 from thyme.config.rl_filter import FilterRecipe
-from thyme.data.factory.manifest import alone
 from thyme.data.filter import output
 from thyme.data.filter.attempts import Attempts
 from thyme.data.filter.balance import balanced, without_surplus
@@ -41,6 +40,7 @@ from thyme.data.filter.records import Seen
 from thyme.data.filter.scan import Scan, open_scan
 from thyme.data.filter.sources import Rows, open_rows, problems_of
 from thyme.data.filter.steps import Rules
+from thyme.data.folders import alone
 from thyme.data.sources import World
 from thyme.prompts import PromptSet
 from thyme.store import write_text
