@@ -118,9 +118,7 @@ class Hidden:
     def in_name(self, name: str) -> Iterator[str]:
         """The same of a file's name or an identifier, in which everything but letters and digits separates."""
         parts = [part for part in _SEPARATED.split(name.rpartition("/")[2]) if part]
-        values = [float(part) for part in parts if part.isdigit()]
-        # The extension is no part of what it says, and a running number at the end is none either.
-        yield from self._numbers(values)
+        yield from self._numbers([float(part) for part in parts if part.isdigit()])
         stem = name.rpartition("/")[2].rpartition(".")[0]
         # In a file's name crop_K7 is one part, too; among identifiers x1 and y2 are corners, whatever the answer.
         parts += _WORD.findall(stem)
@@ -178,7 +176,7 @@ def _answers(problem: Problem) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _has_answer(text: str, answer: str) -> bool:
     """Whether the words of an answer stand in a row; numbers of one digit and single letters do not count."""
     asked, spoken = words(answer), words(text)
-    if len("".join(asked)) < 2 or not asked:
+    if len("".join(asked)) < 2:
         return False
     return any(spoken[start : start + len(asked)] == asked for start in range(len(spoken) - len(asked) + 1))
 
@@ -270,7 +268,7 @@ def _codes(draft: Draft) -> Iterator[str]:
 
 def _names(draft: Draft) -> Iterator[str]:
     """Of the problem, of its images, of images that code saved, and of files that were printed."""
-    yield draft.problem.id.removeprefix(draft.id) or ""
+    yield draft.problem.id.removeprefix(draft.id)
     yield from (image.name for image in draft.problem.images)
     for execution in _executions(draft):
         yield from (image.name for image in execution.images)

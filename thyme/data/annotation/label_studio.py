@@ -22,8 +22,7 @@ from thyme.data.annotation.records import ANSWER_TYPES, CATEGORIES, Annotation
 from thyme.data.collect.records import Collected
 from thyme.errors import StoreError
 
-NAMES: Final = {"box": "box", **{name: name for name in ("question", "answer", "answer_type", "choices")},
-                "hidden_when_small": "hidden_when_small"}  # fmt: skip
+NAMES: Final = {name: name for name in ("box", "question", "answer", "answer_type", "choices", "hidden_when_small")}
 """Name of the control for each field, in `CONFIG`; a project may have others."""
 _TO, _YES, _NO = "image", "yes", "no"
 
@@ -61,7 +60,6 @@ def to_tasks(annotations: Iterable[Annotation], url: Callable[[Annotation], str]
         url: What Label Studio is to load for the picture of an annotation.
     """
     tasks: dict[str, dict[str, Any]] = {}
-    number = 0
     for number, annotation in enumerate(annotations, start=1):
         image = annotation.image
         data = {"image": url(annotation), "image_id": image.id, "width": image.width, "height": image.height}

@@ -28,17 +28,10 @@ def read_json(path: Path) -> Any:
         raise StoreError(f"{path} is no JSON file ({error}); export it again") from error
 
 
-def write_lines(path: Path, annotations: Iterable[Annotation]) -> int:
-    """Write annotations as JSON lines, with everything that is known of them.
-
-    Returns:
-        How many.
-    """
-    count = 0
+def write_lines(path: Path, annotations: Iterable[Annotation]) -> None:
+    """Write annotations as JSON lines, with everything that is known of them."""
     with path.open("w", encoding="utf-8") as file:
-        for count, annotation in enumerate(annotations, start=1):  # noqa: B007 -- it is given back
-            file.write(annotation.model_dump_json() + "\n")
-    return count
+        file.writelines(annotation.model_dump_json() + "\n" for annotation in annotations)
 
 
 def read_lines(path: Path, pictures: Pictures) -> Taken:

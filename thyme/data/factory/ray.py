@@ -133,8 +133,7 @@ class _Crew:
             SandboxError: Actors died time and again.
             ThymeError: What ended the build.
         """
-        known = {(job.kind, job.chunk): job for job in wave}
-        kind_of = {job.chunk: job.kind for job in wave}
+        job_of = {job.chunk: job for job in wave}
         spent: BudgetError | None = None
         for done in self._rows(wave):
             self._tallies[done.actor] = done.tally
@@ -143,7 +142,7 @@ class _Crew:
                 spent = done.error
             elif done.error is not None:
                 raise done.error
-            yield known[kind_of[done.chunk], done.chunk]
+            yield job_of[done.chunk]
         if spent is not None:
             raise spent
 

@@ -76,9 +76,6 @@ def executor(name: str) -> Execute:
 
     Args:
         name: ``local`` or ``ray``.
-
-    Raises:
-        MissingExtraError: Ray is not installed.
     """
     if name == "local":
         return run_local

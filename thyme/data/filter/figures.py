@@ -11,7 +11,6 @@ from typing import Final
 
 from pydantic import Field
 
-from thyme.config.rl_filter import FilterRecipe
 from thyme.data.factory.shuffle import number
 from thyme.data.filter import balance, difficulty, duplicates
 from thyme.data.filter.records import READ, Seen
@@ -121,7 +120,6 @@ class Figures(Record):
 class Counting:
     """Takes rows as they go by."""
 
-    recipe: FilterRecipe
     rows: int = 0
     kept: int = 0
     dropped: dict[str, Counter[str]] = field(default_factory=dict)

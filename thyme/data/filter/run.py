@@ -182,7 +182,7 @@ class _Chain:
         """Write what is kept, and what is known of all."""
         recipe, out = self._job.recipe, self._job.out
         kept = balanced(self.measured(), recipe.balance, recipe.seed)
-        counting = Counting(recipe)
+        counting = Counting()
         with ExitStack() as held:
             writer = held.enter_context(output.replacing(out, recipe.format))
             keep = held.enter_context(output.lines(out / KEPT))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -65,7 +65,7 @@ class Workbench:
     resources: AsyncExitStack = field(default_factory=AsyncExitStack)
     """What ends with the draft: the session."""
     shown: dict[str, str] = field(default_factory=dict)
-    """Images as the teacher was shown them: data URL by image id."""
+    """Images as they were shown: data URL by image id and bound on pixels, which teacher and judge may have apart."""
 
     async def aclose(self) -> None:
         """End the session."""
@@ -82,21 +82,9 @@ class Context:
     prompts: PromptSet
     """Of the trained model."""
     teachers: Teachers
-    check: Any = None
-    """Who checks in place of the recipe's ``check.judge``, or None: an async function of the draft that returns a
-    `thyme.data.drafts.Verdict`. The recipe's own judge is asked through `teachers`; see `thyme.data.stages.check`."""
     benches: dict[str, Workbench] = field(default_factory=dict)
     """By draft id."""
-    world: Mapping[str, Any] = field(default_factory=dict)
-    """Whatever built-in sources add."""
 
 
 Stage = Callable[[Draft, Context], Awaitable[Draft | Rejection]]
-
-
-async def unchanged(draft: Draft, context: Context) -> Draft | Rejection:
-    """Pass a draft on."""
-    return draft
-
-
-SessionOf = Callable[[Draft], AbstractAsyncContextManager[Session]]
+"""Takes a draft one step further, or rejects it."""
