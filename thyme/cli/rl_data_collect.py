@@ -89,8 +89,8 @@ def _collect(
 
     beside = None if sidecar is None else read_sidecar(sidecar)
     try:
-        with _progress(shown) as heard:
-            made = run(folder, out, settings, sidecar=beside, processes=processes, heard=heard)
+        with _progress(shown) as on_progress:
+            made = run(folder, out, settings, sidecar=beside, processes=processes, on_progress=on_progress)
         return made, write_report(out, folder)
     except KeyboardInterrupt as error:
         typer.echo("thyme: interrupted; what is finished is kept, and the same command goes on from there", err=True)

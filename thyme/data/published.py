@@ -113,7 +113,7 @@ def to_trajectory(row: Mapping[str, Any], *, name: str, folder: Path | None = No
     for violation in violations(response):
         if violation.reason not in TOLERATED:
             raise EncodeError(f"{name}: the response has {violation}", reason=str(violation.reason))
-    entries = row_images(row, "image")
+    entries = image_entries(row, "image")
     asked, made = question.count(IMAGE), response.count(IMAGE)
     if asked + made != len(entries):
         raise EncodeError(
@@ -216,7 +216,7 @@ def row_text(row: Mapping[str, Any], column: str, name: str) -> str:
     return value
 
 
-def row_images(row: Mapping[str, Any], column: str) -> list[Any]:
+def image_entries(row: Mapping[str, Any], column: str) -> list[Any]:
     """The images of a row, however deep in lists; rows without images say so in several ways."""
     found: list[Any] = []
     left = [row.get(column)]
@@ -238,7 +238,7 @@ def row_image(
     """An image of a row; the arguments are those of `to_trajectory`.
 
     Args:
-        entry: One of `row_images`.
+        entry: One of `image_entries`.
         label: What errors call it.
         folder: Where paths start.
         pixels: Whether to decode it.
@@ -257,7 +257,7 @@ def row_image(
     return ImageRecord(id="", width=width, height=height, mode="RGB")
 
 
-def row_images_of(
+def row_images(
     entries: Sequence[Any],
     name: str,
     folder: Path | None,
@@ -269,7 +269,7 @@ def row_images_of(
     """All images of a row; see `row_image`.
 
     Args:
-        entries: What `row_images` gives.
+        entries: What `image_entries` gives.
         name: Of the row, for errors.
         folder: Where paths start.
         pixels: Whether to decode them.

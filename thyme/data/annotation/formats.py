@@ -30,8 +30,8 @@ Question = tuple[Annotation, Path]
 
 
 @dataclass(frozen=True)
-class Told:
-    """What formats that name pictures are told."""
+class FormatOptions:
+    """What may be asked of formats that name pictures."""
 
     copy_images: bool = True
     """Whether pictures are copied beside what names them; problems always have theirs."""
@@ -86,7 +86,7 @@ def _copied(folder: Path, image: ImageRecord, file: Path) -> str:
 class _Problems:
     problems = True
 
-    def __init__(self, folder: Path, told: Told) -> None:
+    def __init__(self, folder: Path, options: FormatOptions) -> None:
         self._folder, self._lines = folder, ProblemLines(folder)
 
     def add(self, question: Question) -> None:
@@ -102,7 +102,7 @@ class _Problems:
 class _Published:
     problems = True
 
-    def __init__(self, folder: Path, told: Told) -> None:
+    def __init__(self, folder: Path, options: FormatOptions) -> None:
         from thyme.data.published_problems import ProblemShards
 
         self._shards = ProblemShards(folder)
@@ -122,19 +122,19 @@ class _Kept:
 
     problems = False
 
-    def __init__(self, folder: Path, told: Told) -> None:
-        self.folder, self.told = folder, told
+    def __init__(self, folder: Path, options: FormatOptions) -> None:
+        self.folder, self.options = folder, options
         self.annotations: list[Annotation] = []
 
     def add(self, question: Question) -> None:
         annotation, file = question
-        if self.told.copy_images:
+        if self.options.copy_images:
             _copied(self.folder, annotation.image, file)
         self.annotations.append(annotation)
 
     def path(self, annotation: Annotation) -> str:
         """What names the picture of an annotation."""
-        return self.told.root + picture_path(annotation.image.id, annotation.image.format)
+        return self.options.root + picture_path(annotation.image.id, annotation.image.format)
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file."""
@@ -154,7 +154,7 @@ class _LabelStudio(_Kept):
 
 class _Coco(_Kept):
     def close(self) -> list[LeftOut]:
-        value, left = to_coco(self.annotations, self.path, self.told.title)
+        value, left = to_coco(self.annotations, self.path, self.options.title)
         self.write(OBJECTS, value)
         return left
 
@@ -165,7 +165,7 @@ class _Lines(_Kept):
         return []
 
 
-OPENERS: Final[dict[str, Callable[[Path, Told], Writer]]] = {
+OPENERS: Final[dict[str, Callable[[Path, FormatOptions], Writer]]] = {
     "problems": _Problems,
     "thyme-rl": _Published,
     "label-studio": _LabelStudio,

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from xml.sax.saxutils import quoteattr
 
-from thyme.data.annotation.exchange import FACTS, facts_of, taken
-from thyme.data.annotation.left_out import BAD_BOX, CANCELLED, NO_RECORD, ExchangeError, Taken, collected
+from thyme.data.annotation.exchange import FACTS, annotation_of, facts_of
+from thyme.data.annotation.left_out import BAD_BOX, CANCELLED, NO_RECORD, ExchangeError, Found, Taken
 from thyme.data.annotation.pictures import Pictures, is_number, scaled
 from thyme.data.annotation.records import ANSWER_TYPES, CATEGORIES, Annotation
 from thyme.data.collect.records import Collected
@@ -135,13 +135,10 @@ def from_tasks(tasks: Any, pictures: Pictures, names: Mapping[str, str] | None =
     """
     if not isinstance(tasks, list) or not all(isinstance(task, Mapping) and "data" in task for task in tasks):
         raise StoreError('not Label Studio\'s JSON, which is a list of tasks with "data"; choose "JSON" when exporting')
-    return collected(found for task in tasks for found in _of_task(task, pictures, {**NAMES, **(names or {})}))
+    return Taken.of(found for task in tasks for found in _of_task(task, pictures, {**NAMES, **(names or {})}))
 
 
-Found = Iterator[tuple[str, Annotation | ExchangeError, bool]]
-
-
-def _of_task(task: Mapping[str, Any], pictures: Pictures, names: Mapping[str, str]) -> Found:
+def _of_task(task: Mapping[str, Any], pictures: Pictures, names: Mapping[str, str]) -> Iterator[Found]:
     where, data = f"task {task.get('id')}", task["data"]
     try:
         if not isinstance(data, Mapping) or not isinstance(annotations := task.get("annotations") or [], list):
@@ -181,7 +178,7 @@ def _of_annotation(
     known: Mapping[str, Any],
     picture: Collected,
     names: Mapping[str, str],
-) -> Found:
+) -> Iterator[Found]:
     regions: dict[str, _Region] = {}
     for result in annotation["result"]:
         if isinstance(result, Mapping) and isinstance(result.get("value"), Mapping):
@@ -199,8 +196,8 @@ def _of_annotation(
             facts = stored if isinstance(stored, Mapping) else _given(annotation)
             box = _box(region, picture)
             category = next(iter(region.labels), facts.get("category") if box is None else None)
-            made = taken({**fields, "box": box, "category": category}, facts, picture, where, stamped=facts is stored)
-            yield where, *made
+            fields |= {"box": box, "category": category}
+            yield where, *annotation_of(fields, facts, picture, where, stamped=facts is stored)
         except ExchangeError as error:
             yield where, error, False
 

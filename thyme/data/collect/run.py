@@ -52,7 +52,7 @@ class Summary:
     """Files that were passed over as their endings are of no picture: by ending, the most frequent first."""
 
 
-Heard = Callable[[int, int, int], None]
+OnProgress = Callable[[int, int, int], None]
 """Takes how many files have their outcome, of how many, and how many were taken."""
 
 
@@ -63,7 +63,7 @@ def collect(
     *,
     sidecar: Sidecar | None = None,
     processes: int | None = None,
-    heard: Heard = lambda done, files, taken: None,
+    on_progress: OnProgress = lambda done, files, taken: None,
 ) -> Summary:
     """Take the large pictures of a folder into a collection.
 
@@ -75,7 +75,7 @@ def collect(
         settings: What is taken.
         sidecar: What is known of the files.
         processes: That work at once; one for each core if None.
-        heard: Hears of progress.
+        on_progress: Hears of progress.
 
     Raises:
         UsageError: There is no such folder, or no picture in it; the collection is another's, or somebody is at it.
@@ -95,7 +95,7 @@ def collect(
                 folder=folder.resolve().name, settings=settings, sidecar="" if sidecar is None else sidecar.fingerprint
             )
             _check_same(out, about)
-            made = _collected(files, out, settings, sidecar or Sidecar({}), processes or crew.cores(), heard)
+            made = _collected(files, out, settings, sidecar or Sidecar({}), processes or crew.cores(), on_progress)
             return replace(made, others=dict(others.most_common()))
     except OSError as error:
         raise unwritten(Path(error.filename) if isinstance(error.filename, str) else out, error) from error
@@ -135,7 +135,7 @@ def _check_same(out: Path, about: CollectionFile) -> None:
 
 
 def _collected(
-    files: list[Found], out: Path, settings: CollectSettings, sidecar: Sidecar, processes: int, heard: Heard
+    files: list[Found], out: Path, settings: CollectSettings, sidecar: Sidecar, processes: int, on_progress: OnProgress
 ) -> Summary:
     shutil.rmtree(out / WORK, ignore_errors=True)
     book = _Book(out, settings)
@@ -144,10 +144,10 @@ def _collected(
         for place, found in enumerate(files)
         if found.name not in book.known and not book.left_out(found)
     )
-    heard(len(book.known), len(files), book.taken)
+    on_progress(len(book.known), len(files), book.taken)
     for job, result in crew.results(jobs, processes):
         book.enter(job, result)
-        heard(len(book.known), len(files), book.taken)
+        on_progress(len(book.known), len(files), book.taken)
     shutil.rmtree(out / WORK, ignore_errors=True)
     return book.summary()
 

@@ -27,7 +27,7 @@ from thyme.data.factory.chain import Tally
 from thyme.data.factory.chunk import Maker, Surveyed, open_maker, read_survey
 from thyme.data.factory.draw import Plan
 from thyme.data.factory.jobs import Job, Jobs
-from thyme.data.factory.local import Told, portable
+from thyme.data.factory.local import OnProgress, portable
 from thyme.errors import BudgetError, MissingExtraError, SandboxError, ThymeError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class _Done:
     error: BaseException | None
 
 
-def run_ray(build: Build, plan: Plan, jobs: Jobs, processes: int, told: Told) -> None:
+def run_ray(build: Build, plan: Plan, jobs: Jobs, processes: int, on_progress: OnProgress) -> None:
     """Do all jobs, on the cluster that Ray is connected to or finds, else on a Ray of this machine.
 
     Args:
@@ -60,7 +60,7 @@ def run_ray(build: Build, plan: Plan, jobs: Jobs, processes: int, told: Told) ->
         jobs: What is left.
         processes: Not looked at; there are as many actors as ``DataRecipe.processes`` says, or as the cluster has
             processors.
-        told: Hears of progress, a chunk at a time.
+        on_progress: Hears of progress, a chunk at a time.
 
     Raises:
         BudgetError: Nothing is left to spend; what needed nothing more is done.
@@ -71,7 +71,7 @@ def run_ray(build: Build, plan: Plan, jobs: Jobs, processes: int, told: Told) ->
     ray = _ray()
     with _connected(ray):
         room = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        crew = _Crew(ray, build, plan, room, told)
+        crew = _Crew(ray, build, plan, room, on_progress)
         jobs.ahead = plan.chunks
         with _counted(build.out):
             while not jobs.finished:
@@ -119,8 +119,8 @@ def _connected(ray: Any) -> Iterator[None]:
 class _Crew:
     """The actors that work, anew for each pass."""
 
-    def __init__(self, ray: Any, build: Build, plan: Plan, room: int, told: Told) -> None:
-        self._ray, self._build, self._plan, self._told = ray, build, plan, told
+    def __init__(self, ray: Any, build: Build, plan: Plan, room: int, on_progress: OnProgress) -> None:
+        self._ray, self._build, self._plan, self._on_progress = ray, build, plan, on_progress
         self._most = build.recipe.processes or room
         self._first = min(self._most, room)
         self._tallies: dict[str, Tally] = {}
@@ -176,7 +176,7 @@ class _Crew:
         total = Tally()
         for tally in self._tallies.values():
             total.add(tally)
-        self._told(total)
+        self._on_progress(total)
 
 
 class Hand:

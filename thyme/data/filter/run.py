@@ -74,7 +74,7 @@ class Filter:
     open_model: OpenModel
     words: PromptSet | None = None
     """Of the model that is asked; None: its own."""
-    model_print: str = ""
+    model_fingerprint: str = ""
     """Hash of its files."""
     worlds: Mapping[str, World] = field(default_factory=dict)
     benchmarks: Benchmarks = field(default_factory=Benchmarks)
@@ -83,7 +83,7 @@ class Filter:
     def asking(self) -> Asking | None:
         """Who is asked; None where nobody is."""
         settings = self.recipe.difficulty
-        return Asking(settings, self.recipe.seed, self.words, self.model_print) if settings.model else None
+        return Asking(settings, self.recipe.seed, self.words, self.model_fingerprint) if settings.model else None
 
 
 def run_filter(job: Filter, *, progress: bool = False) -> FilterManifest:
@@ -112,8 +112,8 @@ def run_filter(job: Filter, *, progress: bool = False) -> FilterManifest:
         manifest = _begun(job, rows)
         write_text(job.out / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
         total = sum(map(len, rows.values()))
-        with shown.bar("rows", total, "still in") as told:
-            scan.run(job.recipe.processes or len(os.sched_getaffinity(0)), told)
+        with shown.bar("rows", total, "still in") as on_progress:
+            scan.run(job.recipe.processes or len(os.sched_getaffinity(0)), on_progress)
         with ExitStack() as held:
             chain = _Chain(job, rows, scan, held)
             chain.measure(shown)
@@ -163,20 +163,20 @@ class _Chain:
         missing = sum(len(samples) for _, _, samples in unmeasured(self.different(), asking, attempts))
         if not missing:
             return
-        with shown.bar("rollouts", missing) as told:
-            measuring = Measuring(asking, attempts, lambda done: told(done, 0))
+        with shown.bar("rollouts", missing) as on_progress:
+            measuring = Measuring(asking, attempts, lambda done: on_progress(done, 0))
             asyncio.run(measuring.run(self._waiting(asking, attempts), self._job.open_model))
 
     def _waiting(self, asking: Asking, attempts: Attempts) -> Waiting:
-        told: dict[str, tuple[str, list[int]]] = {}
+        asked: dict[str, tuple[str, list[int]]] = {}
 
         def rows() -> Iterator[Seen]:
             for seen, key, samples in unmeasured(self.different(), asking, attempts):
-                told[seen.id] = key, samples
+                asked[seen.id] = key, samples
                 yield seen
 
         for seen, problem in problems_of(self._rows, rows()):
-            yield seen, problem, *told.pop(seen.id)
+            yield seen, problem, *asked.pop(seen.id)
 
     def write(self, shown: Progress) -> Counting:
         """Write what is kept, and what is known of all."""
@@ -187,10 +187,10 @@ class _Chain:
             writer = held.enter_context(output.replacing(out, recipe.format))
             keep = held.enter_context(output.lines(out / KEPT))
             reject = held.enter_context(output.lines(out / REJECTED))
-            told = held.enter_context(shown.bar("written"))
+            on_progress = held.enter_context(shown.bar("written"))
             for seen, problem in problems_of(self._rows, self._counted(kept, counting, keep, reject), pixels=False):
                 writer.add(output.finished(problem, seen))
-                told(1, 0)
+                on_progress(1, 0)
         return counting
 
     def _counted(

@@ -35,8 +35,8 @@ def lacks(problem: Problem, needs: Iterable[str]) -> tuple[str, ...]:
     return tuple(fact for fact in sorted(needs) if not _FACTS[fact](problem))
 
 
-def taken(problem: Problem, fact: str, usual: Sequence[Any]) -> Sequence[Any]:
-    """A range of preparation: what the problem's source has fixed in ``meta["prepare"]``, else the usual one."""
+def range_of(problem: Problem, fact: str, usual: Sequence[Any]) -> Sequence[Any]:
+    """What a fact is drawn from in preparation: what the source has fixed in ``meta["prepare"]``, else the usual."""
     fixed: Sequence[Any] = problem.meta.get("prepare", {}).get(fact, usual)
     return fixed
 

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from thyme.data.sources.lines import digest, files_print
+from thyme.data.sources.lines import digest, files_fingerprint
 from thyme.data.sources.tables import folder_of
 from thyme.errors import ConfigError, MissingExtraError, StoreError
 
@@ -65,7 +65,7 @@ class ParquetRows:
             MissingExtraError: pyarrow is not installed.
             StoreError: A file is no Parquet file, or they have different columns.
         """
-        self._read_footers(files, files_print(files), folder_of(files, root))
+        self._read_footers(files, files_fingerprint(files), folder_of(files, root))
 
     @classmethod
     def remote(cls, urls: Sequence[str]) -> ParquetRows:

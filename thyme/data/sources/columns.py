@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from thyme.data.published import MISSING_FIELD, row_images, row_images_of
+from thyme.data.published import MISSING_FIELD, image_entries, row_images
 from thyme.data.sources.base import Facts
 from thyme.errors import ConfigError, EncodeError
 from thyme.images import MAX_PIXELS
@@ -89,7 +89,7 @@ class Columns:
         """
         if images is None:
             column = self.column("image", row)
-            images = 0 if column is None else len(row_images(row, column))
+            images = 0 if column is None else len(image_entries(row, column))
         box = self.cell("box", row)
         return Facts(
             images=images,
@@ -120,8 +120,8 @@ class Columns:
         if any(_HALF_A_PAIR.search(text) for text in (question, answer or "", *choices)):
             raise EncodeError(f"{label} holds half a surrogate pair, which is no text", reason=MISSING_FIELD)
         column = self.column("image", row)
-        entries = [] if column is None else row_images(row, column)
-        images = row_images_of(entries, label, folder, max_pixels=self.max_pixels, known=known)
+        entries = [] if column is None else image_entries(row, column)
+        images = row_images(entries, label, folder, max_pixels=self.max_pixels, known=known)
         boxes = boxes_in(self.cell("box", row), images, label)
         return Problem(
             id=id,

@@ -16,7 +16,7 @@ def digest(parts: Iterable[object]) -> str:
     return hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=16).hexdigest()
 
 
-def files_print(files: Sequence[Path]) -> str:
+def files_fingerprint(files: Sequence[Path]) -> str:
     """Hash of names, sizes and times of files; not of where they lie."""
     stats = [(file.name, file.stat()) for file in files]
     return digest(part for name, stat in stats for part in (name, stat.st_size, stat.st_mtime_ns))
@@ -32,7 +32,7 @@ class Lines:
             StoreError: A file cannot be read.
         """
         self.files = list(files)
-        self.fingerprint = files_print(self.files)
+        self.fingerprint = files_fingerprint(self.files)
         self._offsets, self._numbers = array("q"), array("q")
         self._starts: list[int] = []
         for path in self.files:
