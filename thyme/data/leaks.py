@@ -18,9 +18,10 @@ from functools import lru_cache
 from typing import Any, Final
 
 from thyme.data.drafts import Draft
+from thyme.data.scenarios.written import code_of, executions, in_a_row
 from thyme.data.syntax import nodes
 from thyme.rewards.answer import option, words
-from thyme.types import Execution, Generated, Observation, Problem
+from thyme.types import Generated, Problem
 
 NAME, COMMENT, PROMPT, TOLD = "leak_name", "leak_comment", "leak_prompt", "leak_told"
 
@@ -175,10 +176,8 @@ def _answers(problem: Problem) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _has_answer(text: str, answer: str) -> bool:
     """Whether the words of an answer stand in a row; numbers of one digit and single letters do not count."""
-    asked, spoken = words(answer), words(text)
-    if len("".join(asked)) < 2:
-        return False
-    return any(spoken[start : start + len(asked)] == asked for start in range(len(spoken) - len(asked) + 1))
+    asked = words(answer)
+    return len("".join(asked)) >= 2 and in_a_row(asked, words(text))
 
 
 _BETWEEN: Final = re.compile(r"[_\W]+")
@@ -256,21 +255,17 @@ def names_in(code: str) -> list[str]:
 _FILE: Final = re.compile(r"[^\s'\"]*(?:/[^\s'\"/]+|\.(?:png|jpe?g|webp|bmp|gif|tiff?))(?=$|[\s'\"])", re.IGNORECASE)
 
 
-def _executions(draft: Draft) -> Iterator[Execution]:
-    return (segment.execution for segment in draft.segments if isinstance(segment, Observation))
-
-
 def _codes(draft: Draft) -> Iterator[str]:
     """Code as it was written, and as it ran where that differs."""
-    for execution in _executions(draft):
-        yield from dict.fromkeys((execution.code, execution.ran or execution.code))
+    for execution in executions(draft):
+        yield from dict.fromkeys((execution.code, code_of(execution)))
 
 
 def _names(draft: Draft) -> Iterator[str]:
     """Of the problem, of its images, of images that code saved, and of files that were printed."""
     yield draft.problem.id.removeprefix(draft.id)
     yield from (image.name for image in draft.problem.images)
-    for execution in _executions(draft):
+    for execution in executions(draft):
         yield from (image.name for image in execution.images)
         yield from _FILE.findall(execution.stdout)
 

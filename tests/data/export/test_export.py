@@ -19,13 +19,13 @@ from thyme.config.training import DataSource
 from thyme.data.drafts import Draft
 from thyme.data.export import checks
 from thyme.data.export.reviews import Review, read_reviews, write_reviews
-from thyme.data.export.rows import images_of, mistakes
+from thyme.data.export.rows import mistakes
 from thyme.data.export.run import Export, Summary, run_export
 from thyme.data.export.writers import FORMATS
 from thyme.data.factory.folder import image_file
 from thyme.data.factory.held_out import HeldOut
 from thyme.data.hashes import perceptual_hash
-from thyme.data.published import to_trajectory
+from thyme.data.published import images_of, to_trajectory
 from thyme.errors import StoreError, UsageError
 from thyme.markup import CODE_OPEN, format_code
 from thyme.store import read_trajectories

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from thyme.data.drafts import Draft
-from thyme.data.export.rows import factory_row, file_of, images_of, messages_row, swift_row
+from thyme.data.export.rows import factory_row, file_of, messages_row, swift_row
 from thyme.data.export.shards import RowShards
 from thyme.data.folders import put_picture
-from thyme.data.published import to_row
+from thyme.data.published import images_of, to_row
 from thyme.errors import MissingExtraError
 from thyme.store import append_trajectory
 from thyme.types import Trajectory

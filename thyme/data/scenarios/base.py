@@ -35,6 +35,11 @@ def lacks(problem: Problem, needs: Iterable[str]) -> tuple[str, ...]:
     return tuple(fact for fact in sorted(needs) if not _FACTS[fact](problem))
 
 
+def as_it_is(problem: Problem, rng: random.Random) -> Prepared:
+    """Leave a problem as it is; there is nothing to tell."""
+    return Prepared(problem)
+
+
 def range_of(problem: Problem, fact: str, usual: Sequence[Any]) -> Sequence[Any]:
     """What a fact is drawn from in preparation: what the source has fixed in ``meta["prepare"]``, else the usual."""
     fixed: Sequence[Any] = problem.meta.get("prepare", {}).get(fact, usual)

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from thyme.data.sources.lines import digest, files_fingerprint
+from thyme.data.sources.lines import check_index, digest, files_fingerprint
 from thyme.data.sources.tables import folder_of
 from thyme.errors import ConfigError, MissingExtraError, StoreError
 
@@ -153,8 +153,7 @@ class ParquetRows:
                     yield group.start + place, row
 
     def _group(self, index: int) -> _Group:
-        if not 0 <= index < self._rows:
-            raise IndexError(f"there are {self._rows} rows, none with the index {index}")
+        check_index(index, self._rows)
         return self._groups[bisect_right(self._starts, index) - 1]
 
     def _read(self, index: int, columns: tuple[str, ...]) -> dict[str, Any]:
@@ -293,15 +292,13 @@ class SavedRows:
 
     def row(self, index: int) -> Mapping[str, Any]:
         """A row; see `thyme.data.sources.tables.Table`."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"there are {len(self)} rows, none with the index {index}")
+        check_index(index, len(self))
         row: dict[str, Any] = self._table[index]
         return row
 
     def light(self, index: int, images: str) -> tuple[Mapping[str, Any], int | None]:
         """A row without its images, and their number; their bytes stay on the disk."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"there are {len(self)} rows, none with the index {index}")
+        check_index(index, len(self))
         row = self._light[index]
         names = [name for name in self.columns if name != images]
         found = _entries(row.column(images)[0]) if images in self.columns else 0

@@ -22,6 +22,16 @@ def files_fingerprint(files: Sequence[Path]) -> str:
     return digest(part for name, stat in stats for part in (name, stat.st_size, stat.st_mtime_ns))
 
 
+def check_index(index: int, rows: int) -> None:
+    """Raise where there is no such row.
+
+    Raises:
+        IndexError: There is none.
+    """
+    if not 0 <= index < rows:
+        raise IndexError(f"there are {rows} rows, none with the index {index}")
+
+
 class Lines:
     """Lines of files that are not empty, by place; in memory are their offsets, 8 bytes a line."""
 
@@ -62,8 +72,7 @@ class Lines:
         return f"{self.files[self._file(index)].name}, line {self._numbers[index]}"
 
     def _file(self, index: int) -> int:
-        if not 0 <= index < len(self):
-            raise IndexError(f"there are {len(self)} rows, none with the index {index}")
+        check_index(index, len(self))
         return bisect_right(self._starts, index) - 1
 
     def _scan(self, path: Path) -> None:
