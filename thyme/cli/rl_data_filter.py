@@ -15,7 +15,8 @@ from thyme.config import EngineConfig
 from thyme.config.load import changed, load, overridden
 from thyme.config.rl_filter import FilterRecipe, FilterSource
 from thyme.data.filter.benchmarks import Benchmarks
-from thyme.data.filter.run import REPORT, Filter, FilterManifest, run_filter
+from thyme.data.filter.manifest import FilterManifest
+from thyme.data.filter.run import REPORT, Filter, run_filter
 from thyme.data.sources.lines import files_fingerprint
 from thyme.engines.base import Engine
 from thyme.prompts import PromptSet

@@ -188,7 +188,7 @@ class _Lane:
         self._limit_field = _LIMIT
         self._left_out: set[str] = set()
         self._answered = 0
-        self._refusals = Refusals(), Refusals()
+        self._refusals = {True: Refusals(), False: Refusals()}
         """Of requests with pictures, and of those without: a model that sees nothing answers the latter."""
 
     def key(self, messages: Sequence[Mapping[str, Any]], seed: int) -> str:
@@ -198,7 +198,8 @@ class _Lane:
 
     async def ask(self, messages: Sequence[Mapping[str, Any]], seed: int) -> Reply:
         """Ask until there is an answer, patience ends, or it is clear whether a refusal means this request alone."""
-        refusals = self._refusals[not any(isinstance(one["content"], list) for one in messages)]
+        with_pictures = any(isinstance(one["content"], list) for one in messages)
+        refusals = self._refusals[with_pictures]
         with refusals.request():
             try:
                 reply = await self._patiently(messages, seed)

@@ -142,7 +142,7 @@ def _collected(
     jobs = (
         Job(found.name, found.path, out / WORK / str(place), settings, sidecar.of(found.name))
         for place, found in enumerate(files)
-        if found.name not in book.known and not book.left_out(found)
+        if found.name not in book.known and not book.refuse_unseen(found)
     )
     on_progress(len(book.known), len(files), book.taken)
     for job, result in crew.results(jobs, processes):
@@ -177,8 +177,8 @@ class _Book:
         """Pictures of the collection."""
         return len(self._originals)
 
-    def left_out(self, found: Found) -> bool:
-        """Whether a file is not even opened."""
+    def refuse_unseen(self, found: Found) -> bool:
+        """Refuse a file that is not even opened; gives whether it is one."""
         if found.trouble:
             self._refuse(Refused(file=found.name, reason=reasons.UNREADABLE, detail=found.trouble))
         elif found.outside:

@@ -22,11 +22,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field
-
-import thyme
 from thyme.config.rl_filter import FilterRecipe
 from thyme.data.filter import output
 from thyme.data.filter.attempts import Attempts
@@ -34,9 +30,11 @@ from thyme.data.filter.balance import balanced, without_surplus
 from thyme.data.filter.benchmarks import Benchmarks
 from thyme.data.filter.difficulty import Asking, Measuring, OpenModel, Waiting, unmeasured, with_pass_rates
 from thyme.data.filter.duplicates import without_duplicates
-from thyme.data.filter.figures import Counting, Figures
+from thyme.data.filter.figures import Counting
+from thyme.data.filter.manifest import FilterManifest
 from thyme.data.filter.progress import Progress
 from thyme.data.filter.records import Seen
+from thyme.data.filter.report import write_report
 from thyme.data.filter.scan import Scan, open_scan
 from thyme.data.filter.sources import Rows, open_rows, problems_of
 from thyme.data.filter.steps import Rules
@@ -44,25 +42,8 @@ from thyme.data.folders import alone
 from thyme.data.sources import World
 from thyme.prompts import PromptSet
 from thyme.store import write_text
-from thyme.types import Record
 
 MANIFEST, KEPT, REJECTED, REPORT = "filter.json", "kept.jsonl", "rejected.jsonl", "report.html"
-
-
-class FilterManifest(Record):
-    """What a run was made with, and what it found; ``filter.json``."""
-
-    recipe: FilterRecipe
-    sources: dict[str, str] = Field(default_factory=dict)
-    """Fingerprint of what is read, by name."""
-    benchmarks: int = 0
-    """Pictures of benchmarks that were looked out for."""
-    version: str = thyme.__version__
-    started: str = ""
-    seconds: float = 0.0
-    """Of the last run."""
-    state: Literal["begun", "finished"] = "begun"
-    figures: Figures = Figures()
 
 
 @dataclass(frozen=True)
@@ -103,8 +84,6 @@ def run_filter(job: Filter, *, progress: bool = False) -> FilterManifest:
         StoreError: Something cannot be read or written.
         MissingExtraError: A library is not installed.
     """
-    from thyme.data.filter.report import write_report
-
     started = time.monotonic()
     rows = open_rows(job.recipe, job.worlds)
     scan = open_scan(job.out, rows, Rules(job.recipe, job.benchmarks))
