@@ -24,10 +24,11 @@ from typing import Any
 from thyme.data.factory import folder
 from thyme.data.factory.build import Build
 from thyme.data.factory.chain import Tally
-from thyme.data.factory.chunk import Maker, Surveyed, open_maker, read_survey
+from thyme.data.factory.chunk import Maker, open_maker
 from thyme.data.factory.draw import Plan
 from thyme.data.factory.jobs import Job, Jobs
 from thyme.data.factory.local import OnProgress, portable
+from thyme.data.factory.survey import read_survey
 from thyme.errors import BudgetError, MissingExtraError, SandboxError, ThymeError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -77,11 +78,7 @@ def run_ray(build: Build, plan: Plan, jobs: Jobs, processes: int, on_progress: O
             while not jobs.finished:
                 wave = list(iter(jobs.next, None))
                 for job in crew.run(wave):
-                    jobs.done(job, _surveyed(build, job))
-
-
-def _surveyed(build: Build, job: Job) -> list[Surveyed] | None:
-    return read_survey(build, job.chunk) if job.kind == "survey" else None
+                    jobs.done(job, read_survey(build.out, job.chunk) if job.kind == "survey" else None)
 
 
 def _ray() -> Any:

@@ -127,7 +127,7 @@ STEPS: Final[Mapping[str, Callable[[Look], Reason | None]]] = {
     "language": language,
     "benchmarks": benchmarks,
 }
-"""In this order; the first that drops a row is the one that is told."""
+"""In order; a row counts as dropped by the first that drops it."""
 
 
 def look_at(row: Problem | EncodeError, *, source: str, index: int, rules: Rules) -> Seen:
