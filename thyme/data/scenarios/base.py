@@ -72,7 +72,7 @@ class Scenario:
     """File in thyme/prompts/teacher/, a Jinja template of the functional prompt."""
     rules: tuple[Rule, ...]
     """Beside those that hold for all."""
-    draws: bool = False
+    makes_pictures: bool = False
     """Whether preparation makes pictures, which takes its time."""
     corrects_errors: bool = False
     """Whether a block may fail, so that the teacher reads the error and writes a better one; the last must run."""

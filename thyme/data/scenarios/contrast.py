@@ -31,7 +31,7 @@ CONTRAST = Scenario(
     title="low contrast",
     needs=frozenset({"image"}),
     prepare=prepare,
-    draws=True,
+    makes_pictures=True,
     prompt="contrast.txt",
     rules=(rules.with_code, rules.not_before, raised),
 )

@@ -44,7 +44,7 @@ ROTATION = Scenario(
     title="rotation by a large angle",
     needs=frozenset({"image"}),
     prepare=prepare,
-    draws=True,
+    makes_pictures=True,
     prompt="rotation.txt",
     rules=(rules.with_code, rules.not_before, upright),
 )
