@@ -20,7 +20,7 @@ from thyme.data.filter import run as run_module
 from thyme.data.filter.benchmarks import Benchmarks
 from thyme.data.filter.run import KEPT, REJECTED
 from thyme.data.filter.sources import hub_files
-from thyme.data.sources.arrow import ParquetRows
+from thyme.data.sources.arrow import ParquetRows, Remote
 from thyme.errors import ConfigError, StoreError, ThymeError, UsageError
 from thyme.images import load_image
 from thyme.types import ImageRecord, Problem
@@ -379,7 +379,7 @@ def test_the_files_of_a_dataset_are_found_by_the_real_library(tmp_path: Path) ->
     data_set().select(range(6, ROWS)).to_parquet(hub / "train-00001-of-00002.parquet")
     urls = hub_files(FilterSource(path=str(hub.parent)))
     assert [url.rpartition("/")[2] for url in urls] == ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
-    rows = ParquetRows.remote(urls)
+    rows = ParquetRows([Remote(url) for url in urls])
     assert [index for index, _ in rows.each([0, 5, 6, 9])] == [0, 5, 6, 9]
     assert rows.label(6) == "train-00001-of-00002.parquet, row 0"
     with pytest.raises(ConfigError, match="no split 'test'; its splits: train"):

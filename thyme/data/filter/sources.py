@@ -15,7 +15,7 @@ from thyme.config.rl_filter import FilterRecipe, FilterSource
 from thyme.data.filter.records import Seen
 from thyme.data.published_problems import PROBLEM_COLUMNS, to_problem
 from thyme.data.sources import World
-from thyme.data.sources.arrow import ParquetRows
+from thyme.data.sources.arrow import ParquetRows, Remote
 from thyme.data.sources.base import Source
 from thyme.data.sources.columns import Columns, boxes_in
 from thyme.data.sources.files import FileSource, open_files, open_table
@@ -141,7 +141,7 @@ def _opened(name: str, settings: FilterSource, recipe: FilterRecipe, worlds: Map
         return worlds[settings.world](name, settings.plain(), recipe.seed)
     path = Path(settings.path).expanduser()
     on_hub = not path.exists() and not path.suffix and _HUB_ID.fullmatch(settings.path) is not None
-    table = ParquetRows.remote(hub_files(settings)) if on_hub else open_table(path, settings.split)
+    table = ParquetRows([Remote(url) for url in hub_files(settings)]) if on_hub else open_table(path, settings.split)
     if not settings.columns and not settings.question:  # else the recipe says what the columns are
         for layout, columns in ((_PUBLISHED, _Published), (_LINES, _Lines)):
             if set(layout) <= set(table.columns):

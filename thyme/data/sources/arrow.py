@@ -58,29 +58,22 @@ class ParquetRows:
     (`KEPT_BYTES`). What `datasets` writes has row groups of some dozen megabytes.
     """
 
-    def __init__(self, files: Sequence[Path], root: Path | None = None) -> None:
+    def __init__(self, files: Sequence[Path | Remote], root: Path | None = None) -> None:
         """Read the files' footers.
 
-        Raises:
-            MissingExtraError: pyarrow is not installed.
-            StoreError: A file is no Parquet file, or they have different columns.
-        """
-        self._read_footers(files, files_fingerprint(files), folder_of(files, root))
-
-    @classmethod
-    def remote(cls, urls: Sequence[str]) -> ParquetRows:
-        """Rows of files that lie elsewhere. Their URLs name the revision, and are what they are known by.
+        Args:
+            files: All on this machine, or all elsewhere: the URLs of these name the revision, and are what they are
+                known by.
+            root: Where paths of images start; None: in the folder of the first file, where that is on this machine.
 
         Raises:
             MissingExtraError: pyarrow is not installed.
             StoreError: One cannot be had or is no Parquet file, or they have different columns.
         """
-        rows = cls.__new__(cls)
-        rows._read_footers([Remote(url) for url in urls], digest(urls), None)
-        return rows
-
-    def _read_footers(self, files: Sequence[Path | Remote], fingerprint: str, folder: Path | None) -> None:
-        self._files, self.fingerprint, self.folder = list(files), fingerprint, folder
+        here = [file for file in files if isinstance(file, Path)]
+        self.fingerprint = files_fingerprint(here) if here else digest(files)
+        self.folder = folder_of(here, root) if here else None
+        self._files = list(files)
         self.columns: Sequence[str] = []
         self._groups: list[_Group] = []
         self._firsts: list[int] = []
