@@ -264,7 +264,9 @@ def _encode(record: ImageRecord) -> bytes:
     try:
         record.image.save(buffer, record.format, **({"compress_level": 1} if record.format == "PNG" else {}))
     except (OSError, ValueError) as error:
-        raise StoreError(f"image {record.id} of mode {record.mode} cannot be stored ({error})") from error
+        raise StoreError(
+            f"image {record.id} of mode {record.mode} cannot be stored ({error}); convert it to RGB"
+        ) from error
     data = buffer.getvalue()
     if record.format != "PNG":  # TIFF takes modes that it does not give back
         stored = _decode(data, record.size)

@@ -87,7 +87,10 @@ class ParquetRows:
         with _opened(path) as file:
             names = file.schema_arrow.names
             if self.columns and set(names) != set(self.columns):
-                raise StoreError(f"{path} has the columns {', '.join(names)}, other than {self._files[0].name}")
+                raise StoreError(
+                    f"{path} has the columns {', '.join(names)}, other than {self._files[0].name}; name files with the "
+                    "same ones"
+                )
             self.columns = self.columns or names
             self._firsts.append(self._rows)
             for group in range(file.metadata.num_row_groups):

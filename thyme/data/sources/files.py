@@ -144,7 +144,7 @@ def open_files(
     path = Path(settings.path).expanduser()
     table = table or open_table(path, settings.split)
     if not len(table):
-        raise ConfigError(f"{path} holds no rows")
+        raise ConfigError(f"{path} holds no rows; name another file or folder (sources.{name}.path)")
     columns = Columns(settings.columns, settings.question, max_pixels)
     columns.check(table.columns, str(path))
     if not settings.question and columns.column("question", set(table.columns)) is None:
