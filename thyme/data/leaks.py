@@ -70,14 +70,14 @@ _COUNTED: Final = re.compile(
 )
 """Numbers that only count steps."""
 _LONG: Final = 4
-"""Characters from which on an answer in a prompt, or inside a word, is no chance."""
+"""Characters from which an answer in a prompt, or inside of a word, is no coincidence."""
 _WORDY: Final = re.compile(r"[^\W\d_]")
 _USUAL: Final = frozenset({
     "image", "picture", "photo", "crop", "part", "region", "area", "box", "path", "width", "height", "size", "left",
     "right", "top", "bottom", "up", "down", "upper", "lower", "center", "centre", "middle", "yes", "no", "true",
     "false", "none", "one", "two", "three", "gray", "grey",
 })  # fmt: skip
-"""Answers that stand in code that knows nothing of them."""
+"""Answers that code holds for reasons of its own."""
 _BOX_KEYS: Final = ("boxes", "larger", "wrong", "box")
 
 
@@ -92,7 +92,7 @@ class Hidden:
     answers: tuple[str, ...]
     """What the reference says, unless the question says it too."""
     others: tuple[str, ...]
-    """The other options; where one of them is named too, all of them are treated alike."""
+    """The other options: a comment that names one of them, too, does not say which is right."""
 
     @classmethod
     def of(cls, draft: Draft) -> Hidden:
@@ -211,14 +211,14 @@ _TOLD: Final = re.compile(
     r"indicates?|shows?|contains?|gives?|suggests?)\b",
     re.IGNORECASE,
 )
-"""Never right to say."""
+"""Wrong to say in any record."""
 _GIVEN: Final = re.compile(
     r"\b(?:I|we)(?:'m|\s+(?:was|were|am|are|have been))\s+(?:told|given|informed)\b"
     r"|\b(?:provided|given|known|supplied)\s+(?:bounding box|box|region|angle|coordinates|rotation)\b"
     r"|\b(?:box|region|angle|coordinates)\s+(?:is|was|are|were)\s+(?:given|provided|supplied|known)\b",
     re.IGNORECASE,
 )
-"""Not right to say where the teacher was told something; a question of geometry gives angles."""
+"""Wrong to say only where the teacher was told something: a question of geometry may give angles itself."""
 
 
 def remarks(code: str) -> list[str]:

@@ -52,7 +52,7 @@ COLUMNS = ("image", "question", "response")
 """Columns of the published data."""
 
 MISSING_FIELD = "missing_field"
-"""A column is missing, empty, or no text; half a surrogate pair is none."""
+"""A column is missing, empty, or no text, such as half a surrogate pair."""
 IMAGE_COUNT = "image_count"
 """Question and response together do not name every image once."""
 IMAGE_MISSING = "image_missing"

@@ -105,9 +105,9 @@ class TeacherPool:
             seed: Of its draws, where the server takes one.
 
         Raises:
-            ContextFullError: The request does not fit; so is `ImageRefusedError`, `NoVisionError` or
-                `RefusedFieldError` of it alone, where the endpoint answers others.
-            UnansweredError: The endpoint cannot answer this one.
+            ContextFullError, ImageRefusedError, NoVisionError, RefusedFieldError: The endpoint refuses this request,
+                and answers others.
+            UnansweredError: The endpoint fails at this request time and again, and answers others meanwhile.
             EngineError: The endpoint failed for good, or refuses one request after the other.
             BudgetError: Nothing is left to spend.
         """

@@ -1,4 +1,4 @@
-"""What people said of the records of a build: ``OUT/reviews.parquet``, written by the studio, read by the export.
+"""Verdicts of people on the records of a build: ``OUT/reviews.parquet``, written by the studio, read by the export.
 
 One row a record: ``id``, ``verdict`` (``accept`` or ``reject``), ``reason``, ``reviewers``, and ``record``: the draft
 as JSON where a reviewer changed it (its pictures lie under ``OUT/images`` like all others), else null.

@@ -21,7 +21,7 @@ BROKEN = "broken"
 _ATTEMPTS = 3
 """Times a record is tried whose sandbox fails."""
 _OF_THE_RECORD = (EncodeError, ImageError, MarkupError)
-"""Errors of ours that are about what the record holds; any other stops the build."""
+"""Errors of this package that are the record's own fault; any other of its errors stops the build."""
 
 
 @dataclass

@@ -48,9 +48,9 @@ class Teachers(Protocol):
         The turn ends with ``</code>``, with ``</answer>``, or where the model ended it.
 
         Raises:
-            ContextFullError: The conversation does not fit; this record is rejected. So it is for `UnansweredError`,
-                and for the `ImageRefusedError`, `NoVisionError` and `RefusedFieldError` of the engines.
-            EngineError: The endpoint failed for good, or refuses everybody. The build stops; the record is not
+            ContextFullError, ImageRefusedError, NoVisionError, RefusedFieldError, UnansweredError: There is no answer
+                to this request; the record is rejected.
+            EngineError: The endpoint failed for good, or refuses everything. The build stops, and the record is not
                 rejected.
             BudgetError: Nothing is left to spend.
         """
