@@ -17,7 +17,7 @@ from thyme.config.annotation import CollectSettings
 from thyme.view.terminal import clean
 
 if TYPE_CHECKING:
-    from thyme.data.collect.run import Heard, Summary
+    from thyme.data.collect.run import OnProgress, Summary
 
 _DEFAULTS = CollectSettings()
 _SHOWN = 8
@@ -110,7 +110,7 @@ def _say(made: Summary, out: Path, page: Path) -> None:
 
 
 @contextmanager
-def _progress(shown: bool) -> Iterator[Heard]:
+def _progress(shown: bool) -> Iterator[OnProgress]:
     """A bar on stderr."""
     if not shown:
         yield lambda done, files, taken: None
