@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -353,7 +354,7 @@ def test_a_source_that_changes_under_the_run_is_an_error(tmp_path: Path, monkeyp
 
 
 def test_one_folder_is_one_process_s(tmp_path: Path) -> None:
-    from thyme.data.factory.manifest import alone
+    from thyme.data.folders import alone
 
     recipe = parts.recipe(Path(as_lines(tmp_path)))
     with alone(tmp_path / "out"), pytest.raises(UsageError, match="another process"):
@@ -361,12 +362,17 @@ def test_one_folder_is_one_process_s(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_is_an_error_that_says_how_to_go_on() -> None:
-    from filter_jobs import die, fail
+    from filter_jobs import die, die_later, fail
 
     from thyme.data.filter.crew import in_processes
 
+    def slowly(result: object) -> None:
+        time.sleep(2)  # meanwhile the process ends, with nothing to do
+
     with pytest.raises(ThymeError, match="goes on from there"):
         list(in_processes(die, range(1), 2))
+    with pytest.raises(ThymeError, match="goes on from there"):
+        list(map(slowly, in_processes(die_later, range(4), 2)))
     with pytest.raises(StoreError, match="no such thing"):
         list(in_processes(fail, range(1), 2))
 
