@@ -77,8 +77,9 @@ def distractors(
     draw = random.Random(f"{question}\n{plain}")
     rules: list[Callable[[str, random.Random], Iterator[str]]]
     rules = [_numbers, _of_a_set] if category == "quantity" else [_of_a_set, _numbers, _codes]
+    rules.append(partial(_others, known=others))
     found: dict[str, str] = {}
-    for rule in (*rules, partial(_others, known=others)):
+    for rule in rules:
         for option in rule(plain, draw):
             if (key := normalise(option)) and key != normalise(plain):
                 found.setdefault(key, option)
