@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from thyme.config.data import DataRecipe
-from thyme.data.drafts import Draft, Rejection
+from thyme.data.drafts import Draft, Rejection, Verdict
 from thyme.errors import EngineError
 from thyme.prompts import PromptSet
 from thyme.sandbox.base import Sandbox, Session
@@ -82,6 +82,8 @@ class Context:
     prompts: PromptSet
     """Of the trained model."""
     teachers: Teachers
+    check: Callable[[Draft], Awaitable[Verdict]] | None = None
+    """Who checks in place of the recipe's ``check.judge``, which is asked through `teachers`."""
     benches: dict[str, Workbench] = field(default_factory=dict)
     """By draft id."""
 

@@ -52,6 +52,8 @@ async def check(draft: Draft, context: Context) -> Draft | Rejection:
         EngineError: The endpoint failed for good.
         BudgetError: Nothing is left to spend.
     """
+    if context.check is not None:
+        return _judged(draft, await context.check(draft))
     judge = context.recipe.check.judge
     if judge is None or draft.trajectory is None:
         return draft
