@@ -68,6 +68,8 @@ class Arithmetic:
             value = None if reader is None else reader(node)
         except (ArithmeticError, TypeError, ValueError, IndexError):  # code that would fail when it runs
             return None
+        except RecursionError:  # each term of a sum lies a level deeper than the next one
+            return None
         return None if is_number(value) and not abs(value) <= LARGEST else value
 
     def _value_constant(self, node: ast.Constant) -> Value:

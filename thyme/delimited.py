@@ -55,7 +55,9 @@ class TextLines:
         try:
             return line.decode("utf-8-sig" if first else "utf-8")
         except UnicodeDecodeError as error:
-            raise StoreError(f"{self.path}, line {self.number}: not UTF-8 ({error.reason})") from error
+            raise StoreError(
+                f"{self.path}, line {self.number}: not UTF-8 ({error.reason}); write the file as UTF-8"
+            ) from error
 
 
 def next_fields(lines: TextLines, delimiter: str = "\t") -> list[str] | None:
@@ -74,4 +76,4 @@ def next_fields(lines: TextLines, delimiter: str = "\t") -> list[str] | None:
     try:
         return next(csv.reader(chain([line], lines), delimiter=delimiter), None)
     except csv.Error as error:
-        raise StoreError(f"{lines.path}, line {start}: {error}") from error
+        raise StoreError(f"{lines.path}, line {start}: {error}; is the file whole, and every quote closed?") from error

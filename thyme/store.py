@@ -264,11 +264,17 @@ def _encode(record: ImageRecord) -> bytes:
     try:
         record.image.save(buffer, record.format, **({"compress_level": 1} if record.format == "PNG" else {}))
     except (OSError, ValueError) as error:
-        raise StoreError(f"image {record.id} of mode {record.mode} cannot be stored ({error})") from error
-    stored = record.image if record.format == "PNG" else _decode(buffer.getvalue(), record.size)
-    if stored is None or (record.format != "PNG" and image_id(stored) != record.id):
-        raise StoreError(f"image {record.id} of mode {record.mode} cannot be stored without loss; convert it to RGB")
-    return buffer.getvalue()
+        raise StoreError(
+            f"image {record.id} of mode {record.mode} cannot be stored ({error}); convert it to RGB"
+        ) from error
+    data = buffer.getvalue()
+    if record.format != "PNG":  # TIFF takes modes that it does not give back
+        stored = _decode(data, record.size)
+        if stored is None or image_id(stored) != record.id:
+            raise StoreError(
+                f"image {record.id} of mode {record.mode} cannot be stored without loss; convert it to RGB"
+            )
+    return data
 
 
 def load_image_of(path: Path, record: ImageRecord) -> ImageRecord:

@@ -201,6 +201,15 @@ async def test_fields_that_a_server_refuses_are_left_out_from_then_on(
     assert len(caplog.records) == (instead is None)
 
 
+async def test_a_field_that_is_refused_to_many_at_once_costs_none_of_them(server: TeacherServer) -> None:
+    server.together = 3  # all are sent with the field before the first refusal is back
+    server.always = lambda body: Says(status=400, error="no seed, please") if "seed" in body else Says()
+    async with pool(server, teachers={"first": server.teacher(concurrency=3)}) as teachers:
+        replies = await asyncio.gather(*(teachers.ask("first", HELLO, seed=seed) for seed in range(3)))
+    assert [reply.text for reply in replies] == [Says().text] * 3
+    assert ["seed" in request for request in server.requests] == [True] * 3 + [False] * 3
+
+
 async def test_other_refusals_are_not_asked_again(server: TeacherServer) -> None:
     server.always = Says(status=400, error="prompt is too long")
     with pytest.raises(ContextFullError):

@@ -17,7 +17,7 @@ from thyme.config.annotation import CollectSettings
 from thyme.view.terminal import clean
 
 if TYPE_CHECKING:
-    from thyme.data.collect.run import Heard, Summary
+    from thyme.data.collect.run import OnProgress, Summary
 
 _DEFAULTS = CollectSettings()
 _SHOWN = 8
@@ -89,8 +89,8 @@ def _collect(
 
     beside = None if sidecar is None else read_sidecar(sidecar)
     with options.kept_when_interrupted("what is finished"):
-        with _progress(shown) as heard:
-            made = run(folder, out, settings, sidecar=beside, processes=processes, heard=heard)
+        with _progress(shown) as on_progress:
+            made = run(folder, out, settings, sidecar=beside, processes=processes, on_progress=on_progress)
         return made, write_report(out, folder)
 
 
@@ -107,7 +107,7 @@ def _say(made: Summary, out: Path, page: Path) -> None:
 
 
 @contextmanager
-def _progress(shown: bool) -> Iterator[Heard]:
+def _progress(shown: bool) -> Iterator[OnProgress]:
     """A bar on stderr."""
     if not shown:
         yield lambda done, files, taken: None

@@ -89,7 +89,7 @@ def export(
     """
     from thyme.data.annotation.datasheet import Sheet
     from thyme.data.annotation.export import Export
-    from thyme.data.annotation.formats import Told
+    from thyme.data.annotation.formats import FormatOptions
 
     states = _states(state or ["accepted"])
     sources = _of_files(collections, annotations) if annotations else _of_studio(collections, database)
@@ -100,7 +100,7 @@ def export(
             sources=sources,
             states=states,
             names=names,
-            told=Told(copy_images=copy_images, root=image_root),
+            options=FormatOptions(copy_images=copy_images, root=image_root),
             sheet=Sheet(title=title, purpose=purpose, licence=licence, contact=contact),
         )
     )

@@ -14,8 +14,9 @@ from thyme.cli.training import Quiet, named_prompts, run_folder, run_name
 from thyme.config.load import changed, load, overridden
 from thyme.config.rl_filter import FilterRecipe, FilterSource
 from thyme.data.filter.benchmarks import Benchmarks
-from thyme.data.filter.run import REPORT, Filter, FilterManifest, run_filter
-from thyme.data.sources.lines import files_print
+from thyme.data.filter.manifest import FilterManifest
+from thyme.data.filter.run import REPORT, Filter, run_filter
+from thyme.data.sources.lines import files_fingerprint
 from thyme.models import open_model
 from thyme.prompts import PromptSet
 from thyme.types import Problem
@@ -96,17 +97,17 @@ def _job(recipe: FilterRecipe, out: Path) -> Filter:
         out,
         open_model,
         words=None if prompts is None else PromptSet.load(prompts),
-        model_print=_model_print(recipe.difficulty.model),
+        model_fingerprint=_model_fingerprint(recipe.difficulty.model),
         worlds=WORLDS,
         benchmarks=_benchmarks(recipe),
     )
 
 
-def _model_print(model: str) -> str:
+def _model_fingerprint(model: str) -> str:
     """Hash of a model's files, so that another model in the same folder is asked anew; the version of embedded ones."""
     folder = Path(model)
     if model and folder.is_dir():
-        return files_print(sorted(path for path in folder.rglob("*") if path.is_file()))
+        return files_fingerprint(sorted(path for path in folder.rglob("*") if path.is_file()))
     return thyme.__version__ if model.partition(":")[0] == "nano" else ""
 
 

@@ -43,11 +43,26 @@ def distance(one: int, other: int) -> int:
     return (one ^ other).bit_count()
 
 
+def pieces(bits: int) -> list[tuple[int, int]]:
+    """How to cut a hash so that two that differ in at most so many bits are equal in a piece: into one piece more.
+
+    Args:
+        bits: 0 to 64. Of 65 pieces one is empty, and all hashes are equal in it.
+
+    Returns:
+        Of each piece, its lowest bit and a mask for what is left when the hash was shifted down by that.
+    """
+    if not 0 <= bits <= BITS:
+        raise ValueError(f"hashes have {BITS} bits, so that at most so many can differ, not {bits}")
+    edges = [BITS * place // (bits + 1) for place in range(bits + 2)]
+    return [(low, (1 << (high - low)) - 1) for low, high in pairwise(edges)]
+
+
 class Neighbours:
     """Hashes that were seen, of which the near ones are found without looking at all of them.
 
-    Two hashes that differ in at most `bits` places are equal in at least one of ``bits + 1`` pieces, so only those
-    that share a piece are compared: with 4 bits and a million pictures some hundred, not a million.
+    Only those that share one of the `pieces` are compared: with 4 bits and a million pictures some hundred, not a
+    million.
     """
 
     def __init__(self, bits: int, hashes: Iterable[int] = ()) -> None:
@@ -57,12 +72,8 @@ class Neighbours:
             bits: Places in which near ones differ at most, 0 to 64.
             hashes: Seen before.
         """
-        if not 0 <= bits <= BITS:
-            raise ValueError(f"hashes have {BITS} bits, so that at most so many can differ, not {bits}")
         self.bits = bits
-        pieces = min(bits + 1, BITS)
-        edges = [BITS * i // pieces for i in range(pieces + 1)]
-        self._pieces = [(low, (1 << (high - low)) - 1) for low, high in pairwise(edges)]
+        self._pieces = pieces(bits)
         self._buckets: list[defaultdict[int, array[int]]] = [defaultdict(_places) for _ in self._pieces]
         self._hashes = array("Q")
         for value in hashes:
@@ -74,8 +85,6 @@ class Neighbours:
 
     def find(self, value: int) -> int | None:
         """Place, in order of adding, of the first hash that is near; None where none is."""
-        if self.bits == BITS:
-            return 0 if self._hashes else None
         near = (
             place
             for (shift, mask), bucket in zip(self._pieces, self._buckets, strict=True)

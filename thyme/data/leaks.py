@@ -18,9 +18,10 @@ from functools import lru_cache
 from typing import Any, Final
 
 from thyme.data.drafts import Draft
+from thyme.data.scenarios.written import code_of, executions, in_a_row
 from thyme.data.syntax import nodes
 from thyme.rewards.answer import option, words
-from thyme.types import Execution, Generated, Observation, Problem
+from thyme.types import Generated, Problem
 
 NAME, COMMENT, PROMPT, TOLD = "leak_name", "leak_comment", "leak_prompt", "leak_told"
 
@@ -69,14 +70,14 @@ _COUNTED: Final = re.compile(
 )
 """Numbers that only count steps."""
 _LONG: Final = 4
-"""Characters from which on an answer in a prompt, or inside a word, is no chance."""
+"""Characters from which an answer in a prompt, or inside of a word, is no coincidence."""
 _WORDY: Final = re.compile(r"[^\W\d_]")
 _USUAL: Final = frozenset({
     "image", "picture", "photo", "crop", "part", "region", "area", "box", "path", "width", "height", "size", "left",
     "right", "top", "bottom", "up", "down", "upper", "lower", "center", "centre", "middle", "yes", "no", "true",
     "false", "none", "one", "two", "three", "gray", "grey",
 })  # fmt: skip
-"""Answers that stand in code that knows nothing of them."""
+"""Answers that code holds for reasons of its own."""
 _BOX_KEYS: Final = ("boxes", "larger", "wrong", "box")
 
 
@@ -91,7 +92,7 @@ class Hidden:
     answers: tuple[str, ...]
     """What the reference says, unless the question says it too."""
     others: tuple[str, ...]
-    """The other options; where one of them is named too, all of them are treated alike."""
+    """The other options: a comment that names one of them, too, does not say which is right."""
 
     @classmethod
     def of(cls, draft: Draft) -> Hidden:
@@ -118,9 +119,7 @@ class Hidden:
     def in_name(self, name: str) -> Iterator[str]:
         """The same of a file's name or an identifier, in which everything but letters and digits separates."""
         parts = [part for part in _SEPARATED.split(name.rpartition("/")[2]) if part]
-        values = [float(part) for part in parts if part.isdigit()]
-        # The extension is no part of what it says, and a running number at the end is none either.
-        yield from self._numbers(values)
+        yield from self._numbers([float(part) for part in parts if part.isdigit()])
         stem = name.rpartition("/")[2].rpartition(".")[0]
         # In a file's name crop_K7 is one part, too; among identifiers x1 and y2 are corners, whatever the answer.
         parts += _WORD.findall(stem)
@@ -177,10 +176,8 @@ def _answers(problem: Problem) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _has_answer(text: str, answer: str) -> bool:
     """Whether the words of an answer stand in a row; numbers of one digit and single letters do not count."""
-    asked, spoken = words(answer), words(text)
-    if len("".join(asked)) < 2 or not asked:
-        return False
-    return any(spoken[start : start + len(asked)] == asked for start in range(len(spoken) - len(asked) + 1))
+    asked = words(answer)
+    return len("".join(asked)) >= 2 and in_a_row(asked, words(text))
 
 
 _BETWEEN: Final = re.compile(r"[_\W]+")
@@ -214,14 +211,14 @@ _TOLD: Final = re.compile(
     r"indicates?|shows?|contains?|gives?|suggests?)\b",
     re.IGNORECASE,
 )
-"""Never right to say."""
+"""Wrong to say in any record."""
 _GIVEN: Final = re.compile(
     r"\b(?:I|we)(?:'m|\s+(?:was|were|am|are|have been))\s+(?:told|given|informed)\b"
     r"|\b(?:provided|given|known|supplied)\s+(?:bounding box|box|region|angle|coordinates|rotation)\b"
     r"|\b(?:box|region|angle|coordinates)\s+(?:is|was|are|were)\s+(?:given|provided|supplied|known)\b",
     re.IGNORECASE,
 )
-"""Not right to say where the teacher was told something; a question of geometry gives angles."""
+"""Wrong to say only where the teacher was told something: a question of geometry may give angles itself."""
 
 
 def remarks(code: str) -> list[str]:
@@ -258,21 +255,17 @@ def names_in(code: str) -> list[str]:
 _FILE: Final = re.compile(r"[^\s'\"]*(?:/[^\s'\"/]+|\.(?:png|jpe?g|webp|bmp|gif|tiff?))(?=$|[\s'\"])", re.IGNORECASE)
 
 
-def _executions(draft: Draft) -> Iterator[Execution]:
-    return (segment.execution for segment in draft.segments if isinstance(segment, Observation))
-
-
 def _codes(draft: Draft) -> Iterator[str]:
     """Code as it was written, and as it ran where that differs."""
-    for execution in _executions(draft):
-        yield from dict.fromkeys((execution.code, execution.ran or execution.code))
+    for execution in executions(draft):
+        yield from dict.fromkeys((execution.code, code_of(execution)))
 
 
 def _names(draft: Draft) -> Iterator[str]:
     """Of the problem, of its images, of images that code saved, and of files that were printed."""
-    yield draft.problem.id.removeprefix(draft.id) or ""
+    yield draft.problem.id.removeprefix(draft.id)
     yield from (image.name for image in draft.problem.images)
-    for execution in _executions(draft):
+    for execution in executions(draft):
         yield from (image.name for image in execution.images)
         yield from _FILE.findall(execution.stdout)
 

@@ -52,7 +52,7 @@ COLUMNS = ("image", "question", "response")
 """Columns of the published data."""
 
 MISSING_FIELD = "missing_field"
-"""A column is missing, empty, or no text; half a surrogate pair is none."""
+"""A column is missing, empty, or no text, such as half a surrogate pair."""
 IMAGE_COUNT = "image_count"
 """Question and response together do not name every image once."""
 IMAGE_MISSING = "image_missing"
@@ -84,7 +84,7 @@ REASONS: Final = (
 _DATA_URL = re.compile(r"\s*data:[^,]{0,200},")
 _LONGEST_PATH = 4096
 _LOOKS_LIKE_A_PATH = re.compile(r"\.\w{2,5}\s*$")
-_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 """JSON can spell such a character, UTF-8 and tokenizers cannot."""
 _UNKNOWN_SAMPLING = Sampling(
     text_temperature=1.0, code_temperature=0.0, max_rounds=0, max_round_tokens=0, max_tokens=0, tools=True
@@ -113,7 +113,7 @@ def to_trajectory(row: Mapping[str, Any], *, name: str, folder: Path | None = No
     for violation in violations(response):
         if violation.reason not in TOLERATED:
             raise EncodeError(f"{name}: the response has {violation}", reason=str(violation.reason))
-    entries = row_images(row, "image")
+    entries = image_entries(row, "image")
     asked, made = question.count(IMAGE), response.count(IMAGE)
     if asked + made != len(entries):
         raise EncodeError(
@@ -135,6 +135,12 @@ def to_trajectory(row: Mapping[str, Any], *, name: str, folder: Path | None = No
     )
 
 
+def images_of(trajectory: Trajectory) -> list[ImageRecord]:
+    """All pictures, in the order in which ``<image>`` stands for them: those asked about, then those that code made."""
+    made = (image for observation in trajectory.observations for image in observation.execution.images)
+    return [*(seen.image for seen in trajectory.prompt.images), *made]
+
+
 def to_row(trajectory: Trajectory) -> dict[str, Any]:
     """Make a row of a trajectory: its user turn, its response, its images as base64 of their files.
 
@@ -146,10 +152,8 @@ def to_row(trajectory: Trajectory) -> dict[str, Any]:
     Raises:
         EncodeError: An image has no file of its own to write; store the trajectory first, which gives it one.
     """
-    made = (image for observation in trajectory.observations for image in observation.execution.images)
-    images = [*(seen.image for seen in trajectory.prompt.images), *made]
     return {
-        "image": [_base64(image, trajectory.id) for image in images],
+        "image": [_base64(image, trajectory.id) for image in images_of(trajectory)],
         "question": trajectory.prompt.user,
         "response": trajectory.response,
     }
@@ -211,12 +215,12 @@ def row_text(row: Mapping[str, Any], column: str, name: str) -> str:
         EncodeError: It is missing, empty, or no text.
     """
     value = row.get(column)
-    if not isinstance(value, str) or not value.strip() or _HALF_A_PAIR.search(value):
+    if not isinstance(value, str) or not value.strip() or HALF_A_PAIR.search(value):
         raise EncodeError(f"{name}: '{column}' is missing or no text", reason=MISSING_FIELD)
     return value
 
 
-def row_images(row: Mapping[str, Any], column: str) -> list[Any]:
+def image_entries(row: Mapping[str, Any], column: str) -> list[Any]:
     """The images of a row, however deep in lists; rows without images say so in several ways."""
     found: list[Any] = []
     left = [row.get(column)]
@@ -238,7 +242,7 @@ def row_image(
     """An image of a row; the arguments are those of `to_trajectory`.
 
     Args:
-        entry: One of `row_images`.
+        entry: One of `image_entries`.
         label: What errors call it.
         folder: Where paths start.
         pixels: Whether to decode it.
@@ -257,7 +261,7 @@ def row_image(
     return ImageRecord(id="", width=width, height=height, mode="RGB")
 
 
-def row_images_of(
+def row_images(
     entries: Sequence[Any],
     name: str,
     folder: Path | None,
@@ -269,7 +273,7 @@ def row_images_of(
     """All images of a row; see `row_image`.
 
     Args:
-        entries: What `row_images` gives.
+        entries: What `image_entries` gives.
         name: Of the row, for errors.
         folder: Where paths start.
         pixels: Whether to decode them.

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from thyme.data.export.shards import RowShards
 from thyme.data.factory import png
-from thyme.data.published import IMAGE_DAMAGED, MISSING_FIELD, row_images, row_images_of, row_text
+from thyme.data.published import IMAGE_DAMAGED, MISSING_FIELD, image_entries, row_images, row_text
 from thyme.errors import EncodeError, MissingExtraError
 from thyme.images import MAX_PIXELS
 from thyme.markup import IMAGE, extract_answer
@@ -63,8 +63,8 @@ def to_problem(
     solution = row_text(row, "solution", name).strip()
     if not question:
         raise EncodeError(f"{name}: 'question' is missing or no text", reason=MISSING_FIELD)
-    entries = row_images(row, "images")
-    images = row_images_of(entries, name, folder, pixels=pixels, max_pixels=max_pixels, known=known)
+    entries = image_entries(row, "images")
+    images = row_images(entries, name, folder, pixels=pixels, max_pixels=max_pixels, known=known)
     told = {"id": name, "question": question, "answer": extract_answer(solution) or solution}
     rest = _rest(row.get(RECORD), name)
     try:

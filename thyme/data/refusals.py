@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 MOST = 20
-"""Requests refused one after the other, with no answer between them, that are no chance any more."""
+"""So many refusals in a row, with no answer between them, are no accident."""
 
 
 class Refusals:

@@ -40,11 +40,11 @@ class Pace:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     first_tokens: int = 1024
-    """Tokens that a request is taken to need as long as nothing was answered; later it is their mean."""
+    """Tokens that a request is expected to need until something was answered; from then on it is the answers' mean."""
     first_usd: float = 0.0
-    """What it is taken to cost, likewise."""
+    """US dollars that it is expected to cost, likewise."""
     timeout_s: float = 300.0
-    """After which it will not be answered any more."""
+    """After which it will not be answered any more, so that nothing is held back for it."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,9 @@ class Admission:
     wait_s: float
     """Seconds to wait before asking again; 0.0: it may, and is counted."""
     tokens: int = 0
-    """That it is taken to need."""
+    """That it is expected to need."""
     held: int | None = None
+    """Row of what is held back for it; None where the budget bounds neither tokens nor price."""
 
 
 @dataclass(frozen=True)

@@ -105,9 +105,9 @@ class TeacherPool:
             seed: Of its draws, where the server takes one.
 
         Raises:
-            ContextFullError: The request does not fit; so is `ImageRefusedError`, `NoVisionError` or
-                `RefusedFieldError` of it alone, where the endpoint answers others.
-            UnansweredError: The endpoint cannot answer this one.
+            ContextFullError, ImageRefusedError, NoVisionError, RefusedFieldError: The endpoint refuses this request,
+                and answers others.
+            UnansweredError: The endpoint fails at this request time and again, and answers others meanwhile.
             EngineError: The endpoint failed for good, or refuses one request after the other.
             BudgetError: Nothing is left to spend.
         """
@@ -188,7 +188,7 @@ class _Lane:
         self._limit_field = _LIMIT
         self._left_out: set[str] = set()
         self._answered = 0
-        self._refusals = Refusals(), Refusals()
+        self._refusals = {True: Refusals(), False: Refusals()}
         """Of requests with pictures, and of those without: a model that sees nothing answers the latter."""
 
     def key(self, messages: Sequence[Mapping[str, Any]], seed: int) -> str:
@@ -198,7 +198,8 @@ class _Lane:
 
     async def ask(self, messages: Sequence[Mapping[str, Any]], seed: int) -> Reply:
         """Ask until there is an answer, patience ends, or it is clear whether a refusal means this request alone."""
-        refusals = self._refusals[not any(isinstance(one["content"], list) for one in messages)]
+        with_pictures = any(isinstance(one["content"], list) for one in messages)
+        refusals = self._refusals[with_pictures]
         with refusals.request():
             try:
                 reply = await self._patiently(messages, seed)
@@ -247,13 +248,14 @@ class _Lane:
     async def _once(self, messages: Sequence[Mapping[str, Any]], seed: int) -> Reply:
         """Send it once, or once more without a field that the server does not take."""
         while True:
-            content = await asyncio.to_thread(self._content, messages, seed)
+            body = self._body(messages, seed)
+            content = (await asyncio.to_thread(json.dumps, body)).encode()
             admission = await self._admitted()
             try:
                 reply = self._read(await self._sent(content))
             except BaseException as error:
                 await asyncio.shield(asyncio.to_thread(self._ledger.take_back, self._name, self._pace, admission))
-                if isinstance(error, RefusedFieldError) and self._adapt(str(error)):
+                if isinstance(error, RefusedFieldError) and self._adapt(str(error), body):
                     continue
                 raise
             used = (reply.prompt_tokens, reply.completion_tokens)
@@ -282,7 +284,8 @@ class _Lane:
             self._http = httpx.AsyncClient(**http_options(self._server, self._config))
         return self._http
 
-    def _content(self, messages: Sequence[Mapping[str, Any]], seed: int) -> bytes:
+    def _body(self, messages: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
+        """A chat request, without the fields that the server is known not to take."""
         body: dict[str, Any] = {
             "model": self._server.model,
             "messages": list(messages),
@@ -293,19 +296,21 @@ class _Lane:
         }
         if self._name == CHECKER:
             del body["stop"]
-        return json.dumps({field: value for field, value in body.items() if field not in self._left_out}).encode()
+        return {field: value for field, value in body.items() if field not in self._left_out}
 
-    def _adapt(self, refusal: str) -> bool:
-        """Whether the next request will be without what the server refused."""
-        if _NEWER_LIMIT in refusal and self._limit_field == _LIMIT:
+    def _adapt(self, refusal: str, sent: Mapping[str, Any]) -> bool:
+        """Whether the next request will be without what the server refused of this one.
+
+        Several requests may be refused for one field before the first of them is back; all of them are sent again.
+        """
+        if _NEWER_LIMIT in refusal and _LIMIT in sent:
             self._limit_field = _NEWER_LIMIT  # what hosted models of a newer kind call it
             return True
-        named = [field for field in _OPTIONAL if re.search(rf"\b{field}\b", refusal) and field not in self._left_out]
-        if not named:
-            return False
-        self._left_out.update(named)
-        logger.warning("%s does not take %s; it is asked without", self._server, ", ".join(named))
-        return True
+        named = [field for field in _OPTIONAL if re.search(rf"\b{field}\b", refusal) and field in sent]
+        if new := [field for field in named if field not in self._left_out]:
+            self._left_out.update(new)
+            logger.warning("%s does not take %s; it is asked without", self._server, ", ".join(new))
+        return bool(named)
 
     def _read(self, event: Mapping[str, Any]) -> Reply:
         if event.get("error"):

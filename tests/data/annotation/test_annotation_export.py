@@ -13,7 +13,7 @@ from PIL import Image
 from thyme.config.training import DataSource
 from thyme.data.annotation.datasheet import Sheet
 from thyme.data.annotation.export import Export, run_export
-from thyme.data.annotation.formats import Told
+from thyme.data.annotation.formats import FormatOptions
 from thyme.data.annotation.label_studio import from_tasks
 from thyme.data.annotation.lines import read_json, read_lines
 from thyme.data.annotation.pictures import Pictures
@@ -132,7 +132,9 @@ def test_people_have_numbers_unless_names_are_asked_for(photos: Collection, tmp_
 def test_json_lines_and_tasks_come_back_whole(photos: Collection, tmp_path: Path) -> None:
     everything = {"states": frozenset(STATES), "names": True}
     export(photos, tmp_path / "l", "jsonl", **everything)
-    export(photos, tmp_path / "t", "label-studio", told=Told(root="/data/local-files/?d=set/"), **everything)
+    export(
+        photos, tmp_path / "t", "label-studio", options=FormatOptions(root="/data/local-files/?d=set/"), **everything
+    )
     pictures = Pictures(photos.items.values())
     assert list(read_lines(tmp_path / "l" / "annotations.jsonl", pictures).annotations) == questions(photos)
     tasks = read_json(tmp_path / "t" / "tasks.json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path, PosixPath
@@ -370,6 +371,25 @@ def test_a_file_that_ends_its_process_costs_that_file_alone(tmp_path: Path, monk
     assert [isinstance(result, Collected) for result in found] == [True, False, True]
     assert isinstance(found[1], Refused)
     assert found[1].reason == reasons.CRASHED
+
+
+def test_a_process_that_ends_while_nobody_waits_for_it_costs_its_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are more files than are given out at once: the next one finds the processes gone."""
+    monkeypatch.setenv("PYTEST_CURRENT_TEST_PID", str(os.getpid()))
+    good = save(scene(1, SIZE), tmp_path / "a.png")
+    jobs = [
+        Job(f"{place}.png", Deadly(good) if place == 1 else good, tmp_path / "work" / str(place), SMALL)
+        for place in range(6)
+    ]
+    found = []
+    for _, result in crew.results(jobs, 1):
+        found.append(result)
+        while not (tmp_path / "work" / "1").exists():
+            time.sleep(0.01)
+        time.sleep(0.5 if len(found) == 1 else 0)
+    assert [isinstance(result, Collected) for result in found] == [place != 1 for place in range(6)]
 
 
 def test_a_folder_that_cannot_be_read_is_told_and_the_others_are_taken(

@@ -19,13 +19,14 @@ from thyme.config.training import DataSource
 from thyme.data.drafts import Draft
 from thyme.data.export import checks
 from thyme.data.export.reviews import Review, read_reviews, write_reviews
-from thyme.data.export.rows import images_of, mistakes
+from thyme.data.export.rows import mistakes
 from thyme.data.export.run import Export, Summary, run_export
 from thyme.data.export.writers import FORMATS
 from thyme.data.factory.folder import image_file
 from thyme.data.factory.held_out import HeldOut
+from thyme.data.factory.survey import Surveyed, write_survey
 from thyme.data.hashes import perceptual_hash
-from thyme.data.published import to_trajectory
+from thyme.data.published import images_of, to_trajectory
 from thyme.errors import StoreError, UsageError
 from thyme.markup import CODE_OPEN, format_code
 from thyme.store import read_trajectories
@@ -320,9 +321,8 @@ def test_pictures_that_were_turned_are_known_by_their_origin(build: tuple[Path, 
         draft.origin.model_copy(update={"images": (other,)}) for draft, other in zip(drafts, others, strict=False)
     ]
     put(tmp_path / "out", [draft.model_copy(update={"origin": o}) for draft, o in zip(drafts, origins, strict=False)])
-    (tmp_path / "out" / "draw").mkdir()
-    noted = [{"index": 1, "hashes": [perceptual_hash(others[1].image)]}]
-    (tmp_path / "out" / "draw" / "000000.json").write_text(json.dumps(noted))
+    noted = Surveyed(1, drafts[1].scenario, "", (perceptual_hash(others[1].image),))
+    write_survey(tmp_path / "out", 0, [noted])
     exact = HeldOut.of(others[:1], perceptual=False)
     near = HeldOut(frozenset({"0"}), (perceptual_hash(others[1].image) ^ 5,))
     for number, held_out in enumerate((exact, near)):

@@ -13,8 +13,8 @@ import pytest
 from export_parts import make_build, put
 
 from thyme.data.drafts import Draft
-from thyme.data.export.rows import images_of
 from thyme.data.export.run import Export, run_export
+from thyme.data.published import images_of
 from thyme.types import Observation, Trajectory
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

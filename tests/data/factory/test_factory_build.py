@@ -18,8 +18,9 @@ from thyme.config.rewards import JudgeSettings
 from thyme.data.drafts import Rejection
 from thyme.data.factory import folder
 from thyme.data.factory.held_out import HeldOut
-from thyme.data.factory.manifest import alone, read_manifest
+from thyme.data.factory.manifest import read_manifest
 from thyme.data.factory.run import run_build
+from thyme.data.folders import alone
 from thyme.errors import StoreError, UsageError
 from thyme.types import ImageRecord, Observation
 
@@ -186,7 +187,7 @@ def fewer(name: str, settings: SourceSettings, seed: int) -> parts.Squares:
 
 
 def test_two_at_once_are_refused(tmp_path: Path) -> None:
-    with alone(tmp_path), pytest.raises(UsageError, match="another process builds in"):
+    with alone(tmp_path), pytest.raises(UsageError, match="another process works in"):
         made(tmp_path)
 
 

@@ -15,8 +15,9 @@ from PIL import Image
 from thyme.config import EngineConfig
 from thyme.config.load import overridden
 from thyme.config.rl_filter import FilterRecipe, FilterSource
+from thyme.data.filter.manifest import FilterManifest
 from thyme.data.filter.records import Seen
-from thyme.data.filter.run import Filter, FilterManifest, run_filter
+from thyme.data.filter.run import Filter, run_filter
 from thyme.engines.base import Engine, Request
 from thyme.engines.scripted import ScriptedEngine
 

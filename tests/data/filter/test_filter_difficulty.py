@@ -97,7 +97,7 @@ def test_only_what_is_missing_is_asked_and_another_model_or_seed_is_asked_anew(t
     for change in (["seed=1"], ["difficulty.rollout.text_temperature=0.5"], ["difficulty.model=other"]):
         parts.run(overridden(recipe, change), out, opened)
         assert len({request.trajectory_id for request in engines[-1].requests}) == 20
-    parts.run(recipe, out, opened, model_print="other weights")
+    parts.run(recipe, out, opened, model_fingerprint="other weights")
     assert len(engines) == 6
 
 

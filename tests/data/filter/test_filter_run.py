@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from thyme.data.filter import run as run_module
 from thyme.data.filter.benchmarks import Benchmarks
 from thyme.data.filter.run import KEPT, REJECTED
 from thyme.data.filter.sources import hub_files
-from thyme.data.sources.arrow import ParquetRows
+from thyme.data.sources.arrow import ParquetRows, Remote
 from thyme.errors import ConfigError, StoreError, ThymeError, UsageError
 from thyme.images import load_image
 from thyme.types import ImageRecord, Problem
@@ -353,7 +354,7 @@ def test_a_source_that_changes_under_the_run_is_an_error(tmp_path: Path, monkeyp
 
 
 def test_one_folder_is_one_process_s(tmp_path: Path) -> None:
-    from thyme.data.factory.manifest import alone
+    from thyme.data.folders import alone
 
     recipe = parts.recipe(Path(as_lines(tmp_path)))
     with alone(tmp_path / "out"), pytest.raises(UsageError, match="another process"):
@@ -361,12 +362,17 @@ def test_one_folder_is_one_process_s(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_is_an_error_that_says_how_to_go_on() -> None:
-    from filter_jobs import die, fail
+    from filter_jobs import die, die_later, fail
 
     from thyme.data.filter.crew import in_processes
 
+    def slowly(result: object) -> None:
+        time.sleep(2)  # meanwhile the process ends, with nothing to do
+
     with pytest.raises(ThymeError, match="goes on from there"):
         list(in_processes(die, range(1), 2))
+    with pytest.raises(ThymeError, match="goes on from there"):
+        list(map(slowly, in_processes(die_later, range(4), 2)))
     with pytest.raises(StoreError, match="no such thing"):
         list(in_processes(fail, range(1), 2))
 
@@ -379,7 +385,7 @@ def test_the_files_of_a_dataset_are_found_by_the_real_library(tmp_path: Path) ->
     data_set().select(range(6, ROWS)).to_parquet(hub / "train-00001-of-00002.parquet")
     urls = hub_files(FilterSource(path=str(hub.parent)))
     assert [url.rpartition("/")[2] for url in urls] == ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
-    rows = ParquetRows.remote(urls)
+    rows = ParquetRows([Remote(url) for url in urls])
     assert [index for index, _ in rows.each([0, 5, 6, 9])] == [0, 5, 6, 9]
     assert rows.label(6) == "train-00001-of-00002.parquet, row 0"
     with pytest.raises(ConfigError, match="no split 'test'; its splits: train"):

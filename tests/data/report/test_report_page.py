@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from thyme.cli import app
 from thyme.data.drafts import Draft, Rejection, Said, Verdict
-from thyme.data.factory import folder
+from thyme.data.folders import IMAGES
 from thyme.data.report.counts import Funnel
 from thyme.data.report.write import FIGURES, PAGE, write_report
 from thyme.types import ImageRecord
@@ -115,7 +115,7 @@ def test_figures_are_those_of_the_file(out: Path, page: str) -> None:
 
 def test_a_page_is_written_where_pictures_are_gone_or_cannot_be_read(tmp_path: Path) -> None:
     made.store(tmp_path, [made.record(0)])
-    for path in (tmp_path / folder.IMAGES).rglob("*.*"):
+    for path in (tmp_path / IMAGES).rglob("*.*"):
         path.write_bytes(b"torn")
     write_report(tmp_path)
     assert "no picture" in (tmp_path / PAGE).read_text(encoding="utf-8")

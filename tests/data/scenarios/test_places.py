@@ -13,6 +13,7 @@ from PIL import Image
 
 from thyme.data.drafts import Draft
 from thyme.data.scenarios.places import SURE, likeness, where
+from thyme.data.scenarios.spoken import spoken_boxes
 from thyme.data.stages.base import Context
 from thyme.data.stages.prepare import prepare
 from thyme.data.syntax import below
@@ -57,6 +58,11 @@ async def test_a_picture_that_was_made_is_encoded_once(scenario: str) -> None:
     if asked.encoded is not None:
         with Image.open(io.BytesIO(asked.encoded)) as read:
             assert (read.format, read.mode, read.tobytes()) == (asked.format, asked.mode, asked.image.tobytes())
+
+
+def test_boxes_are_read_beside_a_sum_that_is_too_deep_to_follow() -> None:
+    code = f"total = {' + '.join(['1'] * 900)}\nimage.crop((10, 20, 30, 40))"
+    assert (10, 20, 30, 40) in spoken_boxes([code], (100, 100))
 
 
 def test_code_is_walked_as_ast_does() -> None:

@@ -72,7 +72,9 @@ def test_boxes_in_every_spelling(box: Any) -> None:
     assert USUAL.facts(row).box
 
 
-@pytest.mark.parametrize("box", [[1, 2, 3], "somewhere", [200, 0, 300, 50], [30, 40, 10, 20], [True, 1, 2, 3]])
+@pytest.mark.parametrize(
+    "box", [[1, 2, 3], "somewhere", [200, 0, 300, 50], [30, 40, 10, 20], [True, 1, 2, 3], "[" * 10**5]
+)
 def test_what_is_no_box_in_the_picture_is_refused(box: Any) -> None:
     with pytest.raises(EncodeError) as caught:
         problem({"question": "Where?", "image": PICTURE, "box": box})

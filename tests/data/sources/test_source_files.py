@@ -159,7 +159,7 @@ def test_each_row_is_had_by_place(source: Source) -> None:
 
 def test_facts_are_told_without_decoding(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = order(source)
-    monkeypatch.setattr(columns_module, "row_images_of", None)  # whoever decodes would call it
+    monkeypatch.setattr(columns_module, "row_images", None)  # whoever decodes would call it
     for place, i in enumerate(numbers):
         assert source.facts(place) == Facts(images=1, answer=i != 3, box=i != 2, kind=plain(i)["kind"])
 

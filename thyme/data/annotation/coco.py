@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from thyme import __version__
-from thyme.data.annotation.exchange import FACTS, facts_of, fields_of, taken
-from thyme.data.annotation.left_out import BAD_BOX, NO_BOX, NO_RECORD, ExchangeError, LeftOut, Taken, collected
+from thyme.data.annotation.exchange import FACTS, annotation_of, facts_of, fields_of
+from thyme.data.annotation.left_out import BAD_BOX, NO_BOX, NO_RECORD, ExchangeError, Found, LeftOut, Taken
 from thyme.data.annotation.pictures import Pictures, is_number, scaled
 from thyme.data.annotation.records import CATEGORIES, Annotation
 from thyme.errors import StoreError
@@ -94,7 +94,7 @@ def from_coco(read: Any, pictures: Pictures) -> Taken:
         raise StoreError('not COCO\'s JSON, which is an object with "images", "annotations" and "categories"')
     images = _by_id(read["images"])
     categories = _by_id(read.get("categories") or [])
-    return collected(_each(read["annotations"], images, categories, pictures))
+    return Taken.of(_each(read["annotations"], images, categories, pictures))
 
 
 def _by_id(rows: Any) -> dict[Any, Mapping[str, Any]]:
@@ -104,7 +104,7 @@ def _by_id(rows: Any) -> dict[Any, Mapping[str, Any]]:
 
 def _each(
     rows: list[Any], images: Mapping[Any, Any], categories: Mapping[Any, Any], pictures: Pictures
-) -> Iterator[tuple[str, Annotation | ExchangeError, bool]]:
+) -> Iterator[Found]:
     for number, row in enumerate(rows):
         where = f"annotation {row.get('id') if isinstance(row, Mapping) else number}"
         try:
@@ -116,7 +116,7 @@ def _each(
             key = row.get("category_id")
             category = categories.get(key, {}).get("name") if isinstance(key, int | str) else None
             fields = {**{name: row.get(name) for name in _ASKED}, "box": box, "category": category}
-            yield where, *taken(fields, row.get(FACTS), picture, where)
+            yield where, *annotation_of(fields, row.get(FACTS), picture, where)
         except ExchangeError as error:
             yield where, error, False
 

@@ -14,8 +14,14 @@ T = TypeVar("T")
 
 COUNT: Final = 3
 """Options beside the right one that are offered by default."""
+_COLOURS: Final = (
+    "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey", "beige",
+)  # fmt: skip
+_MATERIALS: Final = (
+    "wood", "metal", "plastic", "glass", "stone", "concrete", "fabric", "paper", "leather", "brick",
+)  # fmt: skip
 _SETS: Final[tuple[tuple[str, ...], ...]] = (
-    ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey", "beige"),
+    _COLOURS,
     ("left", "right", "above", "below"),
     ("top left", "top right", "bottom left", "bottom right", "centre"),
     ("in front", "behind", "beside", "on top", "underneath"),
@@ -23,7 +29,7 @@ _SETS: Final[tuple[tuple[str, ...], ...]] = (
     ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
     ("first", "second", "third", "fourth", "fifth", "sixth"),
     ("round", "square", "triangular", "rectangular", "oval", "hexagonal"),
-    ("wood", "metal", "plastic", "glass", "stone", "concrete", "fabric", "paper", "leather", "brick"),
+    _MATERIALS,
     ("small", "medium", "large"),
     ("striped", "plain", "checked", "dotted", "floral"),
     ("open", "closed", "half open"),
@@ -69,11 +75,10 @@ def distractors(
     if not plain or count < 1:
         return []
     draw = random.Random(f"{question}\n{plain}")
-    rules: list[Callable[[str, random.Random], Iterator[str]]] = [_of_a_set, _numbers, _codes]
-    if category == "quantity":
-        rules = [_numbers, _of_a_set]
-    found: dict[str, str] = {}
+    rules: list[Callable[[str, random.Random], Iterator[str]]]
+    rules = [_numbers, _of_a_set] if category == "quantity" else [_of_a_set, _numbers, _codes]
     rules.append(partial(_others, known=others))
+    found: dict[str, str] = {}
     for rule in rules:
         for option in rule(plain, draw):
             if (key := normalise(option)) and key != normalise(plain):
@@ -84,7 +89,7 @@ def distractors(
 
 
 def _of_a_set(answer: str, draw: random.Random) -> Iterator[str]:
-    """Others of the set that the answer, or one word of it, belongs to: ``a red car`` gives ``a blue car``."""
+    """Others of the set that the answer is of, or with another colour or material: ``a blue car`` of ``a red car``."""
     low = answer.casefold()
     wanted = _SPELLINGS.get(low, low)
     for words in _SETS:
@@ -95,7 +100,7 @@ def _of_a_set(answer: str, draw: random.Random) -> Iterator[str]:
     parts = re.findall(r"\w+|\W+", answer)
     for place, part in enumerate(parts):
         word = _SPELLINGS.get(part.casefold(), part.casefold())
-        for words in _SETS[:1] + _SETS[8:9]:
+        for words in (_COLOURS, _MATERIALS):
             if word in words:
                 for other in _shuffled(words, draw):
                     if other != word:

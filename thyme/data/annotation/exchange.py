@@ -1,8 +1,8 @@
 """What the formats of exchange share: which picture is meant, what an annotation is made of, what could not be taken.
 
-Every format carries the facts that it has no place of its own for (state, checks, ...) under `FACTS`, with a print of
-what was asked. Where a question was changed outside, its print no longer fits, and nobody has checked it: it waits for
-a second person again.
+Every format carries the facts that it has no place of its own for (state, checks, ...) under `FACTS`, with a
+fingerprint of what was asked. Where a question was changed outside, that no longer fits, and nobody has checked it: it
+waits for a second person again.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def fields_of(annotation: Annotation) -> dict[str, Any]:
 
 
 def facts_of(annotation: Annotation) -> dict[str, Any]:
-    """What else is known of it, as JSON has it, with the print of what was asked."""
-    return {**annotation.model_dump(mode="json", include=set(_KEPT)), "print": print_of(annotation)}
+    """What else is known of it, as JSON has it, with the fingerprint of what was asked."""
+    return {**annotation.model_dump(mode="json", include=set(_KEPT)), "print": fingerprint_of(annotation)}
 
 
-def print_of(annotation: Annotation) -> str:
+def fingerprint_of(annotation: Annotation) -> str:
     """Hash of what its author wrote and of the picture's name."""
     return digest([annotation.image.id, json.dumps(fields_of(annotation), sort_keys=True)])
 
 
-def taken(
+def annotation_of(
     fields: Mapping[str, Any], facts: Any, picture: Collected, origin: str, *, stamped: bool = True
 ) -> tuple[Annotation, bool]:
     """An annotation of what a file says of it.
@@ -59,7 +59,7 @@ def taken(
         picture: The picture.
         origin: What tells it apart in its file; its id is made of that where it has none, so that the same file gives
             the same ids.
-        stamped: Whether facts must hold the print of what was asked to be believed.
+        stamped: Whether facts must hold the fingerprint of what was asked to be believed.
 
     Returns:
         The annotation, and whether it was changed since the facts were written.
@@ -79,7 +79,7 @@ def taken(
         raise ExchangeError(f"{made.id!r:.90} is no id of an annotation", reason=NO_RECORD)
     if made.box is not None:
         made = made.model_copy(update={"box": inside(made.box, picture)})
-    changed = stamped and bool(kept) and facts.get("print") != print_of(made)
+    changed = stamped and bool(kept) and facts.get("print") != fingerprint_of(made)
     return (unchecked(made) if changed else made), changed
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from pydantic import Field
 
 from thyme.data.annotation.datasheet import Sheet, datasheet
-from thyme.data.annotation.formats import DAMAGED, FORMATS, OPENERS, Told, Writer
+from thyme.data.annotation.formats import DAMAGED, FORMATS, OPENERS, FormatOptions, Writer
 from thyme.data.annotation.left_out import MEANINGS, NO_BOX, NO_PICTURE, NOT_ASKED, LeftOut
 from thyme.data.annotation.people import Pseudonyms
 from thyme.data.annotation.problems import what_lacks
@@ -53,8 +53,8 @@ class Export:
     """Those that are written."""
     names: bool = False
     """Whether people keep their names; else they become ``person-1``, ``person-2``, ..."""
-    told: Told = field(default_factory=Told)
-    """What formats that name pictures are told."""
+    options: FormatOptions = field(default_factory=FormatOptions)
+    """Of formats that name pictures."""
     sheet: Sheet = field(default_factory=Sheet)
     """What only the publisher knows."""
 
@@ -99,7 +99,7 @@ def run_export(export: Export, progress: Callable[[int, int], None] | None = Non
 
 
 def _write(export: Export, folder: Path, progress: Callable[[int, int], None]) -> Summary:
-    writer = OPENERS[export.format](folder, replace(export.told, title=export.sheet.title))
+    writer = OPENERS[export.format](folder, replace(export.options, title=export.sheet.title))
     people = Pseudonyms(export.names)
     written: dict[str, Annotation] = {}
     left: list[LeftOut] = []

@@ -12,11 +12,12 @@ from thyme.data.annotation.coco import to_coco
 from thyme.data.annotation.label_studio import CONFIG, to_tasks
 from thyme.data.annotation.left_out import LeftOut
 from thyme.data.annotation.lines import write_lines
-from thyme.data.annotation.problems import IMAGES, ProblemLines, to_problem
+from thyme.data.annotation.problems import ProblemLines, to_problem
 from thyme.data.annotation.records import Annotation
+from thyme.data.folders import picture_path, put_picture
 from thyme.errors import EncodeError, ImageError
 from thyme.images import measure
-from thyme.types import EXTENSIONS, ImageRecord
+from thyme.types import ImageRecord
 
 TASKS, INTERFACE = "tasks.json", "labelling_interface.xml"
 OBJECTS: Final = "annotations.json"
@@ -29,8 +30,8 @@ Question = tuple[Annotation, Path]
 
 
 @dataclass(frozen=True)
-class Told:
-    """What formats that name pictures are told."""
+class FormatOptions:
+    """What may be asked of formats that name pictures."""
 
     copy_images: bool = True
     """Whether pictures are copied beside what names them; problems always have theirs."""
@@ -61,29 +62,6 @@ class Writer(Protocol):
         """
 
 
-class _Pictures:
-    """Pictures under ``images/``, once each."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._good: set[str] = set()
-
-    def path(self, image: ImageRecord) -> str:
-        """Where a picture is to lie, from the folder on."""
-        return f"{IMAGES}/{image.id[:2]}/{image.id}.{EXTENSIONS[image.format]}"
-
-    def put(self, image: ImageRecord, file: Path) -> str:
-        """Copy a picture; gives its path."""
-        path = self.path(image)
-        if image.id not in self._good:
-            data = read_file(image, file)
-            target = self._folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
-            self._good.add(image.id)
-        return path
-
-
 def read_file(image: ImageRecord, file: Path) -> bytes:
     """The file of a picture, looked at without decoding it.
 
@@ -100,15 +78,20 @@ def read_file(image: ImageRecord, file: Path) -> bytes:
     return data
 
 
+def _copied(folder: Path, image: ImageRecord, file: Path) -> str:
+    """Copy a picture into a folder, once; gives its path there."""
+    return put_picture(folder, image.id, image.format, lambda: read_file(image, file))
+
+
 class _Problems:
     problems = True
 
-    def __init__(self, folder: Path, told: Told) -> None:
-        self._pictures, self._lines = _Pictures(folder), ProblemLines(folder)
+    def __init__(self, folder: Path, options: FormatOptions) -> None:
+        self._folder, self._lines = folder, ProblemLines(folder)
 
     def add(self, question: Question) -> None:
         annotation, file = question
-        path = self._pictures.put(annotation.image, file)
+        path = _copied(self._folder, annotation.image, file)
         self._lines.add(to_problem(annotation, annotation.image), [path])
 
     def close(self) -> list[LeftOut]:
@@ -119,7 +102,7 @@ class _Problems:
 class _Published:
     problems = True
 
-    def __init__(self, folder: Path, told: Told) -> None:
+    def __init__(self, folder: Path, options: FormatOptions) -> None:
         from thyme.data.published_problems import ProblemShards
 
         self._shards = ProblemShards(folder)
@@ -139,20 +122,19 @@ class _Kept:
 
     problems = False
 
-    def __init__(self, folder: Path, told: Told) -> None:
-        self.folder, self.told = folder, told
-        self._pictures = _Pictures(folder)
+    def __init__(self, folder: Path, options: FormatOptions) -> None:
+        self.folder, self.options = folder, options
         self.annotations: list[Annotation] = []
 
     def add(self, question: Question) -> None:
         annotation, file = question
-        if self.told.copy_images:
-            self._pictures.put(annotation.image, file)
+        if self.options.copy_images:
+            _copied(self.folder, annotation.image, file)
         self.annotations.append(annotation)
 
     def path(self, annotation: Annotation) -> str:
         """What names the picture of an annotation."""
-        return self.told.root + self._pictures.path(annotation.image)
+        return self.options.root + picture_path(annotation.image.id, annotation.image.format)
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file."""
@@ -172,7 +154,7 @@ class _LabelStudio(_Kept):
 
 class _Coco(_Kept):
     def close(self) -> list[LeftOut]:
-        value, left = to_coco(self.annotations, self.path, self.told.title)
+        value, left = to_coco(self.annotations, self.path, self.options.title)
         self.write(OBJECTS, value)
         return left
 
@@ -183,7 +165,7 @@ class _Lines(_Kept):
         return []
 
 
-OPENERS: Final[dict[str, Callable[[Path, Told], Writer]]] = {
+OPENERS: Final[dict[str, Callable[[Path, FormatOptions], Writer]]] = {
     "problems": _Problems,
     "thyme-rl": _Published,
     "label-studio": _LabelStudio,

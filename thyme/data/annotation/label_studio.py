@@ -15,15 +15,14 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from xml.sax.saxutils import quoteattr
 
-from thyme.data.annotation.exchange import FACTS, facts_of, taken
-from thyme.data.annotation.left_out import BAD_BOX, CANCELLED, NO_RECORD, ExchangeError, Taken, collected
+from thyme.data.annotation.exchange import FACTS, annotation_of, facts_of
+from thyme.data.annotation.left_out import BAD_BOX, CANCELLED, NO_RECORD, ExchangeError, Found, Taken
 from thyme.data.annotation.pictures import Pictures, is_number, scaled
 from thyme.data.annotation.records import ANSWER_TYPES, CATEGORIES, Annotation
 from thyme.data.collect.records import Collected
 from thyme.errors import StoreError
 
-NAMES: Final = {"box": "box", **{name: name for name in ("question", "answer", "answer_type", "choices")},
-                "hidden_when_small": "hidden_when_small"}  # fmt: skip
+NAMES: Final = {name: name for name in ("box", "question", "answer", "answer_type", "choices", "hidden_when_small")}
 """Name of the control for each field, in `CONFIG`; a project may have others."""
 _TO, _YES, _NO = "image", "yes", "no"
 
@@ -61,7 +60,6 @@ def to_tasks(annotations: Iterable[Annotation], url: Callable[[Annotation], str]
         url: What Label Studio is to load for the picture of an annotation.
     """
     tasks: dict[str, dict[str, Any]] = {}
-    number = 0
     for number, annotation in enumerate(annotations, start=1):
         image = annotation.image
         data = {"image": url(annotation), "image_id": image.id, "width": image.width, "height": image.height}
@@ -137,13 +135,10 @@ def from_tasks(tasks: Any, pictures: Pictures, names: Mapping[str, str] | None =
     """
     if not isinstance(tasks, list) or not all(isinstance(task, Mapping) and "data" in task for task in tasks):
         raise StoreError('not Label Studio\'s JSON, which is a list of tasks with "data"; choose "JSON" when exporting')
-    return collected(found for task in tasks for found in _of_task(task, pictures, {**NAMES, **(names or {})}))
+    return Taken.of(found for task in tasks for found in _of_task(task, pictures, {**NAMES, **(names or {})}))
 
 
-Found = Iterator[tuple[str, Annotation | ExchangeError, bool]]
-
-
-def _of_task(task: Mapping[str, Any], pictures: Pictures, names: Mapping[str, str]) -> Found:
+def _of_task(task: Mapping[str, Any], pictures: Pictures, names: Mapping[str, str]) -> Iterator[Found]:
     where, data = f"task {task.get('id')}", task["data"]
     try:
         if not isinstance(data, Mapping) or not isinstance(annotations := task.get("annotations") or [], list):
@@ -183,7 +178,7 @@ def _of_annotation(
     known: Mapping[str, Any],
     picture: Collected,
     names: Mapping[str, str],
-) -> Found:
+) -> Iterator[Found]:
     regions: dict[str, _Region] = {}
     for result in annotation["result"]:
         if isinstance(result, Mapping) and isinstance(result.get("value"), Mapping):
@@ -201,8 +196,8 @@ def _of_annotation(
             facts = stored if isinstance(stored, Mapping) else _given(annotation)
             box = _box(region, picture)
             category = next(iter(region.labels), facts.get("category") if box is None else None)
-            made = taken({**fields, "box": box, "category": category}, facts, picture, where, stamped=facts is stored)
-            yield where, *made
+            fields |= {"box": box, "category": category}
+            yield where, *annotation_of(fields, facts, picture, where, stamped=facts is stored)
         except ExchangeError as error:
             yield where, error, False
 

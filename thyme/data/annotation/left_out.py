@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from thyme.data.annotation.records import Annotation
 from thyme.errors import EncodeError
@@ -28,6 +28,10 @@ class ExchangeError(EncodeError):
     """One thing of a file cannot be taken; `reason` is one of `MEANINGS`."""
 
 
+Found: TypeAlias = tuple[str, Annotation | ExchangeError, bool]
+"""A place in a file, what stands there or why it cannot be taken, and whether it was changed since it was written."""
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """Something that was not taken, or not written."""
@@ -48,18 +52,18 @@ class Taken:
     unchecked: int = 0
     """Of the annotations, how many were changed since they were written, so that their checks hold no longer."""
 
-
-def collected(found: Iterable[tuple[str, Annotation | ExchangeError, bool]]) -> Taken:
-    """Sort what was found in a file: place, what it gave, and whether that was changed."""
-    annotations: dict[str, Annotation] = {}
-    left: list[LeftOut] = []
-    changed_ones = 0
-    for where, one, changed in found:
-        if isinstance(one, ExchangeError):
-            left.append(LeftOut(where, one.reason, str(one)))
-        elif one.id in annotations:
-            left.append(LeftOut(where, TWICE, one.id))
-        else:
-            annotations[one.id] = one
-            changed_ones += changed
-    return Taken(tuple(annotations.values()), tuple(left), changed_ones)
+    @classmethod
+    def of(cls, found: Iterable[Found]) -> Taken:
+        """Sort what was found in a file into what is taken and what is not."""
+        annotations: dict[str, Annotation] = {}
+        left: list[LeftOut] = []
+        changed_ones = 0
+        for where, one, changed in found:
+            if isinstance(one, ExchangeError):
+                left.append(LeftOut(where, one.reason, str(one)))
+            elif one.id in annotations:
+                left.append(LeftOut(where, TWICE, one.id))
+            else:
+                annotations[one.id] = one
+                changed_ones += changed
+        return cls(tuple(annotations.values()), tuple(left), changed_ones)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from thyme.data.annotation.exchange import taken
-from thyme.data.annotation.left_out import NO_RECORD, ExchangeError, Taken, collected
+from thyme.data.annotation.exchange import annotation_of
+from thyme.data.annotation.left_out import NO_RECORD, ExchangeError, Found, Taken
 from thyme.data.annotation.pictures import Pictures
 from thyme.data.annotation.records import Annotation
 from thyme.errors import StoreError
@@ -28,17 +28,10 @@ def read_json(path: Path) -> Any:
         raise StoreError(f"{path} is no JSON file ({error}); export it again") from error
 
 
-def write_lines(path: Path, annotations: Iterable[Annotation]) -> int:
-    """Write annotations as JSON lines, with everything that is known of them.
-
-    Returns:
-        How many.
-    """
-    count = 0
+def write_lines(path: Path, annotations: Iterable[Annotation]) -> None:
+    """Write annotations as JSON lines, with everything that is known of them."""
     with path.open("w", encoding="utf-8") as file:
-        for count, annotation in enumerate(annotations, start=1):  # noqa: B007 -- it is given back
-            file.write(annotation.model_dump_json() + "\n")
-    return count
+        file.writelines(annotation.model_dump_json() + "\n" for annotation in annotations)
 
 
 def read_lines(path: Path, pictures: Pictures) -> Taken:
@@ -47,10 +40,10 @@ def read_lines(path: Path, pictures: Pictures) -> Taken:
     Raises:
         StoreError: The file cannot be read, or a line is not JSON.
     """
-    return collected(_lines(path, pictures))
+    return Taken.of(_lines(path, pictures))
 
 
-def _lines(path: Path, pictures: Pictures) -> Iterator[tuple[str, Annotation | ExchangeError, bool]]:
+def _lines(path: Path, pictures: Pictures) -> Iterator[Found]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -67,13 +60,13 @@ def _parsed(path: Path, number: int, line: bytes) -> Any:
         raise StoreError(f"{path}, line {number}: not JSON ({error}); put it right or delete it") from error
 
 
-def _line(where: str, row: Any, pictures: Pictures) -> tuple[str, Annotation | ExchangeError, bool]:
+def _line(where: str, row: Any, pictures: Pictures) -> Found:
     try:
         if not isinstance(row, Mapping):
             raise ExchangeError(f"a {type(row).__name__}, not an object", reason=NO_RECORD)
         named = row.get("image")
         known = (named.get("id"), named.get("name")) if isinstance(named, Mapping) else (named,)
         picture = pictures.find(*known)
-        return where, *taken(row, row, picture, where, stamped=False)
+        return where, *annotation_of(row, row, picture, where, stamped=False)
     except ExchangeError as error:
         return where, error, False

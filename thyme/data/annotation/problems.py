@@ -12,7 +12,6 @@ from thyme.data.annotation.records import Annotation
 from thyme.types import ImageRecord, Problem
 
 ROWS: Final = "train.jsonl"
-IMAGES: Final = "images"
 
 
 def to_problem(annotation: Annotation, image: ImageRecord) -> Problem:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from pydantic import Field
 
 from thyme.types import ImageRecord, Record
 
 Category = Literal["ocr", "attribute", "location", "quantity", "object", "chart"]
-CATEGORIES: Final[tuple[Category, ...]] = ("ocr", "attribute", "location", "quantity", "object", "chart")
+CATEGORIES: Final[tuple[Category, ...]] = get_args(Category)
 """The six that the paper names (section 4.1; its appendix speaks of five)."""
 
 AnswerType = Literal["choice", "text", "number", "yes_no"]
-ANSWER_TYPES: Final[tuple[AnswerType, ...]] = ("choice", "text", "number", "yes_no")
+ANSWER_TYPES: Final[tuple[AnswerType, ...]] = get_args(AnswerType)
 
 State = Literal["draft", "submitted", "disputed", "checked", "accepted", "rejected"]
-"""Being written; waits for somebody who answers it without seeing the answer; they answered otherwise, or could not, so
-that an adjudicator decides; waits for the experts; done. What is sent back to its author is a draft again."""
-STATES: Final[tuple[State, ...]] = ("draft", "submitted", "disputed", "checked", "accepted", "rejected")
+"""How far a question is.
+
+- ``draft``: its author is writing it, or was sent it back.
+- ``submitted``: it waits for a second person, who answers it without seeing the author's answer.
+- ``disputed``: the second person answered otherwise, or could not; an adjudicator decides.
+- ``checked``: it waits for the experts.
+- ``accepted``, ``rejected``: it is done.
+"""
+STATES: Final[tuple[State, ...]] = get_args(State)
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels of the upright original; right and bottom lie outside."""

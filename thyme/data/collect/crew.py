@@ -58,7 +58,7 @@ def results(jobs: Iterable[Job], processes: int) -> Iterator[tuple[Job, Result]]
         pool = stack.enter_context(_pool(processes))
         while True:
             for job in islice(left, _AHEAD * processes - len(waiting)):
-                waiting.append((job, pool.submit(_do, job)))
+                waiting.append((job, _given(job, pool)))
             if not waiting:
                 return
             job, future = waiting[0]
@@ -70,6 +70,16 @@ def results(jobs: Iterable[Job], processes: int) -> Iterator[tuple[Job, Result]]
                 continue
             waiting.popleft()
             yield job, result
+
+
+def _given(job: Job, pool: ProcessPoolExecutor) -> Future[Result]:
+    """What will come of a job, also where the processes have ended since they were last looked at."""
+    try:
+        return pool.submit(_do, job)
+    except BrokenProcessPool as error:
+        lost: Future[Result] = Future()
+        lost.set_exception(error)
+        return lost
 
 
 def _again(job: Job, asked: Future[Result]) -> Future[Result]:

@@ -24,13 +24,13 @@ from pydantic import ValidationError
 
 from thyme.config.annotation import CollectSettings
 from thyme.data.collect.records import COLLECTION, TILE, Collected, Refused
+from thyme.data.folders import is_image_id, picture_path
 from thyme.errors import ImageError, StoreError, UsageError
 from thyme.images import load_image
-from thyme.types import EXTENSIONS, ImageRecord, Record
+from thyme.types import ImageRecord, Record
 
 ITEMS: Final = "items.jsonl"
 REJECTED: Final = "rejected.jsonl"
-IMAGES: Final = "images"
 TILES: Final = "tiles"
 REPORT: Final = "report.html"
 VERSION: Final = 1
@@ -143,9 +143,7 @@ def image_file(folder: Path, item: Collected | ImageRecord) -> Path:
     Raises:
         StoreError: Its id or format is none of a stored one.
     """
-    if item.format not in EXTENSIONS or not _is_id(item.id):
-        raise StoreError(f"image {item.id!r} ({item.format}) has no name of a stored image; restore the record")
-    return folder / IMAGES / item.id[:2] / f"{item.id}.{EXTENSIONS[item.format]}"
+    return folder / picture_path(item.id, item.format)
 
 
 def read_picture(folder: Path, item: Collected) -> ImageRecord:
@@ -170,7 +168,7 @@ def tiles_folder(folder: Path, id: str) -> Path:
     Raises:
         StoreError: The id is none of a stored picture.
     """
-    if not _is_id(id):
+    if not is_image_id(id):
         raise StoreError(f"image {id!r} has no name of a stored image; restore the record")
     return folder / TILES / id[:2] / id
 
@@ -211,8 +209,3 @@ def tile_box(size: tuple[int, int], level: int, x: int, y: int) -> tuple[int, in
     width, height = (-(-side // scale) for side in size)
     left, top = x * TILE, y * TILE
     return None if left >= width or top >= height else (left, top, min(left + TILE, width), min(top + TILE, height))
-
-
-def _is_id(id: str) -> bool:
-    """Whether something can be the hash of an image; nothing that could lead out of a folder can."""
-    return len(id) > 2 and id.isalnum() and id.isascii()

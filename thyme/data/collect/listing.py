@@ -17,8 +17,6 @@ TAKEN: Final = ENDINGS | {
     ".ppm", ".pgm", ".pnm", ".tga", ".pcx", ".sgi", ".qoi", ".ico", ".icns",
 }  # fmt: skip
 """Endings of files that are looked at."""
-
-
 _LONGEST: Final = 20
 """Characters of an ending that is counted."""
 

@@ -119,20 +119,12 @@ def _tables(items: Sequence[Collected]) -> Iterator[tuple[str, list[Bar]]]:
     yield "Longer side, pixels", _bars(_steps([max(item.width, item.height) for item in items], "{:.0f}"))
     for name, title in (("sharpness", "Sharpness"), ("text", "Share covered by text")):
         yield title, _bars(_steps([item.facts.get(name, 0.0) for item in items], "{:.2f}"))
-    for title, value in (("Licence", _licence), ("Source", _source), ("Stored as", _format)):
-        yield title, _bars(dict(Counter(map(value, items)).most_common(12)))
-
-
-def _licence(item: Collected) -> str:
-    return item.licence or "(not said)"
-
-
-def _source(item: Collected) -> str:
-    return item.source or "(not said)"
-
-
-def _format(item: Collected) -> str:
-    return item.format
+    for title, names in (
+        ("Licence", (item.licence or "(not said)" for item in items)),
+        ("Source", (item.source or "(not said)" for item in items)),
+        ("Stored as", (item.format for item in items)),
+    ):
+        yield title, _bars(dict(Counter(names).most_common(12)))
 
 
 def _steps(values: Sequence[float], form: str) -> dict[str, int]:

@@ -6,12 +6,9 @@ lies in a folder that the next run deletes. So a run may be killed at any time, 
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -32,14 +29,14 @@ from thyme.data.collect.listing import Found, listing
 from thyme.data.collect.records import COLLECTION, Collected, Refused
 from thyme.data.collect.sidecar import Sidecar
 from thyme.data.collect.work import PICTURE, TILES, Job
+from thyme.data.folders import alone
 from thyme.data.hashes import Neighbours, distance
-from thyme.errors import StoreError, UsageError
-from thyme.store import unwritten, write_text
+from thyme.errors import UsageError
+from thyme.store import append_line, unwritten, write_text
 from thyme.types import EXTENSIONS
 
 WORK: Final = ".work"
 """Folder of what is not yet taken."""
-_LOCK: Final = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +52,7 @@ class Summary:
     """Files that were passed over as their endings are of no picture: by ending, the most frequent first."""
 
 
-Heard = Callable[[int, int, int], None]
+OnProgress = Callable[[int, int, int], None]
 """Takes how many files have their outcome, of how many, and how many were taken."""
 
 
@@ -66,7 +63,7 @@ def collect(
     *,
     sidecar: Sidecar | None = None,
     processes: int | None = None,
-    heard: Heard = lambda done, files, taken: None,
+    on_progress: OnProgress = lambda done, files, taken: None,
 ) -> Summary:
     """Take the large pictures of a folder into a collection.
 
@@ -78,7 +75,7 @@ def collect(
         settings: What is taken.
         sidecar: What is known of the files.
         processes: That work at once; one for each core if None.
-        heard: Hears of progress.
+        on_progress: Hears of progress.
 
     Raises:
         UsageError: There is no such folder, or no picture in it; the collection is another's, or somebody is at it.
@@ -93,12 +90,12 @@ def collect(
         passed = f" ({others.total()} files have other endings)" if others else ""
         raise UsageError(f"{folder} holds no pictures{passed}; name the folder that does")
     try:
-        with _alone(out):
+        with alone(out):
             about = CollectionFile(
                 folder=folder.resolve().name, settings=settings, sidecar="" if sidecar is None else sidecar.fingerprint
             )
             _check_same(out, about)
-            made = _collected(files, out, settings, sidecar or Sidecar({}), processes or crew.cores(), heard)
+            made = _collected(files, out, settings, sidecar or Sidecar({}), processes or crew.cores(), on_progress)
             return replace(made, others=dict(others.most_common()))
     except OSError as error:
         raise unwritten(Path(error.filename) if isinstance(error.filename, str) else out, error) from error
@@ -123,18 +120,6 @@ def _check_apart(folder: Path, out: Path) -> None:
         raise UsageError(f"{out} and {folder} lie in each other; name a folder for --out that stands apart")
 
 
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Make the folder, and keep others from it."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / _LOCK).open("wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(f"another process collects into {out}; wait for it, or name another folder") from error
-        yield
-
-
 def _check_same(out: Path, about: CollectionFile) -> None:
     """Begin a collection, or see that this one was begun in the same way."""
     before = read_collection_file(out)
@@ -150,19 +135,19 @@ def _check_same(out: Path, about: CollectionFile) -> None:
 
 
 def _collected(
-    files: list[Found], out: Path, settings: CollectSettings, sidecar: Sidecar, processes: int, heard: Heard
+    files: list[Found], out: Path, settings: CollectSettings, sidecar: Sidecar, processes: int, on_progress: OnProgress
 ) -> Summary:
     shutil.rmtree(out / WORK, ignore_errors=True)
     book = _Book(out, settings)
     jobs = (
         Job(found.name, found.path, out / WORK / str(place), settings, sidecar.of(found.name))
         for place, found in enumerate(files)
-        if found.name not in book.known and not book.left_out(found)
+        if found.name not in book.known and not book.refuse_unseen(found)
     )
-    heard(len(book.known), len(files), book.taken)
+    on_progress(len(book.known), len(files), book.taken)
     for job, result in crew.results(jobs, processes):
         book.enter(job, result)
-        heard(len(book.known), len(files), book.taken)
+        on_progress(len(book.known), len(files), book.taken)
     shutil.rmtree(out / WORK, ignore_errors=True)
     return book.summary()
 
@@ -192,8 +177,8 @@ class _Book:
         """Pictures of the collection."""
         return len(self._originals)
 
-    def left_out(self, found: Found) -> bool:
-        """Whether a file is not even opened."""
+    def refuse_unseen(self, found: Found) -> bool:
+        """Refuse a file that is not even opened; gives whether it is one."""
         if found.trouble:
             self._refuse(Refused(file=found.name, reason=reasons.UNREADABLE, detail=found.trouble))
         elif found.outside:
@@ -207,7 +192,7 @@ class _Book:
             self._refuse(refused)
         elif isinstance(result, Collected):
             self._place(job, result)
-            _append(self._out / ITEMS, result.model_dump_json())
+            append_line(self._out / ITEMS, result.model_dump_json().encode() + b"\n")
             self._remember(result)
         shutil.rmtree(job.staging, ignore_errors=True)
 
@@ -216,7 +201,7 @@ class _Book:
         return Summary(len(self.known), self.taken, dict(self._reasons.most_common()))
 
     def _refuse(self, refused: Refused) -> None:
-        _append(self._out / REJECTED, refused.model_dump_json())
+        append_line(self._out / REJECTED, refused.model_dump_json().encode() + b"\n")
         self._reasons[refused.reason] += 1
         self.known.add(refused.file)
 
@@ -255,14 +240,3 @@ def _trim(path: Path) -> None:
     with path.open("r+b") as file:
         whole = sum(map(len, (line for line in file if line.endswith(b"\n"))))
         file.truncate(whole)
-
-
-def _append(path: Path, line: str) -> None:
-    """Add a line, in a single write."""
-    data = line.encode() + b"\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
-        if os.write(descriptor, data) != len(data):
-            raise StoreError(f"{path}: a line could not be written whole; is the disk full?")
-    finally:
-        os.close(descriptor)

@@ -10,23 +10,16 @@ from typing import Final
 from thyme.data.factory.held_out import Gate
 from thyme.markup import IMAGE, extract_code, observation_text, violations
 from thyme.sandbox.base import Sandbox
-from thyme.types import Execution, Generated, ImageRecord, Observation, Trajectory
+from thyme.types import Execution, Generated, Observation, Trajectory
 
 TAGS: Final = "tags"
-"""The response is not well-formed: a block is not closed, nested, or without what came of it."""
 IMAGE_COUNT: Final = "image_count"
-"""Prompt and response do not name every picture once."""
 IMAGE_DAMAGED: Final = "image_damaged"
-"""A picture is missing, cannot be decoded, or shows something else than its name says."""
 BENCHMARK: Final = "benchmark"
-"""A picture is one of a benchmark's, or nearly one."""
 REPLAY: Final = "replay"
-"""The stored code does not give what is stored."""
 NOT_REVIEWED: Final = "not_reviewed"
 REVIEW: Final = "review"
-"""People rejected it."""
 UNFINISHED: Final = "unfinished"
-"""There is no trajectory."""
 
 MEANINGS: Final = {
     TAGS: "a block that is not closed, nested, or without what came of it",
@@ -38,7 +31,7 @@ MEANINGS: Final = {
     REVIEW: "people rejected it",
     UNFINISHED: "it has no trajectory",
 }
-"""What is said of the reasons for which records are left out."""
+"""Why records are left out, and what that means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +53,8 @@ def check(trajectory: Trajectory, gate: Gate) -> Fault | None:
     """
     if found := violations(trajectory.response):
         return Fault(TAGS, str(found[0]))
-    asked, made = len(trajectory.prompt.images), len(_made(trajectory))
+    asked = len(trajectory.prompt.images)
+    made = sum(len(observation.execution.images) for observation in trajectory.observations)
     named = trajectory.prompt.user.count(IMAGE), trajectory.response.count(IMAGE)
     if named != (asked, made):
         return Fault(
@@ -70,10 +64,6 @@ def check(trajectory: Trajectory, gate: Gate) -> Fault | None:
         return Fault(REPLAY, "an observation says something else than its code gave")
     refused = gate.refuses(seen.image for seen in trajectory.prompt.images)
     return None if refused is None else Fault(BENCHMARK, refused)
-
-
-def _made(trajectory: Trajectory) -> list[ImageRecord]:
-    return [image for observation in trajectory.observations for image in observation.execution.images]
 
 
 def is_drawn(id: str, share: float) -> bool:

@@ -6,12 +6,12 @@ what is noted of the draw.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from thyme.data.drafts import Draft
-from thyme.data.factory.folder import DRAW, chunk_file, chunk_size
+from thyme.data.factory.folder import chunk_size
 from thyme.data.factory.held_out import HeldOut
+from thyme.data.factory.survey import read_survey
 from thyme.data.hashes import Neighbours
 
 
@@ -49,12 +49,6 @@ class Origins:
         """Perceptual hashes of an item's pictures; none where the build looked for no duplicates."""
         chunk = index // self._size
         if chunk != self._chunk:
-            self._chunk, self._hashes = chunk, _read(chunk_file(self._out, DRAW, chunk))
+            surveyed = read_survey(self._out, chunk) or ()  # without it, the pixels are compared in any case
+            self._chunk, self._hashes = chunk, {one.index: one.hashes for one in surveyed}
         return self._hashes.get(index, ())
-
-
-def _read(path: Path) -> dict[int, tuple[int, ...]]:
-    try:
-        return {row["index"]: tuple(row["hashes"]) for row in json.loads(path.read_bytes())}
-    except (OSError, ValueError, LookupError, TypeError):
-        return {}  # it is a note that a build makes again when it is missing; the pixels are compared in any case

@@ -1,4 +1,4 @@
-"""What people said of the records of a build: ``OUT/reviews.parquet``, written by the studio, read by the export.
+"""Verdicts of people on the records of a build: ``OUT/reviews.parquet``, written by the studio, read by the export.
 
 One row a record: ``id``, ``verdict`` (``accept`` or ``reject``), ``reason``, ``reviewers``, and ``record``: the draft
 as JSON where a reviewer changed it (its pictures lie under ``OUT/images`` like all others), else null.
@@ -15,13 +15,15 @@ from typing import Any, Final, Literal
 from pydantic import ValidationError
 
 from thyme.data.drafts import Draft
-from thyme.errors import MissingExtraError, StoreError
+from thyme.data.factory.shard import require_pyarrow
+from thyme.errors import StoreError
 from thyme.store import unwritten
 from thyme.types import Record
 
 REVIEWS: Final = "reviews.parquet"
 """In the folder of a build."""
 _BATCH = 64
+_TASK = "reading and writing reviews"
 
 
 class Review(Record):
@@ -52,7 +54,7 @@ def write_reviews(out: Path, reviews: Iterable[Review]) -> int:
         MissingExtraError: pyarrow is not installed.
         StoreError: They cannot be written.
     """
-    pa = _pyarrow()
+    pa = require_pyarrow(_TASK)
     names = pa.list_(pa.string())
     columns = [("id", pa.string()), ("verdict", pa.string()), ("reason", pa.string()), ("reviewers", names)]
     schema = pa.schema([*columns, ("record", pa.large_string())])
@@ -79,7 +81,7 @@ def read_reviews(out: Path) -> Iterator[Review]:
         MissingExtraError: pyarrow is not installed.
         StoreError: There are none, or they are damaged.
     """
-    pa = _pyarrow()
+    pa = require_pyarrow(_TASK)
     path = out / REVIEWS
     if not path.is_file():
         raise StoreError(f"{path} is missing: nobody has reviewed these records; do so with `thyme studio`, and export")
@@ -96,12 +98,3 @@ def read_reviews(out: Path) -> Iterator[Review]:
 def _row(review: Review) -> dict[str, Any]:
     record = None if review.record is None else review.record.model_dump_json()
     return {**review.model_dump(exclude={"record"}), "record": record}
-
-
-def _pyarrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("reading and writing reviews", "data") from error
-    return pyarrow

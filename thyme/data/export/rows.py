@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 from thyme.data.drafts import Draft
+from thyme.data.published import images_of
 from thyme.data.scenarios.correction import CORRECTION
 from thyme.errors import EncodeError
 from thyme.markup import IMAGE
 from thyme.types import Generated, ImageRecord, Observation, Segment, Trajectory
-
-Path = str
-"""Of a picture, beside the file of the rows."""
-
-
-def images_of(trajectory: Trajectory) -> list[ImageRecord]:
-    """All pictures, in the order in which ``<image>`` stands for them: those asked about, then those that code made."""
-    made = (image for observation in trajectory.observations for image in observation.execution.images)
-    return [*(seen.image for seen in trajectory.prompt.images), *made]
 
 
 def facts_of(draft: Draft, trajectory: Trajectory) -> dict[str, Any]:
@@ -91,17 +83,17 @@ def _parts(text: str) -> Iterator[dict[str, str | None]]:
             yield {"type": "text", "text": part}
 
 
-def swift_row(draft: Draft, trajectory: Trajectory, paths: list[Path]) -> dict[str, Any]:
+def swift_row(draft: Draft, trajectory: Trajectory, paths: Sequence[str]) -> dict[str, Any]:
     """A row of ms-swift: one turn of the assistant in pieces, without loss those of the sandbox, and `mistakes`.
 
     ms-swift joins consecutive messages of the assistant and keeps what each says of its loss.
     """
     learnt = ((learn, segment.text) for learn, segment in _learnt(draft, trajectory))
     pieces = [{"role": "assistant", "content": text, "loss": learn} for learn, text in _joined(learnt)]
-    return {"messages": [*_asked(trajectory), *pieces], "images": paths, **facts_of(draft, trajectory)}
+    return {"messages": [*_asked(trajectory), *pieces], "images": list(paths), **facts_of(draft, trajectory)}
 
 
-def factory_row(draft: Draft, trajectory: Trajectory, paths: list[Path]) -> dict[str, Any]:
+def factory_row(draft: Draft, trajectory: Trajectory, paths: Sequence[str]) -> dict[str, Any]:
     """A row of LLaMA-Factory's ``sharegpt`` layout: what came out of the sandbox are turns of an ``observation``.
 
     LLaMA-Factory masks the loss by turns only, so that the assistant's turn ends with each code block. It has no way to
@@ -109,7 +101,7 @@ def factory_row(draft: Draft, trajectory: Trajectory, paths: list[Path]) -> dict
     """
     written = ((isinstance(segment, Generated), segment.text) for segment in trajectory.segments)
     pieces = [{"role": "assistant" if own else "observation", "content": text} for own, text in _joined(written)]
-    return {"messages": [*_asked(trajectory), *pieces], "images": paths, **facts_of(draft, trajectory)}
+    return {"messages": [*_asked(trajectory), *pieces], "images": list(paths), **facts_of(draft, trajectory)}
 
 
 def _asked(trajectory: Trajectory) -> list[dict[str, Any]]:

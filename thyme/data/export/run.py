@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -143,8 +142,8 @@ class _Count:
 
 async def _write(export: Export, folder: Path, progress: Callable[[int, int], None]) -> Summary:
     count = _Count()
-    writer = open_writer(export.format, folder)
     async with AsyncExitStack() as stack:
+        writer = stack.enter_context(closing(open_writer(export.format, folder)))
         sandbox = await stack.enter_async_context(open_sandbox(export.sandbox)) if export.replay > 0 else None
         async for draft, fault in _examined(export, sandbox):
             if fault is None and draft.trajectory is not None:
@@ -154,7 +153,6 @@ async def _write(export: Export, folder: Path, progress: Callable[[int, int], No
             elif fault is not None:
                 count.leave(draft.id, fault)
             progress(count.written, sum(count.reasons.values()))
-    writer.close()
     return Summary(
         format=export.format,
         written=count.written,
@@ -210,7 +208,8 @@ def _chosen(export: Export) -> Iterator[tuple[Draft, Fault | None]]:
     if export.reviewed:
         reviews = {review.id: review for review in read_reviews(export.out)}
     for outcome in read_outcomes(export.out):
-        draft: Any = outcome.record()
+        draft = outcome.record()
+        assert isinstance(draft, Draft)  # it was accepted
         if export.scenarios and draft.scenario not in export.scenarios:
             continue
         if told := origins.refuses(outcome.index, draft):

@@ -69,7 +69,7 @@ class RowShards:
         self._rows, self._group_bytes = [], 0
         try:
             self._file.write_table(table)
-        except OSError:  # nothing can be added to what is cut off; whoever closes these files goes by
+        except OSError:  # the file is cut off: nothing more goes into it, and `close` passes it by
             broken, self._file = self._file, None
             with suppress(OSError, pyarrow.ArrowException):
                 broken.close()

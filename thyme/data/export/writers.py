@@ -6,19 +6,20 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from thyme.data.drafts import Draft
-from thyme.data.export.rows import factory_row, file_of, images_of, messages_row, swift_row
+from thyme.data.export.rows import factory_row, file_of, messages_row, swift_row
 from thyme.data.export.shards import RowShards
-from thyme.data.published import to_row
+from thyme.data.folders import put_picture
+from thyme.data.published import images_of, to_row
 from thyme.errors import MissingExtraError
 from thyme.store import append_trajectory
-from thyme.types import EXTENSIONS, Trajectory
+from thyme.types import Trajectory
 
 ROWS: Final = "train.jsonl"
-IMAGES: Final = "images"
 
 
 class Writer(Protocol):
@@ -73,14 +74,10 @@ class LinesAndImages:
 
     def add(self, draft: Draft, trajectory: Trajectory) -> None:
         """Write a record; see `Writer`."""
-        paths = []
-        for image in images_of(trajectory):
-            path = f"{IMAGES}/{image.id[:2]}/{image.id}.{EXTENSIONS[image.format]}"
-            target = self._folder / path
-            if not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(file_of(image, draft.id))
-            paths.append(path)
+        paths = [
+            put_picture(self._folder, image.id, image.format, partial(file_of, image, draft.id))
+            for image in images_of(trajectory)
+        ]
         self._file.write(json.dumps(self._row(draft, trajectory, paths), ensure_ascii=False) + "\n")
 
     def close(self) -> None:

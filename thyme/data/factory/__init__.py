@@ -1,1 +1,1 @@
-"""Running the factory: draws, chunks, journal, shards, executors, progress, the funnel."""
+"""Running the factory: the draw, its survey, chunks, journals, shards, executors, and how far it is."""

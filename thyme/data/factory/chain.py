@@ -11,18 +11,17 @@ from dataclasses import dataclass, field
 from thyme.data.drafts import Draft, Rejection
 from thyme.data.stages import REPEATED
 from thyme.data.stages.base import Context, Stage, Workbench
+from thyme.data.stages.reasons import TOO_MANY_ROUNDS
 from thyme.errors import EncodeError, ImageError, IsolationError, MarkupError, SandboxError, ThymeError
 
 logger = logging.getLogger(__name__)
 
 BROKEN = "broken"
 """Reason where a stage itself fails at a record; the note says how."""
-TOO_MANY_ROUNDS = "too_many_rounds"
-"""Reason where the teacher never comes to an answer."""
 _ATTEMPTS = 3
 """Times a record is tried whose sandbox fails."""
 _OF_THE_RECORD = (EncodeError, ImageError, MarkupError)
-"""Errors of ours that are about what the record holds; any other stops the build."""
+"""Errors of this package that are the record's own fault; any other of its errors stops the build."""
 
 
 @dataclass

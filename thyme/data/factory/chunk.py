@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from thyme.data.drafts import Draft, Rejection
 from thyme.data.factory import folder
@@ -16,11 +15,11 @@ from thyme.data.factory.draw import Draw, Plan
 from thyme.data.factory.held_out import Gate
 from thyme.data.factory.journal import Journal, Outcome, open_journal, outcomes
 from thyme.data.factory.shard import write_shard
+from thyme.data.factory.survey import Surveyed, write_survey
 from thyme.data.hashes import perceptual_hash
 from thyme.data.sources.base import Source
 from thyme.data.stages.base import Context
 from thyme.errors import BudgetError, EncodeError
-from thyme.store import write_text
 from thyme.types import Problem
 
 STAGE = "draw"
@@ -33,31 +32,12 @@ DUPLICATE = "duplicate"
 """Reason: an earlier item asks the same of nearly the same picture."""
 
 
-@dataclass(frozen=True)
-class Surveyed:
-    """What the search for duplicates knows of an item."""
-
-    index: int
-    scenario: str
-    question: str
-    hashes: tuple[int, ...]
-
-
 @dataclass
 class Counts:
     """Outcomes of a chunk."""
 
     kept: int = 0
     rejected: int = 0
-
-
-def read_survey(build: Build, chunk: int) -> list[Surveyed] | None:
-    """What was found before; None where nothing was, or where it is damaged."""
-    try:
-        rows = json.loads(folder.chunk_file(build.out, folder.DRAW, chunk).read_bytes())
-        return [Surveyed(r["index"], r["scenario"], r["question"], tuple(r["hashes"])) for r in rows]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
 
 
 @asynccontextmanager
@@ -103,8 +83,7 @@ class Maker:
             MissingExtraError: The library for hashes is not installed.
         """
         found = [one for index in self._plan.indices(chunk) if (one := await self._surveyed(index)) is not None]
-        text = json.dumps([asdict(one) for one in found])
-        await asyncio.to_thread(write_text, folder.chunk_file(self._build.out, folder.DRAW, chunk), text)
+        await asyncio.to_thread(write_survey, self._build.out, chunk, found)
         return found
 
     async def _surveyed(self, index: int) -> Surveyed | None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from itertools import pairwise
 
 from thyme.data.factory.shuffle import number
-from thyme.data.hashes import BITS, distance
+from thyme.data.hashes import distance, pieces
 from thyme.errors import StoreError
 
 _TABLE = "CREATE TABLE seen (key INTEGER, hash INTEGER, item INTEGER)"
@@ -21,8 +20,7 @@ _INDEX = "CREATE INDEX by_key ON seen (key)"
 class Duplicates:
     """Remembers what was seen in a temporary file of SQLite's, so that memory does not grow with the build.
 
-    Two hashes of 64 bits that differ in at most d are equal in at least one of d + 1 pieces, so each is kept under its
-    pieces, and only those that share one with it are compared.
+    Each hash is kept under its `thyme.data.hashes.pieces`, and only those that share one with it are compared.
     """
 
     def __init__(self, bits: int) -> None:
@@ -32,8 +30,7 @@ class Duplicates:
             bits: In which two hashes may differ to be those of duplicates, 0 to 64.
         """
         self._bits = bits
-        edges = [BITS * place // (bits + 1) for place in range(bits + 2)]  # 65 pieces of 64 bits: the first is empty
-        self._pieces = [(low, (1 << (high - low)) - 1) for low, high in pairwise(edges)]
+        self._pieces = pieces(bits)
         self._base = sqlite3.connect("")  # a file of its own that is gone with the connection
         self._base.execute("PRAGMA journal_mode = OFF")
         self._base.execute(_TABLE)

@@ -24,14 +24,14 @@ from typing import Literal, overload
 from thyme.data.drafts import Costs, Draft, Rejection
 from thyme.data.factory import png
 from thyme.data.factory.journal import Outcome, outcomes
-from thyme.data.factory.shard import read_shard
+from thyme.data.factory.shard import count_rows, read_shard
+from thyme.data.folders import picture_path
 from thyme.errors import StoreError, UsageError
 from thyme.store import map_images, map_segments, read_image, write_image
-from thyme.types import EXTENSIONS, Execution, ImageRecord, Observation, Problem, Segment, Timings, Trajectory
+from thyme.types import Execution, ImageRecord, Observation, Problem, Segment, Timings, Trajectory
 
 BUILD = "build.json"
 DRAW, JOURNAL, RECORDS, REJECTED = "draw", "journal", "records", "rejected"
-IMAGES, ANSWERS = "images", "answers"
 
 _INDEX = re.compile(r"-(\d+)-[^-]+$")
 
@@ -54,9 +54,7 @@ def image_file(out: Path, image: ImageRecord) -> Path:
     Raises:
         StoreError: Its name or format is none of a stored one.
     """
-    if image.format not in EXTENSIONS or not image.id.isalnum():
-        raise StoreError(f"image {image.id!r} ({image.format}) has no name of a stored image; restore the record")
-    return out / IMAGES / image.id[:2] / f"{image.id}.{EXTENSIONS[image.format]}"
+    return out / picture_path(image.id, image.format)
 
 
 def finished(out: Path, chunk: int) -> bool:
@@ -160,8 +158,6 @@ def count_records(out: Path) -> tuple[int, int]:
         UsageError: There is no build in the folder.
         StoreError: A file is damaged.
     """
-    from thyme.data.factory.shard import count_rows
-
     require_build(out)
     kept, dropped = (
         sum(count_rows(chunk_file(out, kind, chunk)) for chunk in finished_chunks(out)) for kind in (RECORDS, REJECTED)

@@ -9,9 +9,9 @@ from typing import Literal
 
 from thyme.data.factory import folder
 from thyme.data.factory.build import Build
-from thyme.data.factory.chunk import Surveyed, read_survey
 from thyme.data.factory.draw import Plan
 from thyme.data.factory.duplicates import Duplicates
+from thyme.data.factory.survey import Surveyed, read_survey
 from thyme.errors import SandboxError
 
 _ATTEMPTS = 3
@@ -76,7 +76,7 @@ class Jobs:
             return self._again.popleft()
         while self._next <= self._last and self._room():
             chunk, self._next = self._next, self._next + 1
-            known = [] if self._duplicates is None else read_survey(self._build, chunk)
+            known = [] if self._duplicates is None else read_survey(self._build.out, chunk)
             if known is None:
                 return Job("survey", chunk)
             self._surveyed[chunk] = known

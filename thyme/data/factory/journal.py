@@ -18,6 +18,7 @@ from pydantic_core import from_json
 
 from thyme.data.drafts import Draft, Rejection
 from thyme.errors import StoreError
+from thyme.store import unwritten
 
 _RECORD = b', "record": '
 """Stands before the record in a line; nothing before it holds a text that could contain it."""
@@ -77,7 +78,7 @@ def outcomes(path: Path) -> dict[int, Outcome]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+        raise StoreError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     return found
 
 
@@ -111,7 +112,7 @@ class Journal:
         try:
             written = os.write(self._descriptor, line)
         except OSError as error:
-            raise StoreError(f"{self.path}: an outcome could not be written ({error.strerror})") from error
+            raise unwritten(self.path, error) from error
         if written != len(line):
             raise StoreError(f"{self.path}: an outcome could not be written whole; is the disk full?")
 
@@ -127,7 +128,7 @@ def open_journal(path: Path) -> Iterator[Journal]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error.strerror})") from error
+        raise unwritten(path, error) from error
     try:
         with suppress(OSError):  # some network file systems know no locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)

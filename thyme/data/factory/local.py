@@ -34,7 +34,7 @@ _BEAT_S = 0.5
 _PATIENCE_S = 15.0
 """Longest time that a process has to end by itself."""
 
-Told = Callable[[Tally], None]
+OnProgress = Callable[[Tally], None]
 """Takes what became of records so far, in all processes of this run."""
 
 
@@ -46,7 +46,7 @@ class _Worker:
     tally: Tally = field(default_factory=Tally)
 
 
-def run_local(build: Build, plan: Plan, jobs: Jobs, processes: int, told: Told) -> None:
+def run_local(build: Build, plan: Plan, jobs: Jobs, processes: int, on_progress: OnProgress) -> None:
     """Do all jobs.
 
     Args:
@@ -54,13 +54,13 @@ def run_local(build: Build, plan: Plan, jobs: Jobs, processes: int, told: Told) 
         plan: Its draw.
         jobs: What is left.
         processes: That work at once.
-        told: Hears of progress.
+        on_progress: Hears of progress.
 
     Raises:
         BudgetError: Nothing is left to spend; what needed nothing more is done.
         ThymeError: What ended the build.
     """
-    crew = _Crew(build, plan, jobs, told)
+    crew = _Crew(build, plan, jobs, on_progress)
     try:
         crew.run(processes)
     except BaseException:
@@ -72,8 +72,8 @@ def run_local(build: Build, plan: Plan, jobs: Jobs, processes: int, told: Told) 
 class _Crew:
     """The processes that work."""
 
-    def __init__(self, build: Build, plan: Plan, jobs: Jobs, told: Told) -> None:
-        self._build, self._plan, self._jobs, self._told = build, plan, jobs, told
+    def __init__(self, build: Build, plan: Plan, jobs: Jobs, on_progress: OnProgress) -> None:
+        self._build, self._plan, self._jobs, self._on_progress = build, plan, jobs, on_progress
         self._workers: list[_Worker] = []
         self._gone = Tally()
         """Of processes that are gone."""
@@ -152,7 +152,7 @@ class _Crew:
         total = Tally()
         for tally in (self._gone, *(worker.tally for worker in self._workers)):
             total.add(tally)
-        self._told(total)
+        self._on_progress(total)
 
     def stop(self) -> None:
         """End all processes, and what they have begun."""

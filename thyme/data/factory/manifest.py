@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +19,7 @@ from thyme.data.factory.folder import BUILD
 from thyme.data.sources.base import Source
 from thyme.errors import StoreError, UsageError
 from thyme.prompts import PromptSet
-from thyme.store import unwritten, write_text
+from thyme.store import write_text
 from thyme.types import Record
 
 State = Literal["begun", "interrupted", "spent", "failed", "finished"]
@@ -170,35 +168,3 @@ def _compared(held: Any, asked: Any, where: str) -> list[str]:
         deeper = (_compared(held.get(name), asked.get(name), f"{where}.{name}".lstrip(".")) for name in names)
         return [line for lines in deeper for line in lines]
     return [] if held == asked else [f"{where} was {held!r}, and is {asked!r} now"]
-
-
-@contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Keep others away from a build's folder while this process works on it.
-
-    Raises:
-        UsageError: Somebody works on it already, or it cannot be written.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = (out / ".lock").open("a")
-    except PermissionError as error:
-        raise UsageError(f"{out} cannot be written ({error.strerror}); name another folder with --out") from error
-    except OSError as error:
-        raise unwritten(out / ".lock", error) from error
-    with file:
-        try:
-            _lock(file.fileno())
-        except BlockingIOError as error:
-            raise UsageError(f"another process builds in {out}; wait for it, or take another --out") from error
-        yield
-
-
-def _lock(descriptor: int) -> None:
-    """Where the file system knows no locks, nobody is kept away."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:
-        return

@@ -24,10 +24,11 @@ from typing import Any
 from thyme.data.factory import folder
 from thyme.data.factory.build import Build
 from thyme.data.factory.chain import Tally
-from thyme.data.factory.chunk import Maker, Surveyed, open_maker, read_survey
+from thyme.data.factory.chunk import Maker, open_maker
 from thyme.data.factory.draw import Plan
 from thyme.data.factory.jobs import Job, Jobs
-from thyme.data.factory.local import Told, portable
+from thyme.data.factory.local import OnProgress, portable
+from thyme.data.factory.survey import read_survey
 from thyme.errors import BudgetError, MissingExtraError, SandboxError, ThymeError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class _Done:
     error: BaseException | None
 
 
-def run_ray(build: Build, plan: Plan, jobs: Jobs, processes: int, told: Told) -> None:
+def run_ray(build: Build, plan: Plan, jobs: Jobs, processes: int, on_progress: OnProgress) -> None:
     """Do all jobs, on the cluster that Ray is connected to or finds, else on a Ray of this machine.
 
     Args:
@@ -60,7 +61,7 @@ def run_ray(build: Build, plan: Plan, jobs: Jobs, processes: int, told: Told) ->
         jobs: What is left.
         processes: Not looked at; there are as many actors as ``DataRecipe.processes`` says, or as the cluster has
             processors.
-        told: Hears of progress, a chunk at a time.
+        on_progress: Hears of progress, a chunk at a time.
 
     Raises:
         BudgetError: Nothing is left to spend; what needed nothing more is done.
@@ -71,17 +72,13 @@ def run_ray(build: Build, plan: Plan, jobs: Jobs, processes: int, told: Told) ->
     ray = _ray()
     with _connected(ray):
         room = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        crew = _Crew(ray, build, plan, room, told)
+        crew = _Crew(ray, build, plan, room, on_progress)
         jobs.ahead = plan.chunks
         with _counted(build.out):
             while not jobs.finished:
                 wave = list(iter(jobs.next, None))
                 for job in crew.run(wave):
-                    jobs.done(job, _surveyed(build, job))
-
-
-def _surveyed(build: Build, job: Job) -> list[Surveyed] | None:
-    return read_survey(build, job.chunk) if job.kind == "survey" else None
+                    jobs.done(job, read_survey(build.out, job.chunk) if job.kind == "survey" else None)
 
 
 def _ray() -> Any:
@@ -119,8 +116,8 @@ def _connected(ray: Any) -> Iterator[None]:
 class _Crew:
     """The actors that work, anew for each pass."""
 
-    def __init__(self, ray: Any, build: Build, plan: Plan, room: int, told: Told) -> None:
-        self._ray, self._build, self._plan, self._told = ray, build, plan, told
+    def __init__(self, ray: Any, build: Build, plan: Plan, room: int, on_progress: OnProgress) -> None:
+        self._ray, self._build, self._plan, self._on_progress = ray, build, plan, on_progress
         self._most = build.recipe.processes or room
         self._first = min(self._most, room)
         self._tallies: dict[str, Tally] = {}
@@ -133,8 +130,7 @@ class _Crew:
             SandboxError: Actors died time and again.
             ThymeError: What ended the build.
         """
-        known = {(job.kind, job.chunk): job for job in wave}
-        kind_of = {job.chunk: job.kind for job in wave}
+        job_of = {job.chunk: job for job in wave}
         spent: BudgetError | None = None
         for done in self._rows(wave):
             self._tallies[done.actor] = done.tally
@@ -143,7 +139,7 @@ class _Crew:
                 spent = done.error
             elif done.error is not None:
                 raise done.error
-            yield known[kind_of[done.chunk], done.chunk]
+            yield job_of[done.chunk]
         if spent is not None:
             raise spent
 
@@ -177,7 +173,7 @@ class _Crew:
         total = Tally()
         for tally in self._tallies.values():
             total.add(tally)
-        self._told(total)
+        self._on_progress(total)
 
 
 class Hand:

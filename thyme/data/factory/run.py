@@ -12,12 +12,13 @@ from thyme.data.factory import folder
 from thyme.data.factory.build import Build
 from thyme.data.factory.draw import Plan
 from thyme.data.factory.jobs import Jobs
-from thyme.data.factory.local import Told, run_local
-from thyme.data.factory.manifest import Manifest, State, agreed, alone, manifest_of, write_manifest
+from thyme.data.factory.local import OnProgress, run_local
+from thyme.data.factory.manifest import Manifest, State, agreed, manifest_of, write_manifest
 from thyme.data.factory.progress import board
+from thyme.data.folders import IMAGES, alone
 from thyme.errors import BudgetError
 
-Execute = Callable[[Build, Plan, Jobs, int, Told], None]
+Execute = Callable[[Build, Plan, Jobs, int, OnProgress], None]
 """Does the jobs of a build in so many processes, as `thyme.data.factory.local.run_local` does."""
 
 _AHEAD = 3
@@ -64,8 +65,8 @@ def _run(build: Build, plan: Plan, progress: bool, execute: Execute) -> None:
     before = sum(folder.count_records(build.out))
     jobs = Jobs(build, plan, ahead=_AHEAD * processes)
     try:
-        with board(progress, list(build.chain()), plan.count, before) as told:
-            execute(build, plan, jobs, processes, told)
+        with board(progress, list(build.chain()), plan.count, before) as on_progress:
+            execute(build, plan, jobs, processes, on_progress)
     finally:
         jobs.close()
 
@@ -75,9 +76,6 @@ def executor(name: str) -> Execute:
 
     Args:
         name: ``local`` or ``ray``.
-
-    Raises:
-        MissingExtraError: Ray is not installed.
     """
     if name == "local":
         return run_local
@@ -96,7 +94,7 @@ def _tidy(out: Path) -> None:
     for kind in (folder.DRAW, folder.RECORDS, folder.REJECTED):
         for path in (out / kind).glob(".*.tmp"):
             path.unlink()
-    for path in (out / folder.IMAGES).glob("*/.*.tmp"):
+    for path in (out / IMAGES).glob("*/.*.tmp"):
         path.unlink()
 
 

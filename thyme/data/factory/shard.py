@@ -24,17 +24,25 @@ _READ_ROWS = 64
 """Rows that are in memory at once."""
 
 
-def _pyarrow() -> Any:
+def require_pyarrow(task: str = "building data") -> Any:
+    """The library of Parquet files.
+
+    Args:
+        task: What needs it, for the error.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingExtraError("building data", "data") from error
+        raise MissingExtraError(task, "data") from error
     return pyarrow
 
 
 def _schema(kept: bool) -> Any:
-    pa = _pyarrow()
+    pa = require_pyarrow()
     kinds = {"index": pa.int64(), "rounds": pa.int32(), "images": pa.list_(pa.string()), "record": pa.large_string()}
     return pa.schema([(name, kinds.get(name, pa.string())) for name in (COLUMNS if kept else REJECTED_COLUMNS)])
 
@@ -51,7 +59,7 @@ def write_shard(path: Path, outcomes: Iterable[Outcome], *, kept: bool) -> None:
         StoreError: It cannot be written.
         MissingExtraError: pyarrow is not installed.
     """
-    pa = _pyarrow()
+    pa = require_pyarrow()
     rows = [_row(outcome) for outcome in outcomes]
     table = pa.Table.from_pylist(rows, schema=_schema(kept))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +103,7 @@ def read_shard(path: Path, *, kept: bool) -> Iterator[Outcome]:
         StoreError: It is missing or damaged.
         MissingExtraError: pyarrow is not installed.
     """
-    pa = _pyarrow()
+    pa = require_pyarrow()
     try:
         with pa.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=_READ_ROWS, columns=_READ):
@@ -112,7 +120,7 @@ def count_rows(path: Path) -> int:
         StoreError: It is missing or damaged.
         MissingExtraError: pyarrow is not installed.
     """
-    pa = _pyarrow()
+    pa = require_pyarrow()
     try:
         return int(pa.parquet.read_metadata(path).num_rows)
     except (OSError, pa.ArrowException) as error:

@@ -63,7 +63,7 @@ class Attempts:
         try:
             self._base.execute("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (key, sample, *told))
         except sqlite3.Error as error:
-            raise StoreError(f"{self._path}: an attempt cannot be written ({error})") from error
+            raise StoreError(f"{self._path}: an attempt cannot be written ({error}); is the disk full?") from error
 
     def of(self, key: str) -> dict[int, Attempt]:
         """Attempts at a problem, by sample.

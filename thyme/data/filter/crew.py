@@ -45,7 +45,8 @@ def in_processes(work: Callable[[Job], Result], jobs: Iterable[Job], processes: 
             while waiting and len(under_way) < processes:
                 pipe = next((one for one in crew if one not in under_way), None) or _started(work, crew)
                 under_way[pipe] = waiting.popleft()
-                pipe.send(under_way[pipe])
+                with contextlib.suppress(OSError):  # its process is gone, which is noticed when it is listened to
+                    pipe.send(under_way[pipe])
             for ready in wait(list(under_way)):
                 assert isinstance(ready, Connection)
                 yield under_way[ready], _received(ready, crew[ready])

@@ -45,7 +45,7 @@ class Asking:
     seed: int
     words: PromptSet | None = None
     """None: the model's own, else the package's."""
-    model_print: str = ""
+    model_fingerprint: str = ""
     """Hash of the model's files, where it has any here."""
 
     @property
@@ -53,7 +53,7 @@ class Asking:
         """Hash of it."""
         told = self.settings.model_dump_json(include={"model", "engine", "rollout", "sandbox", "rewards"})
         words = (self.words or PromptSet.load()).fingerprint
-        return digest([told, self.seed, words, self.words is None, self.model_print])
+        return digest([told, self.seed, words, self.words is None, self.model_fingerprint])
 
     def keys(self, rows: Iterable[Seen]) -> Iterator[tuple[Seen, str]]:
         """Rows with what their attempts are kept under."""
@@ -117,7 +117,7 @@ class Measuring:
 
     asking: Asking
     attempts: Attempts
-    told: Callable[[int], None]
+    on_progress: Callable[[int], None]
     """Hears of rollouts that are done."""
     failures: int = 0
     """One after the other."""
@@ -160,7 +160,7 @@ class Measuring:
         async def sample(place: int) -> None:
             async with rollouts:
                 await self._sample(opened, problem, key, place)
-            self.told(1)
+            self.on_progress(1)
 
         async with asyncio.TaskGroup() as group:
             for place in missing:

@@ -11,7 +11,6 @@ from typing import Final
 
 from pydantic import Field
 
-from thyme.config.rl_filter import FilterRecipe
 from thyme.data.factory.shuffle import number
 from thyme.data.filter import balance, difficulty, duplicates
 from thyme.data.filter.records import READ, Seen
@@ -54,15 +53,15 @@ def _percent(value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """A question that every row answers with a name."""
+    """How rows are spread over some names: sources, languages, classes of size."""
 
     title: str
     of: Callable[[Seen], str]
-    """Empty where it says nothing of a row."""
+    """Name that a row counts under; empty: under none."""
     order: Sequence[str] = ()
-    """Of the names; others follow by their number."""
+    """Of the names; the others come behind, the most frequent first."""
     figures: bool = False
-    """Whether names begin with a figure, which is their order."""
+    """Whether names begin with a figure, and stand in its order."""
 
 
 DISTRIBUTIONS: Final[Mapping[str, Distribution]] = {
@@ -102,7 +101,7 @@ class Figures(Record):
     dropped: dict[str, dict[str, int]] = Field(default_factory=dict)
     """By step and reason."""
     all: dict[str, dict[str, int]] = Field(default_factory=dict)
-    """Rows by what `DISTRIBUTIONS` ask, as far as the steps found it out."""
+    """Rows by distribution and name, as far as the steps found it out."""
     left: dict[str, dict[str, int]] = Field(default_factory=dict)
     """The same of the kept."""
 
@@ -121,7 +120,6 @@ class Figures(Record):
 class Counting:
     """Takes rows as they go by."""
 
-    recipe: FilterRecipe
     rows: int = 0
     kept: int = 0
     dropped: dict[str, Counter[str]] = field(default_factory=dict)

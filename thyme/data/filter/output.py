@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TextIO
 
 from thyme.data.annotation.problems import ProblemLines
-from thyme.data.export.writers import IMAGES
 from thyme.data.filter.records import Seen
+from thyme.data.folders import put_picture
 from thyme.data.published_problems import ProblemShards, image_file
 from thyme.store import bytes_in, unwritten
-from thyme.types import EXTENSIONS, ImageRecord, Problem
+from thyme.types import ImageRecord, Problem
 
 FOLDER: Final = "problems"
 """Of what is kept."""
 _UNFINISHED: Final = ".problems.unfinished"
-
 
 Line = Callable[[Seen], None]
 """Writes a line of a file."""
@@ -51,13 +50,8 @@ class ProblemFiles:
         self._lines.add(problem, [self._image(image, problem.id) for image in problem.images])
 
     def _image(self, image: ImageRecord, id: str) -> str:
-        ending = EXTENSIONS[image.format if image.encoded is not None else "PNG"]
-        path = f"{IMAGES}/{image.id[:2]}/{image.id}.{ending}"
-        target = self._folder / path
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(image_file(image, id))
-        return path
+        format = image.format if image.encoded is not None else "PNG"
+        return put_picture(self._folder, image.id, format, lambda: image_file(image, id))
 
     def close(self) -> None:
         """Finish the file."""

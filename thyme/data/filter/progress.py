@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-Told = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Takes how many are done, and how many of them are still in."""
 
 
@@ -39,7 +39,7 @@ class Progress:
         self._bars.stop()
 
     @contextmanager
-    def bar(self, what: str, total: int | None = None, note: str = "") -> Iterator[Told]:
+    def bar(self, what: str, total: int | None = None, note: str = "") -> Iterator[OnProgress]:
         """A bar.
 
         Args:
@@ -49,9 +49,9 @@ class Progress:
         """
         task, kept = self._bars.add_task(what, total=total, note=""), 0
 
-        def told(done: int, still: int) -> None:
+        def advance(done: int, still: int) -> None:
             nonlocal kept
             kept += still
             self._bars.update(task, advance=done, note=f"{kept} {note}" if note and kept else "")
 
-        yield told
+        yield advance

@@ -38,7 +38,7 @@ class Seen(Record):
     images: tuple[str, ...] = ()
     """Ids of the pictures."""
     formats: tuple[str, ...] = ()
-    """Of the pictures' files, as Pillow names them; empty of one whose pixels no file shows as they are."""
+    """Of the pictures' files, as Pillow names them; empty for one that has to be decoded and written anew."""
     hashes: tuple[str, ...] = ()
     """Perceptual hashes of the pictures, hexadecimal; empty where nobody asks for them."""
     pass_rate: float | None = None

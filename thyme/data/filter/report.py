@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
 from thyme.data.filter.figures import DISTRIBUTIONS, Figures
+from thyme.data.filter.manifest import FilterManifest
 from thyme.data.filter.meanings import REASONS, STEPS
 from thyme.data.filter.records import READ, Seen
 from thyme.data.filter.sources import Rows
@@ -21,9 +21,6 @@ from thyme.types import ImageRecord, Problem
 from thyme.view.pages import duration, template
 from thyme.view.pictures import Inlined, Picture
 from thyme.view.words import count
-
-if TYPE_CHECKING:
-    from thyme.data.filter.run import FilterManifest
 
 SIDE = 480
 """Longest side of a picture on the page, pixels."""

@@ -22,47 +22,28 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field
-
-import thyme
 from thyme.config.rl_filter import FilterRecipe
-from thyme.data.factory.manifest import alone
 from thyme.data.filter import output
 from thyme.data.filter.attempts import Attempts
 from thyme.data.filter.balance import balanced, without_surplus
 from thyme.data.filter.benchmarks import Benchmarks
 from thyme.data.filter.difficulty import Asking, Measuring, OpenModel, Waiting, unmeasured, with_pass_rates
 from thyme.data.filter.duplicates import without_duplicates
-from thyme.data.filter.figures import Counting, Figures
+from thyme.data.filter.figures import Counting
+from thyme.data.filter.manifest import FilterManifest
 from thyme.data.filter.progress import Progress
 from thyme.data.filter.records import Seen
+from thyme.data.filter.report import write_report
 from thyme.data.filter.scan import Scan, open_scan
 from thyme.data.filter.sources import Rows, open_rows, problems_of
 from thyme.data.filter.steps import Rules
+from thyme.data.folders import alone
 from thyme.data.sources import World
 from thyme.prompts import PromptSet
 from thyme.store import write_text
-from thyme.types import Record
 
 MANIFEST, KEPT, REJECTED, REPORT = "filter.json", "kept.jsonl", "rejected.jsonl", "report.html"
-
-
-class FilterManifest(Record):
-    """What a run was made with, and what it found; ``filter.json``."""
-
-    recipe: FilterRecipe
-    sources: dict[str, str] = Field(default_factory=dict)
-    """Fingerprint of what is read, by name."""
-    benchmarks: int = 0
-    """Pictures of benchmarks that were looked out for."""
-    version: str = thyme.__version__
-    started: str = ""
-    seconds: float = 0.0
-    """Of the last run."""
-    state: Literal["begun", "finished"] = "begun"
-    figures: Figures = Figures()
 
 
 @dataclass(frozen=True)
@@ -74,7 +55,7 @@ class Filter:
     open_model: OpenModel
     words: PromptSet | None = None
     """Of the model that is asked; None: its own."""
-    model_print: str = ""
+    model_fingerprint: str = ""
     """Hash of its files."""
     worlds: Mapping[str, World] = field(default_factory=dict)
     benchmarks: Benchmarks = field(default_factory=Benchmarks)
@@ -83,7 +64,7 @@ class Filter:
     def asking(self) -> Asking | None:
         """Who is asked; None where nobody is."""
         settings = self.recipe.difficulty
-        return Asking(settings, self.recipe.seed, self.words, self.model_print) if settings.model else None
+        return Asking(settings, self.recipe.seed, self.words, self.model_fingerprint) if settings.model else None
 
 
 def run_filter(job: Filter, *, progress: bool = False) -> FilterManifest:
@@ -103,8 +84,6 @@ def run_filter(job: Filter, *, progress: bool = False) -> FilterManifest:
         StoreError: Something cannot be read or written.
         MissingExtraError: A library is not installed.
     """
-    from thyme.data.filter.report import write_report
-
     started = time.monotonic()
     rows = open_rows(job.recipe, job.worlds)
     scan = open_scan(job.out, rows, Rules(job.recipe, job.benchmarks))
@@ -112,8 +91,8 @@ def run_filter(job: Filter, *, progress: bool = False) -> FilterManifest:
         manifest = _begun(job, rows)
         write_text(job.out / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
         total = sum(map(len, rows.values()))
-        with shown.bar("rows", total, "still in") as told:
-            scan.run(job.recipe.processes or len(os.sched_getaffinity(0)), told)
+        with shown.bar("rows", total, "still in") as on_progress:
+            scan.run(job.recipe.processes or len(os.sched_getaffinity(0)), on_progress)
         with ExitStack() as held:
             chain = _Chain(job, rows, scan, held)
             chain.measure(shown)
@@ -163,34 +142,34 @@ class _Chain:
         missing = sum(len(samples) for _, _, samples in unmeasured(self.different(), asking, attempts))
         if not missing:
             return
-        with shown.bar("rollouts", missing) as told:
-            measuring = Measuring(asking, attempts, lambda done: told(done, 0))
+        with shown.bar("rollouts", missing) as on_progress:
+            measuring = Measuring(asking, attempts, lambda done: on_progress(done, 0))
             asyncio.run(measuring.run(self._waiting(asking, attempts), self._job.open_model))
 
     def _waiting(self, asking: Asking, attempts: Attempts) -> Waiting:
-        told: dict[str, tuple[str, list[int]]] = {}
+        asked: dict[str, tuple[str, list[int]]] = {}
 
         def rows() -> Iterator[Seen]:
             for seen, key, samples in unmeasured(self.different(), asking, attempts):
-                told[seen.id] = key, samples
+                asked[seen.id] = key, samples
                 yield seen
 
         for seen, problem in problems_of(self._rows, rows()):
-            yield seen, problem, *told.pop(seen.id)
+            yield seen, problem, *asked.pop(seen.id)
 
     def write(self, shown: Progress) -> Counting:
         """Write what is kept, and what is known of all."""
         recipe, out = self._job.recipe, self._job.out
         kept = balanced(self.measured(), recipe.balance, recipe.seed)
-        counting = Counting(recipe)
+        counting = Counting()
         with ExitStack() as held:
             writer = held.enter_context(output.replacing(out, recipe.format))
             keep = held.enter_context(output.lines(out / KEPT))
             reject = held.enter_context(output.lines(out / REJECTED))
-            told = held.enter_context(shown.bar("written"))
+            on_progress = held.enter_context(shown.bar("written"))
             for seen, problem in problems_of(self._rows, self._counted(kept, counting, keep, reject), pixels=False):
                 writer.add(output.finished(problem, seen))
-                told(1, 0)
+                on_progress(1, 0)
         return counting
 
     def _counted(

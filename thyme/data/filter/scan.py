@@ -10,7 +10,7 @@ that come later (duplicates, difficulty, balance, format) need no row looked at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 import thyme
 from thyme.data.filter.crew import in_processes
+from thyme.data.filter.progress import OnProgress
 from thyme.data.filter.records import Seen
 from thyme.data.filter.sources import Rows
 from thyme.data.filter.steps import STEPS, Rules, look_at
@@ -76,21 +77,21 @@ class Scan:
                 found.append(Chunk(len(found), name, start, min(start + size, len(rows))))
         return found
 
-    def run(self, processes: int, told: Callable[[int, int], None]) -> None:
+    def run(self, processes: int, on_progress: OnProgress) -> None:
         """Look at the rows of every chunk that has no file yet.
 
         Args:
             processes: At once.
-            told: Hears of rows that were looked at, and how many of them are still in.
+            on_progress: Hears of rows that were looked at, and how many of them are still in.
         """
         left = []
         for chunk in self.chunks():
             if self.file(chunk).exists():
-                told(chunk.stop - chunk.start, 0)
+                on_progress(chunk.stop - chunk.start, 0)
             else:
                 left.append(chunk)
         for chunk, kept in in_processes(self, left, min(processes, max(1, len(left)))):
-            told(chunk.stop - chunk.start, kept)
+            on_progress(chunk.stop - chunk.start, kept)
 
     def read(self) -> Iterator[Seen]:
         """All rows, in the order of sources and rows; few are in memory.

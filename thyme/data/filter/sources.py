@@ -15,7 +15,7 @@ from thyme.config.rl_filter import FilterRecipe, FilterSource
 from thyme.data.filter.records import Seen
 from thyme.data.published_problems import PROBLEM_COLUMNS, to_problem
 from thyme.data.sources import World
-from thyme.data.sources.arrow import ParquetRows
+from thyme.data.sources.arrow import ParquetRows, Remote
 from thyme.data.sources.base import Source
 from thyme.data.sources.columns import Columns, boxes_in
 from thyme.data.sources.files import FileSource, open_files, open_table
@@ -27,11 +27,8 @@ from thyme.types import ImageRecord, Problem
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PUBLISHED: Final = ("messages", *PROBLEM_COLUMNS)
 """Columns by which rows of the published layout are known."""
-
-
 _LINES: Final = ("id", "question", "images", "meta")
 """Columns by which the problems are known that this filter and ``thyme rl-data export`` write as JSON lines."""
-
 
 Known = Callable[[int], Sequence[ImageRecord]]
 """What the images of a row were found to be; nothing where they have to be decoded."""
@@ -142,14 +139,13 @@ def _opened(name: str, settings: FilterSource, recipe: FilterRecipe, worlds: Map
             known = ", ".join(worlds) or "none"
             raise ConfigError(f"sources.{name}.world: no world '{settings.world}'; known are {known}")
         return worlds[settings.world](name, settings.plain(), recipe.seed)
-    exists = Path(settings.path).expanduser().exists()
-    hub = not exists and _HUB_ID.fullmatch(settings.path) and not Path(settings.path).suffix
     path = Path(settings.path).expanduser()
-    table = ParquetRows.remote(hub_files(settings)) if hub else open_table(path, settings.split)
-    if not settings.columns and not settings.question and set(_PUBLISHED) <= set(table.columns):
-        return FileSource(name, table, _Published({}, "", recipe.max_pixels), settings.count)
-    if not settings.columns and not settings.question and set(_LINES) <= set(table.columns):
-        return FileSource(name, table, _Lines({}, "", recipe.max_pixels), settings.count)
+    on_hub = not path.exists() and not path.suffix and _HUB_ID.fullmatch(settings.path) is not None
+    table = ParquetRows([Remote(url) for url in hub_files(settings)]) if on_hub else open_table(path, settings.split)
+    if not settings.columns and not settings.question:  # else the recipe says what the columns are
+        for layout, columns in ((_PUBLISHED, _Published), (_LINES, _Lines)):
+            if set(layout) <= set(table.columns):
+                return FileSource(name, table, columns({}, "", recipe.max_pixels), settings.count)
     return open_files(name, settings.plain(), table=table, max_pixels=recipe.max_pixels)
 
 

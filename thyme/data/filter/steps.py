@@ -1,7 +1,7 @@
 """The steps that look at one row: each says why it drops a problem, or nothing. `STEPS` has them in order.
 
 What a step finds out stays on the `Look`, so that it is found out once and stands in the report. Steps that compare
-rows with each other, or ask a model, follow behind: `thyme.data.filter.chain`.
+rows with each other, or ask a model, follow behind: `thyme.data.filter.run`.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ STEPS: Final[Mapping[str, Callable[[Look], Reason | None]]] = {
     "language": language,
     "benchmarks": benchmarks,
 }
-"""In this order; the first that drops a row is the one that is told."""
+"""In order; a row counts as dropped by the first that drops it."""
 
 
 def look_at(row: Problem | EncodeError, *, source: str, index: int, rules: Rules) -> Seen:

@@ -17,7 +17,7 @@ from thyme.data.stages import STAGES
 from thyme.types import Record
 
 FINE = 20
-"""Bins of a factor e in the distribution of seconds: a percentile is right within 3 %."""
+"""Bins for each factor of e in the distribution of seconds: a percentile is right within 3 %."""
 _LEAST_S = 1e-4
 """Seconds as short as this are told apart no further; they are stored with four decimals."""
 

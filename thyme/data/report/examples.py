@@ -36,8 +36,12 @@ Kind = tuple[str, str]
 """``kept`` and the scenario, or stage and reason."""
 
 _EARLIER = re.compile(r"item (\d+)")
-_MARKS = (("boxes", "#00e0c0", "target"), ("wrong", "#ff4545", "wrong look"), ("larger", "#ffb020", "wider look"))
-"""Hints that are boxes in pixels of the prepared picture: their colour, and what they are."""
+_MARKS = {
+    "boxes": ("#00e0c0", "target in turquoise"),
+    "wrong": ("#ff4545", "wrong look in red"),
+    "larger": ("#ffb020", "wider look in amber"),
+}
+"""Hints that are boxes in pixels of the prepared picture: their colour, and what is said of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +140,10 @@ def _scene(draft: Draft, pictures: Inlined) -> Iterator[Picture]:
     for index, image in enumerate(draft.problem.images):
         name = f"Input image {index + 1}"
         yield pictures.picture(image, f"{name}, {image.width} by {image.height} pixels")
-        told = [(colour, what, box) for key, colour, what in _MARKS for box in _boxes(draft.hints.get(key))]
+        told = [(colour, what, box) for key, (colour, what) in _MARKS.items() for box in _boxes(draft.hints.get(key))]
         if index == 0 and told and image.loaded:
-            names = ", ".join(dict.fromkeys(f"{what} in {_COLOURS[colour]}" for colour, what, _ in told))
-            note = f"drawn in on this page: {names}"
+            note = f"drawn in on this page: {', '.join(dict.fromkeys(what for _, what, _ in told))}"
             yield pictures.picture(_marked(image, told), f"{name} with what the teacher was told", note)
-
-
-_COLOURS = {"#00e0c0": "turquoise", "#ff4545": "red", "#ffb020": "amber"}
 
 
 def _boxes(value: Any) -> list[tuple[float, float, float, float]]:

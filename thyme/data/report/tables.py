@@ -172,14 +172,14 @@ SPENT_HEADS = ("requests", "answers", "prompt tokens", "tokens written", "US dol
 
 def spent_rows(funnel: Funnel) -> Iterator[Row]:
     """What was spent, by who was asked, and together."""
-    for name, one in funnel.spent.items():
-        cells = (one.requests, one.answers, one.prompt_tokens, one.completion_tokens)
-        yield Row(name, (*map(count, cells), usd(one.usd)))
-    if len(funnel.spent) > 1:
-        all_of = list(funnel.spent.values())
-        sums = [sum(getattr(one, name) for one in all_of) for name in ("requests", "answers")]
-        sums += [sum(one.prompt_tokens for one in all_of), sum(one.completion_tokens for one in all_of)]
-        yield Row("all", (*map(count, sums), usd(sum(one.usd for one in all_of))))
+    rows: dict[str, tuple[float, ...]] = {
+        name: (one.requests, one.answers, one.prompt_tokens, one.completion_tokens, one.usd)
+        for name, one in funnel.spent.items()
+    }
+    if len(rows) > 1:
+        rows["all"] = tuple(map(sum, zip(*rows.values(), strict=True)))
+    for name, (*counts, dollars) in rows.items():
+        yield Row(name, (*map(count, counts), usd(dollars)))
 
 
 def duplicate_rows(funnel: Funnel) -> list[Row]:

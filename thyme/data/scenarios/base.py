@@ -35,8 +35,13 @@ def lacks(problem: Problem, needs: Iterable[str]) -> tuple[str, ...]:
     return tuple(fact for fact in sorted(needs) if not _FACTS[fact](problem))
 
 
-def taken(problem: Problem, fact: str, usual: Sequence[Any]) -> Sequence[Any]:
-    """A range of preparation: what the problem's source has fixed in ``meta["prepare"]``, else the usual one."""
+def as_it_is(problem: Problem, rng: random.Random) -> Prepared:
+    """Leave a problem as it is; there is nothing to tell."""
+    return Prepared(problem)
+
+
+def range_of(problem: Problem, fact: str, usual: Sequence[Any]) -> Sequence[Any]:
+    """What a fact is drawn from in preparation: what the source has fixed in ``meta["prepare"]``, else the usual."""
     fixed: Sequence[Any] = problem.meta.get("prepare", {}).get(fact, usual)
     return fixed
 
@@ -67,7 +72,7 @@ class Scenario:
     """File in thyme/prompts/teacher/, a Jinja template of the functional prompt."""
     rules: tuple[Rule, ...]
     """Beside those that hold for all."""
-    draws: bool = False
+    makes_pictures: bool = False
     """Whether preparation makes pictures, which takes its time."""
     corrects_errors: bool = False
     """Whether a block may fail, so that the teacher reads the error and writes a better one; the last must run."""

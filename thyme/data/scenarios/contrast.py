@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from thyme.data.scenarios import rules
-from thyme.data.scenarios.base import Prepared, Refusal, Scenario, taken
+from thyme.data.scenarios.base import Prepared, Refusal, Scenario, range_of
 from thyme.data.scenarios.clearer import raised
 from thyme.data.scenarios.pictures import paled, with_image
 from thyme.types import Problem
@@ -21,7 +21,7 @@ def prepare(problem: Problem, rng: random.Random) -> Prepared | Refusal:
     """
     if len(problem.images) != 1:
         return Refusal("several_images", "it would not be said which one is paled")
-    least, greatest = taken(problem, "contrast", KEPT)
+    least, greatest = range_of(problem, "contrast", KEPT)
     kept = round(rng.uniform(least, greatest), 4)
     return Prepared(with_image(problem, paled(problem.images[0].image, kept), contrast=kept), {"contrast": kept})
 
@@ -31,7 +31,7 @@ CONTRAST = Scenario(
     title="low contrast",
     needs=frozenset({"image"}),
     prepare=prepare,
-    draws=True,
+    makes_pictures=True,
     prompt="contrast.txt",
     rules=(rules.with_code, rules.not_before, raised),
 )

@@ -98,5 +98,5 @@ def _tight(box: Box, target: Box, draft: Draft) -> bool:
     return area(box) <= max(ROOM * area(target), SMALL * width * height)
 
 
-def _named(found: Sequence[Place] | Sequence[Box]) -> str:
-    return ", ".join(str(place.box if isinstance(place, Place) else place) for place in found)
+def _named(found: Sequence[Place]) -> str:
+    return ", ".join(str(place.box) for place in found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from thyme.data.scenarios import rules
-from thyme.data.scenarios.base import Prepared, Refusal, Scenario, taken
+from thyme.data.scenarios.base import Prepared, Refusal, Scenario, range_of
 from thyme.data.scenarios.boxes import area, boxes_of, widened
 from thyme.data.scenarios.crops import loosely_then_tightly
 from thyme.types import Problem
@@ -25,7 +25,7 @@ def prepare(problem: Problem, rng: random.Random) -> Prepared | Refusal:
     if len(boxes) != 1:
         return Refusal("boxes" if boxes else "no_box", "two looks at one target need exactly one box")
     size = problem.images[0].size
-    larger = widened(boxes[0], size, rng, taken(problem, "factors", FACTORS))
+    larger = widened(boxes[0], size, rng, range_of(problem, "factors", FACTORS))
     if larger is None or area(larger) > LARGEST * size[0] * size[1]:
         return Refusal("large_target", "the target leaves no room for a first look that is clearly wider")
     return Prepared(problem, {"boxes": [list(boxes[0])], "larger": list(larger)})

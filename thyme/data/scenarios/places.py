@@ -41,8 +41,11 @@ CANDIDATES: Final = 3
 CLOSE: Final = 160
 """Longest side of a part that is looked at closely, pixels."""
 _STEP: Final = 1.08
+"""Ratio of one width to the next that is searched for in the small copy."""
 _FINE: Final = 1.015
+"""The same where it is looked closely."""
 _MARGIN: Final = 0.15
+"""Share of a place's side that is looked at closely around it."""
 _GAP: Final = 4.0
 """Times a glimpse's size at which it is averaged exactly: with less, an enlarged crop is not `SURE` to be its place."""
 _SMOOTH: Final = Image.Resampling.BILINEAR

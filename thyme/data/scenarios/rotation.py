@@ -6,7 +6,7 @@ import math
 import random
 
 from thyme.data.scenarios import rules
-from thyme.data.scenarios.base import Prepared, Refusal, Scenario, taken
+from thyme.data.scenarios.base import Prepared, Refusal, Scenario, range_of
 from thyme.data.scenarios.boxes import boxes_of
 from thyme.data.scenarios.pictures import expanded, turned, turned_box, with_image
 from thyme.data.scenarios.upright import upright
@@ -26,7 +26,7 @@ def prepare(problem: Problem, rng: random.Random) -> Prepared | Refusal:
     """
     if len(problem.images) != 1:
         return Refusal("several_images", "it would not be said which one is turned")
-    angle = int(rng.choice(taken(problem, "angles", ANGLES)))
+    angle = int(rng.choice(range_of(problem, "angles", ANGLES)))
     fill = rng.choice(FILLS)
     image = problem.images[0]
     if math.prod(expanded(image.size, angle)) > MAX_PIXELS:
@@ -44,7 +44,7 @@ ROTATION = Scenario(
     title="rotation by a large angle",
     needs=frozenset({"image"}),
     prepare=prepare,
-    draws=True,
+    makes_pictures=True,
     prompt="rotation.txt",
     rules=(rules.with_code, rules.not_before, upright),
 )

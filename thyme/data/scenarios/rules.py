@@ -6,7 +6,7 @@ import re
 
 from thyme.data.drafts import Draft
 from thyme.data.scenarios.base import Refusal, Rule
-from thyme.data.scenarios.written import answer_of, executions, meant, numbers, printed, response, texts
+from thyme.data.scenarios.written import answer_of, executions, in_a_row, meant, numbers, printed, response, texts
 from thyme.markup import IMAGE, violations
 from thyme.rewards.answer import NUMBER, score_answer, words
 from thyme.rewards.consistency import states_answer
@@ -147,5 +147,4 @@ def _is_label(answer: str) -> bool:
 
 def _has(text: str, answer: str) -> bool:
     """Whether the words of an answer stand in a row in a text."""
-    spoken, asked = words(text), words(answer)
-    return any(spoken[start : start + len(asked)] == asked for start in range(len(spoken) - len(asked) + 1))
+    return in_a_row(words(answer), words(text))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from thyme.data.drafts import Draft
@@ -61,6 +61,11 @@ def numbers(text: str) -> list[float]:
 
 def _parts(text: str) -> Iterable[tuple[str, str]]:
     return ((match.group(1), match.group(2)) for match in NUMBER.finditer(text))
+
+
+def in_a_row(asked: Sequence[str], spoken: Sequence[str]) -> bool:
+    """Whether some words stand in a row among others."""
+    return any(spoken[start : start + len(asked)] == asked for start in range(len(spoken) - len(asked) + 1))
 
 
 def meant(problem: Problem, answer: str) -> str:

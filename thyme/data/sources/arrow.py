@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from thyme.data.sources.lines import digest, files_print
+from thyme.data.sources.lines import check_index, digest, files_fingerprint
 from thyme.data.sources.tables import folder_of
 from thyme.errors import ConfigError, MissingExtraError, StoreError
 
@@ -58,29 +58,22 @@ class ParquetRows:
     (`KEPT_BYTES`). What `datasets` writes has row groups of some dozen megabytes.
     """
 
-    def __init__(self, files: Sequence[Path], root: Path | None = None) -> None:
+    def __init__(self, files: Sequence[Path | Remote], root: Path | None = None) -> None:
         """Read the files' footers.
 
-        Raises:
-            MissingExtraError: pyarrow is not installed.
-            StoreError: A file is no Parquet file, or they have different columns.
-        """
-        self._read_footers(files, files_print(files), folder_of(files, root))
-
-    @classmethod
-    def remote(cls, urls: Sequence[str]) -> ParquetRows:
-        """Rows of files that lie elsewhere. Their URLs name the revision, and are what they are known by.
+        Args:
+            files: All on this machine, or all elsewhere: the URLs of these name the revision, and are what they are
+                known by.
+            root: Where paths of images start; None: in the folder of the first file, where that is on this machine.
 
         Raises:
             MissingExtraError: pyarrow is not installed.
             StoreError: One cannot be had or is no Parquet file, or they have different columns.
         """
-        rows = cls.__new__(cls)
-        rows._read_footers([Remote(url) for url in urls], digest(urls), None)
-        return rows
-
-    def _read_footers(self, files: Sequence[Path | Remote], fingerprint: str, folder: Path | None) -> None:
-        self._files, self.fingerprint, self.folder = list(files), fingerprint, folder
+        here = [file for file in files if isinstance(file, Path)]
+        self.fingerprint = files_fingerprint(here) if here else digest(files)
+        self.folder = folder_of(here, root) if here else None
+        self._files = list(files)
         self.columns: Sequence[str] = []
         self._groups: list[_Group] = []
         self._firsts: list[int] = []
@@ -94,7 +87,10 @@ class ParquetRows:
         with _opened(path) as file:
             names = file.schema_arrow.names
             if self.columns and set(names) != set(self.columns):
-                raise StoreError(f"{path} has the columns {', '.join(names)}, other than {self._files[0].name}")
+                raise StoreError(
+                    f"{path} has the columns {', '.join(names)}, other than {self._files[0].name}; name files with the "
+                    "same ones"
+                )
             self.columns = self.columns or names
             self._firsts.append(self._rows)
             for group in range(file.metadata.num_row_groups):
@@ -153,8 +149,7 @@ class ParquetRows:
                     yield group.start + place, row
 
     def _group(self, index: int) -> _Group:
-        if not 0 <= index < self._rows:
-            raise IndexError(f"there are {self._rows} rows, none with the index {index}")
+        check_index(index, self._rows)
         return self._groups[bisect_right(self._starts, index) - 1]
 
     def _read(self, index: int, columns: tuple[str, ...]) -> dict[str, Any]:
@@ -293,15 +288,13 @@ class SavedRows:
 
     def row(self, index: int) -> Mapping[str, Any]:
         """A row; see `thyme.data.sources.tables.Table`."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"there are {len(self)} rows, none with the index {index}")
+        check_index(index, len(self))
         row: dict[str, Any] = self._table[index]
         return row
 
     def light(self, index: int, images: str) -> tuple[Mapping[str, Any], int | None]:
         """A row without its images, and their number; their bytes stay on the disk."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"there are {len(self)} rows, none with the index {index}")
+        check_index(index, len(self))
         row = self._light[index]
         names = [name for name in self.columns if name != images]
         found = _entries(row.column(images)[0]) if images in self.columns else 0

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from thyme.data.published import MISSING_FIELD, row_images, row_images_of
+from thyme.data.published import HALF_A_PAIR, MISSING_FIELD, image_entries, row_images
 from thyme.data.sources.base import Facts
 from thyme.errors import ConfigError, EncodeError
 from thyme.images import MAX_PIXELS
@@ -36,7 +35,6 @@ USUAL: Final[dict[str, tuple[str, ...]]] = {
 
 _FARTHEST: Final = 1e15
 """Pixels; beyond it nothing is a place in a picture."""
-_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 _ASKING, _ANSWERING = ("human", "user"), ("gpt", "assistant")
 """Who asks and who answers in columns of conversations."""
 
@@ -89,7 +87,7 @@ class Columns:
         """
         if images is None:
             column = self.column("image", row)
-            images = 0 if column is None else len(row_images(row, column))
+            images = 0 if column is None else len(image_entries(row, column))
         box = self.cell("box", row)
         return Facts(
             images=images,
@@ -117,11 +115,11 @@ class Columns:
         if not question:
             raise EncodeError(f"{label} has no question, and the source has none for all", reason=MISSING_FIELD)
         answer, choices = self._answer(row), self._choices(row)
-        if any(_HALF_A_PAIR.search(text) for text in (question, answer or "", *choices)):
+        if any(HALF_A_PAIR.search(text) for text in (question, answer or "", *choices)):
             raise EncodeError(f"{label} holds half a surrogate pair, which is no text", reason=MISSING_FIELD)
         column = self.column("image", row)
-        entries = [] if column is None else row_images(row, column)
-        images = row_images_of(entries, label, folder, max_pixels=self.max_pixels, known=known)
+        entries = [] if column is None else image_entries(row, column)
+        images = row_images(entries, label, folder, max_pixels=self.max_pixels, known=known)
         boxes = boxes_in(self.cell("box", row), images, label)
         return Problem(
             id=id,
@@ -194,7 +192,7 @@ def parsed(value: Any) -> Any:
     if isinstance(value, str) and value.strip()[:1] in {"[", "{"}:
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return value
 

@@ -11,7 +11,7 @@ from thyme.config.data import SourceSettings
 from thyme.data.sources.arrow import ParquetRows, SavedRows
 from thyme.data.sources.base import Facts
 from thyme.data.sources.columns import Columns
-from thyme.data.sources.lines import digest
+from thyme.data.sources.lines import check_index, digest
 from thyme.data.sources.pictures import Pictures
 from thyme.data.sources.tables import DAMAGED_ROW, DamagedRowError, Delimited, JsonLines, Table
 from thyme.errors import ConfigError, EncodeError
@@ -70,7 +70,7 @@ class FileSource:
 
     def facts(self, index: int) -> Facts:
         """What is known of a row without its pixels; see `thyme.data.sources.base.Source`."""
-        self._check(index)
+        check_index(index, self._count)
         column = self._columns.images_of(self._table.columns)
         if column is None:
             return self._columns.facts(self._table.row(index))
@@ -78,7 +78,7 @@ class FileSource:
 
     def problem(self, index: int) -> Problem:
         """A row, its images decoded; see `thyme.data.sources.base.Source`."""
-        self._check(index)
+        check_index(index, self._count)
         return self._columns.problem(
             self._table.row(index),
             id=f"{self.name}-{index}",
@@ -124,10 +124,6 @@ class FileSource:
         except DamagedRowError as error:
             return EncodeError(f"{self._table.label(index)}: {error.trouble}", reason=DAMAGED_ROW)
 
-    def _check(self, index: int) -> None:
-        if not 0 <= index < self._count:
-            raise IndexError(f"{self.name} has {self._count} rows, none with the index {index}")
-
 
 def open_files(
     name: str, settings: SourceSettings, *, table: Table | None = None, max_pixels: int = MAX_PIXELS
@@ -148,7 +144,7 @@ def open_files(
     path = Path(settings.path).expanduser()
     table = table or open_table(path, settings.split)
     if not len(table):
-        raise ConfigError(f"{path} holds no rows")
+        raise ConfigError(f"{path} holds no rows; name another file or folder (sources.{name}.path)")
     columns = Columns(settings.columns, settings.question, max_pixels)
     columns.check(table.columns, str(path))
     if not settings.question and columns.column("question", set(table.columns)) is None:

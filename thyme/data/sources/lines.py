@@ -16,10 +16,20 @@ def digest(parts: Iterable[object]) -> str:
     return hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=16).hexdigest()
 
 
-def files_print(files: Sequence[Path]) -> str:
+def files_fingerprint(files: Sequence[Path]) -> str:
     """Hash of names, sizes and times of files; not of where they lie."""
     stats = [(file.name, file.stat()) for file in files]
     return digest(part for name, stat in stats for part in (name, stat.st_size, stat.st_mtime_ns))
+
+
+def check_index(index: int, rows: int) -> None:
+    """Raise where there is no such row.
+
+    Raises:
+        IndexError: There is none.
+    """
+    if not 0 <= index < rows:
+        raise IndexError(f"there are {rows} rows, none with the index {index}")
 
 
 class Lines:
@@ -32,7 +42,7 @@ class Lines:
             StoreError: A file cannot be read.
         """
         self.files = list(files)
-        self.fingerprint = files_print(self.files)
+        self.fingerprint = files_fingerprint(self.files)
         self._offsets, self._numbers = array("q"), array("q")
         self._starts: list[int] = []
         for path in self.files:
@@ -62,8 +72,7 @@ class Lines:
         return f"{self.files[self._file(index)].name}, line {self._numbers[index]}"
 
     def _file(self, index: int) -> int:
-        if not 0 <= index < len(self):
-            raise IndexError(f"there are {len(self)} rows, none with the index {index}")
+        check_index(index, len(self))
         return bisect_right(self._starts, index) - 1
 
     def _scan(self, path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from thyme.data.sources.lines import digest
+from thyme.data.sources.lines import check_index, digest
 from thyme.data.sources.tables import DamagedRowError
 from thyme.errors import ConfigError, StoreError
 
@@ -51,8 +51,7 @@ class Pictures:
 
     def row(self, index: int) -> Mapping[str, Any]:
         """A row; see `thyme.data.sources.tables.Table`."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"there are {len(self)} rows, none with the index {index}")
+        check_index(index, len(self))
         path = self._paths[index]
         return {**self._told(path), COLUMN: path}
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from thyme.data.sources.lines import Lines, files_print
+from thyme.data.sources.lines import Lines, check_index, files_fingerprint
 from thyme.delimited import TextLines, next_fields
 from thyme.errors import StoreError
 
@@ -137,7 +137,7 @@ class Delimited:
         self._offsets, self._numbers = array("q"), array("q")
         try:
             with path.open("rb") as file:
-                self.fingerprint, self.folder = files_print([path]), folder_of([path], root)
+                self.fingerprint, self.folder = files_fingerprint([path]), folder_of([path], root)
                 self._scan(TextLines(file, path))
         except OSError as error:
             raise StoreError(f"{path}: cannot be read ({error.strerror}); check the path") from error
@@ -148,8 +148,7 @@ class Delimited:
 
     def row(self, index: int) -> Mapping[str, Any]:
         """A row; see `Table`."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"there are {len(self)} rows, none with the index {index}")
+        check_index(index, len(self))
         try:
             with self._path.open("rb") as file:
                 lines = TextLines(file, self._path)

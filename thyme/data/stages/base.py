@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from thyme.config.data import DataRecipe
-from thyme.data.drafts import Draft, Rejection
+from thyme.data.drafts import Draft, Rejection, Verdict
 from thyme.errors import EngineError
 from thyme.prompts import PromptSet
 from thyme.sandbox.base import Sandbox, Session
@@ -48,9 +48,9 @@ class Teachers(Protocol):
         The turn ends with ``</code>``, with ``</answer>``, or where the model ended it.
 
         Raises:
-            ContextFullError: The conversation does not fit; this record is rejected. So it is for `UnansweredError`,
-                and for the `ImageRefusedError`, `NoVisionError` and `RefusedFieldError` of the engines.
-            EngineError: The endpoint failed for good, or refuses everybody. The build stops; the record is not
+            ContextFullError, ImageRefusedError, NoVisionError, RefusedFieldError, UnansweredError: There is no answer
+                to this request; the record is rejected.
+            EngineError: The endpoint failed for good, or refuses everything. The build stops, and the record is not
                 rejected.
             BudgetError: Nothing is left to spend.
         """
@@ -65,7 +65,7 @@ class Workbench:
     resources: AsyncExitStack = field(default_factory=AsyncExitStack)
     """What ends with the draft: the session."""
     shown: dict[str, str] = field(default_factory=dict)
-    """Images as the teacher was shown them: data URL by image id."""
+    """Images as they were shown: data URL by image id and bound on pixels, which teacher and judge may have apart."""
 
     async def aclose(self) -> None:
         """End the session."""
@@ -82,21 +82,11 @@ class Context:
     prompts: PromptSet
     """Of the trained model."""
     teachers: Teachers
-    check: Any = None
-    """Who checks in place of the recipe's ``check.judge``, or None: an async function of the draft that returns a
-    `thyme.data.drafts.Verdict`. The recipe's own judge is asked through `teachers`; see `thyme.data.stages.check`."""
+    check: Callable[[Draft], Awaitable[Verdict]] | None = None
+    """Who checks in place of the recipe's ``check.judge``, which is asked through `teachers`."""
     benches: dict[str, Workbench] = field(default_factory=dict)
     """By draft id."""
-    world: Mapping[str, Any] = field(default_factory=dict)
-    """Whatever built-in sources add."""
 
 
 Stage = Callable[[Draft, Context], Awaitable[Draft | Rejection]]
-
-
-async def unchanged(draft: Draft, context: Context) -> Draft | Rejection:
-    """Pass a draft on."""
-    return draft
-
-
-SessionOf = Callable[[Draft], AbstractAsyncContextManager[Session]]
+"""Takes a draft one step further, or rejects it."""

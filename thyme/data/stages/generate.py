@@ -80,8 +80,7 @@ def _answered(draft: Draft, context: Context) -> Draft | Rejection:
     ran = [segment for segment in draft.segments if isinstance(segment, Observation)]
     if ran and ran[-1].execution.error is not None:
         return _reject(draft, Refusal(reasons.ERROR_IN_CODE, "the last block failed, and was not put right"))
-    draft = draft.model_copy(update={"finished": True})
-    return draft.model_copy(update={"trajectory": finish(draft, context)})
+    return draft.model_copy(update={"finished": True, "trajectory": finish(draft, context)})
 
 
 def _reject(draft: Draft, refusal: Refusal) -> Rejection:

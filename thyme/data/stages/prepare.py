@@ -25,7 +25,7 @@ async def prepare(draft: Draft, context: Context) -> Draft | Rejection:
     Returns:
         The draft with `Draft.problem` and `Draft.hints`; or a rejection: ``lacks_FACT``, or what the scenario says.
     """
-    if not SCENARIOS[draft.scenario].draws:
+    if not SCENARIOS[draft.scenario].makes_pictures:
         return prepared(draft)
     return await asyncio.to_thread(_encoded, draft)  # pictures of many megapixels are turned here
 

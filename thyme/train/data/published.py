@@ -25,7 +25,7 @@ import httpx
 
 from thyme.config.training import DataSource
 from thyme.data.published import COLUMNS, to_trajectory
-from thyme.data.sources.lines import Lines, digest, files_print
+from thyme.data.sources.lines import Lines, digest, files_fingerprint
 from thyme.errors import ConfigError, MissingExtraError, StoreError
 from thyme.train.data.rows import Draw, Item, Parts, RandomParts, block, find_files
 from thyme.types import Trajectory
@@ -221,7 +221,9 @@ def open_layout(source: DataSource, layout: Layout[T]) -> PublishedLines[T] | Pu
         return PublishedTable(parts.all(), parts.fingerprint, parts.names, layout)
     if files:
         names = [(path.name, _rows_of(str(path), layout.columns)) for path in files]
-        return PublishedTable(_plain(_load(source, files), source.path, layout), files_print(files), names, layout)
+        return PublishedTable(
+            _plain(_load(source, files), source.path, layout), files_fingerprint(files), names, layout
+        )
     table = _load(source)
     label = f"{source.path} ({table.split})"
     fingerprint = digest([label, source.subset, table._fingerprint])
@@ -243,7 +245,7 @@ def stream_published(source: DataSource) -> Parts:
 def _parquet_parts(source: DataSource, files: Sequence[Path], layout: Layout[Any]) -> ParquetParts | None:
     """Local files, or those of the hub; None where the latter are no parquet files."""
     if files:
-        return ParquetParts([str(file) for file in files], files_print(files), source.limit, layout)
+        return ParquetParts([str(file) for file in files], files_fingerprint(files), source.limit, layout)
     urls = hub_files(source)
     if any(not url.endswith(".parquet") for url in urls):
         return None
