@@ -73,9 +73,10 @@ class InputFiles:
         """A descriptor of the image's pixels as Pillow holds them in memory, for the caller to close.
 
         Returns:
-            None where the mode is none of `PIXEL_BYTES`: such an image is decoded in the session.
+            None where the mode is none of `PIXEL_BYTES`, or only the file is at hand: such an image is decoded in the
+            session.
         """
-        if image.mode not in PIXEL_BYTES:
+        if image.mode not in PIXEL_BYTES or not image.loaded:
             return None
         least = self._most_bytes // _MOST_OPEN  # each takes a descriptor as well, however small it is
         made = await self._once(
