@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -237,6 +238,33 @@ async def test_an_image_without_pixels_is_decoded_in_the_session() -> None:
     ):
         execution = await session.run("from PIL import Image\nprint(Image.open(image_path).getpixel((0, 0)))")
     assert (execution.stdout, execution.error) == ("(255, 0, 0)\n", None)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_no_descriptors_left_is_a_failure_of_the_sandbox(level: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    failures: list[str] = []
+    async with opened(level, pool=0) as broker:
+        async with broker.session([PICTURE]) as session:
+            await session.run("print(1)")  # what is imported at first is
+        for more in range(10):
+            other = ImageRecord.of(Image.new("RGB", (30, 20), (more, 0, 0)))
+            free = os.dup(0)
+            os.close(free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, hard))
+            try:
+                async with broker.session([other]) as session:
+                    await session.run("print(1)")
+            except SandboxError as error:
+                failures.append(str(error))
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert len(failures) >= 4
+        assert all("Too many open files" in failure for failure in failures)
+        async with broker.session([PICTURE]) as session:
+            assert (await session.run("print(1)")).stdout == "1\n"
+        assert await count_becomes(broker, idle(level) - POOL)
+        assert broker.deaths == 0
 
 
 async def test_too_many_inputs_are_refused_and_fifty_are_not() -> None:
