@@ -16,11 +16,9 @@ from typing import Any, TypeVar, cast
 
 from PIL import Image
 
+from thyme.sandbox.jail.shelf import PIXEL_BYTES
 from thyme.sandbox.lru import ByteLru
 from thyme.types import EXTENSIONS, ImageRecord, input_path
-
-PIXEL_BYTES = {"L": 1, "RGB": 4, "RGBA": 4}
-"""Modes whose pixels are handed to a session, and bytes a pixel in Pillow's own layout of each."""
 
 _WRITABLE_AS_PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"})
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
