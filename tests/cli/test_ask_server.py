@@ -19,8 +19,8 @@ from thyme.cli import app
 from thyme.config.serve import ServeConfig
 from thyme.engines.scripted import ScriptedEngine
 from thyme.errors import EngineError, ModelNotFoundError
+from thyme.hosting import Address, listening, uvicorn_for
 from thyme.sandbox import Sandbox
-from thyme.sandbox.server.serve import Address, listening, uvicorn_for
 from thyme.serve.app import create_app
 
 run = CliRunner()

@@ -17,8 +17,8 @@ from PIL import Image
 from thyme.config.serve import ServeConfig
 from thyme.engines.base import Chunk, Engine, Request
 from thyme.engines.scripted import ScriptedEngine
+from thyme.hosting import Address, listening, uvicorn_for
 from thyme.sandbox.base import Sandbox
-from thyme.sandbox.server.serve import Address, listening, uvicorn_for
 from thyme.serve.app import create_app
 from thyme.serve.runtime import AgentRuntime
 
