@@ -198,6 +198,7 @@ class SessionProcess:
         Raises:
             TimeoutError: It took longer.
             OverQuotaError: The session took more than it may.
+            SandboxError: What it took cannot be looked at.
             wire.ProtocolError: The answer is too long.
             OSError: The session ended.
         """
@@ -263,8 +264,11 @@ class _Watch:
         self._timer = self._loop.call_later(_WATCH_S, self._look)
 
     def _look(self) -> None:
-        if excess := self._excess():
-            self._channel.fail(excess)
+        try:
+            if excess := self._excess():
+                self._channel.fail(excess)
+        except SandboxError as error:
+            self._channel.fail(error)
         self._timer = self._loop.call_later(_WATCH_S, self._look)
 
     def last_look(self) -> None:
