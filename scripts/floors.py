@@ -10,7 +10,18 @@ PACKAGE = Path(__file__).parent.parent / "thyme"
 
 FLOORS = (
     ("types", "errors", "tags", "pillow"),
-    ("markup", "config", "prompts", "images", "store", "delimited", "arithmetic", "events", "background"),
+    (
+        "markup",
+        "config",
+        "prompts",
+        "images",
+        "store",
+        "delimited",
+        "arithmetic",
+        "events",
+        "background",
+        "hosting",
+    ),
     ("sandbox", "engines", "families"),
     ("agent", "rewards", "view"),
     ("data", "eval"),

@@ -191,6 +191,10 @@ def test_what_cannot_be_opened_is_said_at_once(tmp_path: Path) -> None:
         Thyme(ScriptedEngine(SAYS), sandbox="http://127.0.0.1:9")
     with pytest.raises(UsageError, match="no address of a sandbox server"):
         Thyme(ScriptedEngine(SAYS), sandbox="somewhere")
+    with pytest.raises(ModelNotFoundError, match="nowhere"):
+        Thyme(tmp_path / "nowhere", sandbox=Fake())
+    with pytest.raises(UsageError, match="engine is a int; give a model's name or folder, or an Engine"):
+        Thyme(7, sandbox=Fake())  # type: ignore[arg-type] # the point
 
 
 # --- settings

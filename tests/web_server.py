@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 from waiting import until
 
-from thyme.sandbox.server.serve import Address, listening, uvicorn_for
+from thyme.hosting import Address, listening, uvicorn_for
 
 START_S, END_S = 60, 60
 """Seconds that a server is given to come up and to end."""

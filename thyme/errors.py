@@ -9,17 +9,17 @@
     ├── MarkupError                text is not a well-formed trajectory (also ValueError)
     ├── StoreError                 a stored record is missing something or is damaged
     ├── MissingExtraError          an optional dependency is not installed (also ImportError)
-    ├── EncodeError                a trajectory cannot become a training sample (also ValueError)
+    ├── EncodeError                a record cannot become a training sample (also ValueError)
     │   └── TooLongError           it has more tokens than allowed
     ├── TrainingError              training cannot go on
     │   └── TrainingStoppedError   it was asked to end, and left a checkpoint to go on from
     ├── EngineError                the model could not be asked
-    │   ├── ModelNotFoundError     no such folder, hub id or server
+    │   ├── ModelNotFoundError     no such folder, hub id or server (also UsageError)
     │   ├── ContextFullError       the request does not fit into the model's context
     │   └── ScriptExhaustedError   the scripted engine was asked for more than its script holds
     ├── BudgetError                the budget of a build is used up
     └── SandboxError               the sandbox itself failed; failing code is never one of these
-        ├── IsolationError         the isolation level asked for is not to be had here
+        ├── IsolationError         the isolation level asked for is not to be had here (also UsageError)
         └── SandboxDiedError       zygote or session process went away
 
 Every message names the thing and the way out. `UsageError` ends a command with exit code 2, any other with 1.
@@ -53,7 +53,11 @@ class StoreError(ThymeError):
 
 
 class MissingExtraError(ThymeError, ImportError):
-    """An optional dependency is not installed."""
+    """An optional dependency is not installed.
+
+    The command it names is right before a release, too: pip takes the thyme that is installed, from a checkout or not,
+    and fetches only what the extra adds.
+    """
 
     def __init__(self, what: str, extra: str) -> None:
         """Say what needs which extra.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -75,6 +78,25 @@ def test_a_torchvision_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatc
     assert found.state == "fault"
     assert "uninstall torchvision" in found.mend
     assert only(libraries.torch(), "torch").state == "fault"
+
+
+def test_a_model_without_its_weights_is_a_fault_with_a_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("thyme.nano.CHECKPOINTS", tmp_path)
+    (found,) = examine(["model"])
+    assert (found.state, "weights are missing" in found.said) == ("fault", True)
+    assert "git restore" in found.mend
+
+
+def test_an_extra_is_added_to_the_installed_thyme_and_no_index_is_asked_for_it() -> None:
+    """What messages about missing extras rely on, for as long as no release is published."""
+    if importlib.util.find_spec("pip") is None or not libraries.required():
+        pytest.skip("needs pip and an installed thyme-vl")
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", f"{libraries.DISTRIBUTION}[serve]"]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**kept, "PIP_CONFIG_FILE": os.devnull}
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_browser_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

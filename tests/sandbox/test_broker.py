@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -209,6 +211,60 @@ async def test_cancelled_start_harms_no_other(level: str) -> None:
         await broker.settle()
         assert await count_becomes(broker, idle(level) + 1)
         assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_pixels_that_cannot_be_had_leave_no_process(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_memory(image: ImageRecord) -> int:
+        raise MemoryError
+
+    async with opened(level) as broker:
+        monkeypatch.setattr(broker._inputs, "pixels", no_memory)
+        async with broker.session([PICTURE]) as session:
+            with pytest.raises(MemoryError):
+                await session.run("print(1)")
+        async with broker.session([PICTURE]):
+            await asyncio.sleep(0.1)  # it fails, and nobody asks for it
+        await broker.settle()
+        assert await count_becomes(broker, idle(level))
+
+
+async def test_an_image_without_pixels_is_decoded_in_the_session() -> None:
+    buffer = io.BytesIO()
+    PICTURE.image.save(buffer, "PNG")
+    async with (
+        open_sandbox(config("best")) as broker,
+        broker.session([PICTURE.with_file(buffer.getvalue())]) as session,
+    ):
+        execution = await session.run("from PIL import Image\nprint(Image.open(image_path).getpixel((0, 0)))")
+    assert (execution.stdout, execution.error) == ("(255, 0, 0)\n", None)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_no_descriptors_left_is_a_failure_of_the_sandbox(level: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    failures: list[str] = []
+    async with opened(level, pool=0) as broker:
+        async with broker.session([PICTURE]) as session:
+            await session.run("print(1)")  # what is imported at first is
+        for more in range(10):
+            other = ImageRecord.of(Image.new("RGB", (30, 20), (more, 0, 0)))
+            free = os.dup(0)
+            os.close(free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, hard))
+            try:
+                async with broker.session([other]) as session:
+                    assert (await session.run("print(1)")).error is None, "the code is not to blame"
+            except SandboxError as error:
+                failures.append(str(error))
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert len(failures) >= 4
+        assert all("Too many open files" in failure for failure in failures)
+        async with broker.session([PICTURE]) as session:
+            assert (await session.run("print(1)")).stdout == "1\n"
+        assert await count_becomes(broker, idle(level) - POOL)
+        assert broker.deaths == 0
 
 
 async def test_too_many_inputs_are_refused_and_fifty_are_not() -> None:

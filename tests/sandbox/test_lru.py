@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,3 +39,21 @@ def test_what_is_larger_than_all_is_not_kept() -> None:
     memory.put("small", "s", 5)
     memory.put("large", "l", 11)
     assert memory.get("large") is None
+
+
+def test_threads_that_remember_the_same_keep_the_books_right() -> None:
+    memory: ByteLru[int] = ByteLru(100)
+
+    def remember(_: int) -> None:
+        for number in range(20_000):
+            memory.put("abc"[number % 3], number, 30)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(remember, range(8)))
+    finally:
+        sys.setswitchinterval(before)
+    memory.put("d", 0, 10)
+    assert [memory.get(key) is None for key in "abcd"] == [False] * 4

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import errno
 import io
 import json
 import os
-import socket
-import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -26,12 +23,13 @@ from web_server import serving_here
 
 from thyme.config.sandbox_server import SandboxServerConfig
 from thyme.errors import IsolationError, SandboxError, UsageError
+from thyme.hosting import Address
 from thyme.sandbox import SandboxConfig, protocol
 from thyme.sandbox.remote import open_remote
 from thyme.sandbox.server.app import Service, make_app
 from thyme.sandbox.server.guard import Guard
 from thyme.sandbox.server.refusal import Refusal
-from thyme.sandbox.server.serve import Address, listening, require_token
+from thyme.sandbox.server.serve import require_token
 from thyme.types import ImageRecord
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -174,37 +172,6 @@ async def test_importing_the_sandbox_pulls_no_network() -> None:
     code = "import sys, thyme.sandbox; print({'fastapi', 'uvicorn', 'starlette', 'httpx', 'ray'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "set()\n"
-
-
-async def test_unix_socket_is_private_and_left_behind_by_nobody(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    with socket.socket(socket.AF_UNIX) as stale:
-        stale.bind(str(path))  # what a server that was killed leaves
-    with listening(Address(unix=path)) as (_, url):
-        assert url == f"unix:{path}"
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        with pytest.raises(UsageError, match="a server listens on"), listening(Address(unix=path)):
-            pass
-    assert not path.exists()
-
-
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the kernel does not watch over unread data")
-async def test_who_never_reads_is_cut_off() -> None:
-    """Else what was sent to it would stay in memory for as long as it likes."""
-    with listening(Address(port=0), unread_s=0.5) as (opened, _), socket.create_connection(opened.getsockname()):
-        connection, _ = opened.accept()
-        with connection:
-            connection.settimeout(20)
-            with pytest.raises(TimeoutError) as caught:
-                connection.sendall(bytes(64 << 20))
-        assert caught.value.errno == errno.ETIMEDOUT, "it was this test that gave up"
-
-
-async def test_port_that_is_taken(tmp_path: Path) -> None:
-    with listening(Address(port=0)) as (opened, _):
-        port = opened.getsockname()[1]
-        with pytest.raises(UsageError, match=f"port {port}"), listening(Address(port=port)):
-            pass
 
 
 # --- plain HTTP

@@ -6,6 +6,7 @@ import asyncio
 import json
 import mmap
 import os
+import socket
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thyme.sandbox import SandboxConfig, wire
+from thyme.sandbox.channel import Channel
 from thyme.types import image_id
 
 CONFIG = SandboxConfig(max_images=2, max_image_pixels=10_000, max_total_pixels=12_000, stdout_chars=100)
@@ -135,10 +137,12 @@ def test_no_honest_text_counts_as_values(text: str, more: list[str]) -> None:
 
 
 async def test_length_is_checked_before_anything_is_read() -> None:
-    reader = asyncio.StreamReader()
-    reader.feed_data(wire.LENGTH.pack(2**32 - 1))
-    with pytest.raises(wire.ProtocolError, match="4294967295 bytes"):
-        await wire.receive(reader, 1000)
+    ours, theirs = socket.socketpair()
+    channel = Channel(ours)
+    theirs.sendall(wire.LENGTH.pack(2**32 - 1))
+    with theirs, pytest.raises(wire.ProtocolError, match="4294967295 bytes"):
+        await channel.receive(1000, asyncio.get_running_loop().time() + 30)
+    channel.close()
 
 
 def test_memory_file_of_the_pictures_keeps_its_size() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thyme.agent.events import Event, ExecutionEvent, FinishedEvent, GeneratedEvent
 from thyme.agent.rollout import rollout, rollout_events
+from thyme.events import Event, ExecutionEvent, FinishedEvent, GeneratedEvent
 
 __all__ = ["Event", "ExecutionEvent", "FinishedEvent", "GeneratedEvent", "rollout", "rollout_events"]

@@ -22,12 +22,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from thyme.agent.draft import Draft, SpanDraft, seen_pixels
-from thyme.agent.events import Event, ExecutionEvent, FinishedEvent, GeneratedEvent
 from thyme.agent.repetition import make_detector
 from thyme.agent.temperature import Span, TemperatureSchedule
 from thyme.config import RolloutConfig
 from thyme.engines.base import Chunk, ChunkStop, Engine, Request, written_last
 from thyme.errors import ContextFullError, ThymeError
+from thyme.events import Event, ExecutionEvent, FinishedEvent, GeneratedEvent
 from thyme.markup import ANSWER_CLOSE, CODE_OPEN, extract_code
 from thyme.prompts import PromptSet
 from thyme.sandbox.base import Sandbox, Session
@@ -172,7 +172,7 @@ class _Loop:
         try:
             seen = [engine.seen_size(*image.size) for image in images]
             system, user = prompts.render(draft.problem, seen)
-            draft.prompt = Prompt(
+            draft.prompt = Prompt(  # what the record shows where the engine cannot make its own
                 system=system,
                 user=user,
                 images=tuple(

@@ -30,7 +30,7 @@ from thyme.types import ImageRecord, Problem
 
 logger = logging.getLogger(__name__)
 
-EngineLike: TypeAlias = str | Engine
+EngineLike: TypeAlias = str | Path | Engine
 """What a user calls a model (see `thyme.models`), or an engine."""
 SandboxLike: TypeAlias = SandboxConfig | str | Sandbox | base.Sandbox | None
 """Settings of one to start here, the URL of ``thyme sandbox serve``, or one that is there. None: the best one here."""
@@ -265,11 +265,13 @@ class AsyncThyme:
             return self._opened
 
     async def _open_engine(self, resources: AsyncExitStack) -> Engine:
-        if not isinstance(self._engine, str):
-            return self._engine
-        # Weights take seconds to read; the loop goes on meanwhile.
-        engine = await asyncio.to_thread(open_model, self._engine, self._engine_config)
-        return await resources.enter_async_context(aclosing(engine))
+        if isinstance(self._engine, str | Path):
+            # Weights take seconds to read; the loop goes on meanwhile.
+            engine = await asyncio.to_thread(open_model, str(self._engine), self._engine_config)
+            return await resources.enter_async_context(aclosing(engine))
+        if not isinstance(self._engine, Engine):
+            raise UsageError(f"engine is a {type(self._engine).__name__}; give a model's name or folder, or an Engine")
+        return self._engine
 
     async def aclose(self) -> None:
         """Close what was opened. To close twice is no error."""

@@ -60,7 +60,8 @@ def serve_command(
     Example: thyme sandbox serve --host 0.0.0.0 --port 8765 --token-file token
     """
     try:
-        from thyme.sandbox.server.serve import Address, require_token, serve
+        from thyme.hosting import Address
+        from thyme.sandbox.server.serve import require_token, serve
     except ImportError as error:
         raise MissingExtraError("thyme sandbox serve", "serve") from error
     address, token = Address(host, port, unix), read_token(token_file)

@@ -12,7 +12,8 @@ from thyme.doctor.child import ChildError, told_by
 from thyme.doctor.findings import Finding
 
 DISTRIBUTION: Final = "thyme-vl"
-LOCAL: Final = "pip install -c constraints.txt 'thyme-vl[local]'"
+LOCAL: Final = "to run models here: pip install 'thyme-vl[local]' (in a checkout with -c constraints.txt)"
+AGAIN: Final = "pip install --force-reinstall"
 _TORCH: Final = """
 import json, torch
 cuda = torch.cuda.is_available()
@@ -34,12 +35,11 @@ _NOT_FOR_USERS: Final = {"all", "dev", "bench"}
 def torch() -> list[Finding]:
     """Torch, and what it sees of GPUs."""
     if not _version("torch"):
-        mend = f"to run models here: pip install -c constraints.txt torch==2.13.0 (for CPUs), then {LOCAL}"
-        return [Finding(name="torch", state="absent", said="not installed", mend=mend), _gpu(None)]
+        return [Finding(name="torch", state="absent", said="not installed", mend=LOCAL), _gpu(None)]
     try:
         found = told_by(_TORCH)
     except ChildError as error:
-        return [Finding(name="torch", state="fault", said=f"cannot be imported: {error}", mend=f"reinstall: {LOCAL}")]
+        return [Finding(name="torch", state="fault", said=f"cannot be imported: {error}", mend=f"{AGAIN} torch")]
     built = f"for CUDA {found['built']}" if found["built"] else "for CPUs"
     return [Finding(name="torch", state="ok", said=f"{found['version']}, built {built}"), _gpu(found)]
 
@@ -56,7 +56,7 @@ def _gpu(found: Any) -> Finding:
     if driver is None:
         return Finding(name="GPU", state="absent", said="none; the embedded model needs none")
     if found and not found["built"]:
-        mend = "install the torch that is built for CUDA: pip install --force-reinstall torch, without constraints.txt"
+        mend = f"install the torch that is built for CUDA: {AGAIN} torch, without constraints.txt"
         return Finding(name="GPU", state="fault", said=f"{driver}, but this torch is built for CPUs", mend=mend)
     mend = "compare the driver's CUDA version (nvidia-smi) with torch's; CUDA_VISIBLE_DEVICES may hide the GPU"
     return Finding(name="GPU", state="fault", said=f"{driver}, but torch does not see it", mend=mend)
@@ -78,12 +78,12 @@ def _driver() -> str | None:
 def transformers() -> list[Finding]:
     """Transformers with the models that are used, and torchvision, which breaks it where it does not fit torch."""
     if not _version("transformers"):
-        return [Finding(name="transformers", state="absent", said="not installed", mend=f"to run models here: {LOCAL}")]
+        return [Finding(name="transformers", state="absent", said="not installed", mend=LOCAL)]
     vision = _version("torchvision")
     try:
         found = told_by(_TRANSFORMERS)
     except ChildError as error:
-        mend = "pip uninstall torchvision: thyme does not need it" if vision else f"reinstall: {LOCAL}"
+        mend = "pip uninstall torchvision: thyme does not need it" if vision else f"{AGAIN} transformers"
         return [Finding(name="transformers", state="fault", said=f"cannot be imported: {error}", mend=mend)]
     beside = f"with torchvision {vision}" if vision else "without torchvision, as it should be"
     return [Finding(name="transformers", state="ok", said=f"{found['version']}, {beside}")]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from thyme.doctor.findings import Finding
+from thyme.errors import ModelNotFoundError
 from thyme.sandbox import check
-
-EMBEDDED = "nano"
 
 
 def sandbox() -> list[Finding]:
@@ -26,9 +25,10 @@ def model() -> list[Finding]:
     """The files of the embedded model."""
     from thyme.nano import checkpoint_path
 
-    folder = checkpoint_path()
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
-    if not (folder / "model.safetensors").is_file():
-        mend = "the installation is not whole: pip install --force-reinstall thyme-vl"
-        return [Finding(name="embedded model", state="fault", said="its weights are missing", mend=mend)]
+    try:
+        folder = checkpoint_path()
+    except ModelNotFoundError as error:
+        mend = "git restore thyme/nano/checkpoint in a checkout, else install thyme-vl again with --force-reinstall"
+        return [Finding(name="embedded model", state="fault", said=str(error), mend=mend)]
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return [Finding(name="embedded model", state="ok", said=f"{size / 2**20:.0f} MiB")]

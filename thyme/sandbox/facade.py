@@ -95,7 +95,7 @@ class Sandbox:
         """Open a session: variables and files live on from one `SandboxSession.run` to the next.
 
         Args:
-            images: None, one or several pictures: paths, bytes, Pillow images, uint8 arrays of (height, width, 3),
+            images: No picture, one or several: paths, bytes, Pillow images, uint8 arrays of (height, width, 3),
                 or records. The code finds the first at ``image_path``, all of them in ``image_paths``.
             seed: Seeds ``random``, ``numpy.random`` and OpenCV.
 

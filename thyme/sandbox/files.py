@@ -7,11 +7,13 @@ and neither width nor depth of a tree can hurt.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
 
 from thyme.config.sandbox import SandboxConfig
+from thyme.errors import SandboxError
 
 _MIB = 1 << 20
 _DEEPEST = 64
@@ -52,6 +54,9 @@ class Usage:
 
         Args:
             nameless_too: Whether to look for files without names; that takes ten times as long.
+
+        Raises:
+            SandboxError: No descriptor is left here to look with, for which the code is not to blame.
         """
         nameless = _nameless_bytes(self._pid, self._file_bytes) if nameless_too else 0
         if nameless is None:
@@ -73,6 +78,8 @@ class Usage:
             except FileNotFoundError:
                 continue
             except OSError as error:
+                if error.errno in {errno.EMFILE, errno.ENFILE}:
+                    raise SandboxError(f"what a session wrote cannot be looked at: {error.strerror}") from error
                 return f"a folder that cannot be read ({error.strerror})"
             if depth > _DEEPEST:
                 return f"folders more than {_DEEPEST} deep"

@@ -16,11 +16,9 @@ from typing import Any, TypeVar, cast
 
 from PIL import Image
 
+from thyme.sandbox.jail.shelf import PIXEL_BYTES
 from thyme.sandbox.lru import ByteLru
 from thyme.types import EXTENSIONS, ImageRecord, input_path
-
-PIXEL_BYTES = {"L": 1, "RGB": 4, "RGBA": 4}
-"""Modes whose pixels are handed to a session, and bytes a pixel in Pillow's own layout of each."""
 
 _WRITABLE_AS_PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"})
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
@@ -73,9 +71,10 @@ class InputFiles:
         """A descriptor of the image's pixels as Pillow holds them in memory, for the caller to close.
 
         Returns:
-            None where the mode is none of `PIXEL_BYTES`: such an image is decoded in the session.
+            None where the mode is none of `PIXEL_BYTES`, or only the file is at hand: such an image is decoded in the
+            session.
         """
-        if image.mode not in PIXEL_BYTES:
+        if image.mode not in PIXEL_BYTES or not image.loaded:
             return None
         least = self._most_bytes // _MOST_OPEN  # each takes a descriptor as well, however small it is
         made = await self._once(

@@ -19,8 +19,7 @@ _ADVICE = {
     "landlock": (
         "It needs Linux 5.13 or later on x86-64 or aarch64, with Landlock switched on ('landlock' in "
         "/sys/kernel/security/lsm; if not, boot with 'lsm=landlock,...'). In a container the seccomp profile must "
-        "allow the landlock_* calls, "
-        "as those of Docker 20.10.10 and Podman 3.4 and later do."
+        "allow the landlock_* calls, as those of Docker 20.10.10 and Podman 3.4 and later do."
     ),
 }
 

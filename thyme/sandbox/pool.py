@@ -107,7 +107,7 @@ class Pool:
         self._closed = True
         if self._filling:
             self._filling.cancel()
-            with contextlib.suppress(asyncio.CancelledError, SandboxError, SandboxDiedError):
+            with contextlib.suppress(asyncio.CancelledError, SandboxError):
                 await self._filling
         while self._waiting:
             await self._waiting.popleft().kill()

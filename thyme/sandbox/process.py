@@ -128,14 +128,14 @@ class SessionProcess:
                         memory = mmap.mmap(pixels, 0)
                         undo.callback(memory.close)
                         handle = await zygote.fork(name, (theirs.fileno(), pixels), rehearse, config.start_timeout_s)
+                        undo.callback(os.close, handle)
                     finally:
                         os.close(pixels)
+                usage = None
+                if zygote.folder:
+                    usage = Usage(zygote.folder / "sessions" / name, handle, config, (OUTPUT, SCRATCH))
             except OSError as error:
                 raise SandboxError(f"a session could not be started: {error}") from error
-            undo.callback(os.close, handle)
-            usage = None
-            if zygote.folder:
-                usage = Usage(zygote.folder / "sessions" / name, handle, config, (OUTPUT, SCRATCH))
             process = cls(name, Channel(ours), handle, memory, usage)
             undo.pop_all()
         return process
@@ -198,6 +198,7 @@ class SessionProcess:
         Raises:
             TimeoutError: It took longer.
             OverQuotaError: The session took more than it may.
+            SandboxError: What it took cannot be looked at.
             wire.ProtocolError: The answer is too long.
             OSError: The session ended.
         """
@@ -243,7 +244,8 @@ class SessionProcess:
         os.close(self._handle)
         self.memory.close()
         if self._usage:
-            await asyncio.to_thread(remove_tree, self._usage.folder)
+            with contextlib.suppress(OSError):  # no descriptor is left: it goes with the folder of the zygote
+                await asyncio.to_thread(remove_tree, self._usage.folder)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -262,8 +264,11 @@ class _Watch:
         self._timer = self._loop.call_later(_WATCH_S, self._look)
 
     def _look(self) -> None:
-        if excess := self._excess():
-            self._channel.fail(excess)
+        try:
+            if excess := self._excess():
+                self._channel.fail(excess)
+        except SandboxError as error:
+            self._channel.fail(error)
         self._timer = self._loop.call_later(_WATCH_S, self._look)
 
     def last_look(self) -> None:

@@ -18,7 +18,8 @@ from PIL import Image
 from pydantic import Field, ValidationError
 
 from thyme.config.sandbox import SandboxConfig
-from thyme.sandbox.wire import CHANNELS, Message, Picture
+from thyme.sandbox.jail.shelf import CHANNELS
+from thyme.sandbox.wire import Message, Picture, excess_of
 from thyme.types import Execution, ExecutionError, ImageRecord, Repair
 
 PROTOCOL = 1
@@ -248,11 +249,8 @@ def read_answer(frame: bytes | bytearray, request: str, code: str, config: Sandb
     answer = read(Answer, head)
     if answer.request != request:
         raise MalformedError("the answer belongs to another request")
-    pixels = [image.pixels for image in answer.images]
-    if len(pixels) > config.max_images or sum(pixels) > config.max_total_pixels:
-        raise MalformedError("more pictures or pixels than allowed")
-    if any(count > config.max_image_pixels for count in pixels):
-        raise MalformedError("a picture has more pixels than allowed")
+    if excess := excess_of(answer.images, config):
+        raise MalformedError(excess)
     if sum(image.size_bytes for image in answer.images) != len(body):
         raise MalformedError("the pictures are not as long as they are said to be")
     if not math.isfinite(answer.duration_s):

@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from thyme.config.sandbox import Isolation, SandboxConfig
-from thyme.errors import IsolationError, SandboxError
+from thyme.errors import SandboxError
 from thyme.sandbox.broker import open_sandbox
 from thyme.sandbox.jail import landlock
 from thyme.sandbox.levels import LEVELS, LevelReport, SandboxReport, advice
@@ -42,7 +42,7 @@ async def _try_level(config: SandboxConfig, level: Isolation) -> LevelReport:
     try:
         async with open_sandbox(config.model_copy(update={"isolation": level})) as broker, broker.session() as session:
             execution = await session.run("print(6 * 7)")
-    except (IsolationError, SandboxError) as error:
+    except SandboxError as error:
         return LevelReport(level, available=False, reason=str(error), advice=advice(level))
     if execution.stdout != "42\n":
         return LevelReport(level, available=False, reason=f"code does not run: {execution.error}", advice=advice(level))

@@ -141,7 +141,7 @@ class BrokerSession:
     async def _end_process(self) -> None:
         process, self._process = self._process, None
         pixels, self._pixels = self._pixels, None
-        if pixels is not None and not pixels.cancel() and not pixels.cancelled():
+        if pixels is not None and not pixels.cancel() and not pixels.cancelled() and pixels.exception() is None:
             pixels.result().close()
         if process is not None:
             await asyncio.shield(process.kill())

@@ -32,7 +32,7 @@ class InputStore:
 
         Raises:
             SandboxDiedError: The zygote went away.
-            SandboxError: There is no room for the files.
+            SandboxError: There is no room for the files, or no descriptor is left to hand them over.
         """
         try:
             await self._link(session, files)
@@ -64,10 +64,14 @@ class InputStore:
         """Number of a file; one that is not known is added to `new`, with a descriptor."""
         number = self._known.get(data)
         if number is None:
+            try:
+                descriptor = wire.sealed_file(data)
+            except OSError as error:
+                raise SandboxError(f"an input file could not be handed over: {error}") from error
             self._count += 1
             number = self._known[data] = self._count
             self._bytes += len(data)
-            new.append((number, wire.sealed_file(data)))
+            new.append((number, descriptor))
         self._known.move_to_end(data)
         return number
 

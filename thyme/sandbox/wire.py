@@ -7,7 +7,6 @@ unpickled, no path of the session's is opened, and no image format is decoded on
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import itertools
 import json
@@ -23,10 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from thyme.config.sandbox import SandboxConfig
+from thyme.sandbox.jail.shelf import CHANNELS
 from thyme.types import ExecutionError, ImageRecord, Repair
 
 LENGTH = struct.Struct("<I")
-CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 LONGEST_SIDE = 65_535
 KEPT_BYTES = 64 << 20
 """First part of the shared memory, a session's own as long as it lives: pictures wait there whose files are still to be
@@ -128,11 +127,8 @@ def read_reply(data: bytes, request_id: str, config: SandboxConfig) -> Reply:
         raise ProtocolError("malformed reply (no JSON)") from None
     if reply.id != request_id:
         raise ProtocolError("the reply belongs to another request")
-    pixels = [image.pixels for image in reply.images]
-    if len(pixels) > config.max_images or sum(pixels) > config.max_total_pixels:
-        raise ProtocolError("more pictures or pixels than allowed")
-    if any(count > config.max_image_pixels for count in pixels):
-        raise ProtocolError("a picture has more pixels than allowed")
+    if excess := excess_of(reply.images, config):
+        raise ProtocolError(excess)
     if any(image.offset + image.size_bytes > shared_bytes(config) for image in reply.images):
         raise ProtocolError("a picture lies outside of the shared memory")
     if len(reply.stdout) > config.stdout_chars + 200:
@@ -140,17 +136,14 @@ def read_reply(data: bytes, request_id: str, config: SandboxConfig) -> Reply:
     return reply
 
 
-async def receive(reader: asyncio.StreamReader, most_bytes: int) -> bytes:
-    """Read one message.
-
-    Raises:
-        ProtocolError: It is longer than allowed.
-        asyncio.IncompleteReadError: The session ended.
-    """
-    (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-    if length > most_bytes:
-        raise ProtocolError(f"a message of {length} bytes")
-    return await reader.readexactly(length)
+def excess_of(pictures: Sequence[Picture], config: SandboxConfig) -> str:
+    """By what the pictures of one run go beyond the limits, in words; empty where they do not."""
+    pixels = [picture.pixels for picture in pictures]
+    if len(pixels) > config.max_images or sum(pixels) > config.max_total_pixels:
+        return "more pictures or pixels than allowed"
+    if any(count > config.max_image_pixels for count in pixels):
+        return "a picture has more pixels than allowed"
+    return ""
 
 
 def pack(message: dict[str, Any]) -> bytes:
@@ -173,14 +166,21 @@ def shared_memory(size: int) -> int:
 
 
 def sealed_file(data: bytes) -> int:
-    """A memory file that nobody can change."""
+    """A memory file that nobody can change.
+
+    Raises:
+        OSError: There is no memory for it, or no descriptor.
+    """
     descriptor = os.memfd_create("thyme-input", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    fcntl.fcntl(
-        descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
-    )
+    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

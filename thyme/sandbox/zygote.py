@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -144,7 +145,7 @@ class ZygoteProcess:
 
         Raises:
             SandboxDiedError: The zygote went away.
-            SandboxError: It could not fork.
+            SandboxError: It could not fork, or no descriptor is left here.
         """
         return await self._request({"fork": name, "rehearse": rehearse}, descriptors, timeout_s, name)
 
@@ -216,6 +217,8 @@ class ZygoteProcess:
             self._end_unwanted(handle, name)
         elif failed := json.loads(message).get("failed"):
             answer.set_exception(SandboxError(f"a session could not be set up: {failed}"))
+        elif name and handle == _NONE:  # it was sent, and there was no room for it here
+            answer.set_exception(SandboxError(f"a session could not be taken over: {os.strerror(errno.EMFILE)}"))
         else:
             answer.set_result(handle)
 

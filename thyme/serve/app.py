@@ -14,8 +14,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from thyme.config.serve import ServeConfig
 from thyme.engines.base import Engine
+from thyme.hosting import Address
 from thyme.sandbox.base import Sandbox
-from thyme.sandbox.server.serve import Address
 from thyme.serve.chat import Chat, unknown_model
 from thyme.serve.guard import REQUEST_ID, Guard
 from thyme.serve.refusal import Refusal, misaddressed

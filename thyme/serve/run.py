@@ -8,8 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from thyme.config.serve import ServeConfig
 from thyme.engines.base import Engine
 from thyme.errors import UsageError
+from thyme.hosting import Address, listening, serve_app
 from thyme.sandbox.base import Sandbox
-from thyme.sandbox.server.serve import Address, listening, serve_app
 from thyme.serve.app import create_app
 from thyme.serve.runtime import AgentRuntime
 

@@ -12,8 +12,8 @@ from sqlalchemy import exists, select
 
 from thyme.config.studio import StudioConfig
 from thyme.errors import UsageError
+from thyme.hosting import Address, listening, serve_app
 from thyme.sandbox.broker import open_sandbox
-from thyme.sandbox.server.serve import Address, listening, serve_app
 from thyme.studio.accounts import Accounts
 from thyme.studio.annotation.checks import resettle
 from thyme.studio.annotation.collections import Collections, import_images, is_collection

@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from thyme.config.studio import StudioConfig
+from thyme.hosting import Address
 from thyme.sandbox.server.guard import LOOPBACK, host_of
-from thyme.sandbox.server.serve import Address
 from thyme.studio.accounts import Person
 from thyme.studio.refusal import Refusal
 from thyme.view.served import HEADERS

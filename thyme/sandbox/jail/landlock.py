@@ -21,9 +21,13 @@ CHANGE = READ | WRITE_FILE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | RE
 _ON_FILES = READ_FILE | WRITE_FILE | TRUNCATE
 
 _RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15}
+"""How many rights on files each version of the interface knows; they are the lowest bits."""
 _RIGHTS_NOW = 16
+"""The same of version 5 and later."""
 _NET_BIND_AND_CONNECT = 3
+"""Both rights on TCP ports, from version 4 on."""
 _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS = 3
+"""Both scopes, from version 6 on."""
 
 
 def version() -> int:
@@ -51,7 +55,7 @@ class Ruleset:
         self._handled = (1 << _RIGHTS_BY_ABI.get(abi, _RIGHTS_NOW)) - 1
         network = _NET_BIND_AND_CONNECT if abi >= 4 else 0
         scoped = _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS if abi >= 6 else 0
-        size = 24 if abi >= 6 else 16 if abi >= 4 else 8
+        size = 24 if abi >= 6 else 16 if abi >= 4 else 8  # of the structure as that version knows it, bytes
         attributes = ctypes.create_string_buffer(struct.pack("QQQ", self._handled, network, scoped))
         self.descriptor = kernel.syscall("landlock_create_ruleset", _CREATE_RULESET, attributes, size, 0)
         for path in readable:

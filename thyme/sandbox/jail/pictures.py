@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .paths import Paths
+from .shelf import PIXEL_BYTES
 
-_PIXEL_BYTES = {"L": 1, "RGB": 4, "RGBA": 4}
 _KEPT_BYTES = 256 << 20
 """Decoded pixels that are kept here, at most."""
 _LENT = "_pixels_are_lent"
@@ -92,9 +92,9 @@ class Pictures:
     def given(self, index: int) -> memoryview | None:
         """The pixels of an input that the broker gave."""
         item, pixels = self.inputs[index], self._given.get(index)
-        if pixels is None or item.mode not in _PIXEL_BYTES:
+        if pixels is None or item.mode not in PIXEL_BYTES:
             return None
-        return pixels[: item.width * item.height * _PIXEL_BYTES[item.mode]]
+        return pixels[: item.width * item.height * PIXEL_BYTES[item.mode]]
 
     def borrow(self, index: int, mode: str, size: tuple[int, int]) -> Any:
         """The pixels of an input for one Pillow image, if they are known and are of that mode and size."""

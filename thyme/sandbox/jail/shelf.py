@@ -6,6 +6,8 @@ from typing import Any
 
 CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 """Modes in which pictures go back, and bytes a pixel of each."""
+PIXEL_BYTES = {"L": 1, "RGB": 4, "RGBA": 4}
+"""Modes in which the pixels of inputs come decoded, and bytes a pixel in Pillow's own layout of each."""
 
 _PART_BYTES = 1 << 16
 """A part of a packed picture stays in the processor's cache between Pillow and the shared memory."""

@@ -94,6 +94,7 @@ class Brokers:
             if idle is None:
                 message = f"{self._most} different settings of sessions are in use, as many as this server takes"
                 raise Refusal(429, "too_many_settings", message, retry_after_s=5)
+            self._users.pop(idle, None)
             await self._others.pop(idle).aclose()
 
     def give_back(self, config: SandboxConfig) -> None:
