@@ -31,10 +31,7 @@ RECORDS = ROOT / "docs" / "results" / "measured"
 
 def command_of(name: str) -> tuple[list[str], tuple[int, ...]]:
     """The command and the seeds of a record."""
-    path = RECORDS / f"{name}.json"
-    if not path.exists():
-        raise SystemExit(f"record.py: no record '{name}' yet; give its command behind --")
-    how = How.model_validate(json.loads(path.read_text(encoding="utf-8"))["how"])
+    how = How.model_validate(json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))["how"])
     return shlex.split(how.command), how.seeds
 
 
@@ -80,11 +77,15 @@ def record(name: str, words: Sequence[str], seeds: tuple[int, ...]) -> int:
     return 0
 
 
+def _seeds(text: str) -> tuple[int, ...]:
+    return tuple(int(seed) for seed in text.split(","))
+
+
 def main() -> int:
     """Record one command, or list the records."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("name", nargs="?", help="of the record")
-    parser.add_argument("--seeds", default=None, help="comma-separated, where the command has some")
+    parser.add_argument("--seeds", type=_seeds, default=None, help="comma-separated, where the command has some")
     parser.add_argument("--list", action="store_true", help="show the records and their commands")
     before, _, behind = " ".join(map(shlex.quote, sys.argv[1:])).partition(" -- ")
     asked = parser.parse_args(shlex.split(before))
@@ -92,10 +93,10 @@ def main() -> int:
         for path in sorted(RECORDS.glob("*.json")):
             sys.stdout.write(f"{path.stem:24} {shlex.join(command_of(path.stem)[0])}\n")
         return 0
+    if not behind and not (RECORDS / f"{asked.name}.json").exists():
+        parser.error(f"no record '{asked.name}' yet; give its command behind --")
     words, seeds = (shlex.split(behind), ()) if behind else command_of(asked.name)
-    if asked.seeds is not None:
-        seeds = tuple(int(seed) for seed in asked.seeds.split(","))
-    return record(asked.name, words, seeds)
+    return record(asked.name, words, seeds if asked.seeds is None else asked.seeds)
 
 
 if __name__ == "__main__":

@@ -8,19 +8,22 @@ from pathlib import Path
 import pytest
 
 from thyme.errors import ConfigError, TrainingError, UsageError
+from thyme.train.arguments import CHECKPOINTS
+from thyme.train.grpo.identity import RUN_FILE
+from thyme.train.run.checkpoint import REPORT_FILE as SFT_REPORT
 from thyme.train.run.disk import full_disk_named, make_folder
 
 
 def test_a_folder_is_made_and_nothing_is_left_in_it(tmp_path: Path) -> None:
-    make_folder(tmp_path / "a/b")
-    make_folder(tmp_path / "a/b")
+    make_folder(tmp_path / "a/b", "thyme sft")
+    make_folder(tmp_path / "a/b", "thyme sft")
     assert list((tmp_path / "a/b").iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"file/run' cannot be written \(.*\); name another with --out"):
-        make_folder(tmp_path / "file/run")
+        make_folder(tmp_path / "file/run", "thyme sft")
 
 
 @pytest.mark.parametrize(
@@ -50,3 +53,19 @@ def test_other_errors_stay_as_they_are(tmp_path: Path, error: Exception) -> None
 def test_a_device_that_is_always_full_says_what_is_expected() -> None:
     with pytest.raises(TrainingError, match="no space"), full_disk_named(Path("run")):
         Path("/dev/full").write_text("x")
+
+
+@pytest.mark.parametrize(
+    ("left", "by", "other"),
+    [
+        (f"images/{CHECKPOINTS}/x", "thyme sft", "thyme grpo"),
+        (SFT_REPORT, "thyme sft", "thyme grpo"),
+        (RUN_FILE, "thyme grpo", "thyme sft"),
+    ],
+)
+def test_a_folder_with_a_run_of_the_other_kind_is_refused(tmp_path: Path, left: str, by: str, other: str) -> None:
+    (tmp_path / left).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / left).touch()
+    make_folder(tmp_path, by)
+    with pytest.raises(UsageError, match=f"holds a run of {by}; name another folder with --out"):
+        make_folder(tmp_path, other)

@@ -103,7 +103,7 @@ def dry_run(
 def _check_page(folder: Path) -> None:
     if (folder / RUN_FILE).is_file():
         raise UsageError(f"'{folder.name}' holds a run, whose page is not to be replaced: name another folder (--out)")
-    make_folder(folder)
+    make_folder(folder, "thyme grpo")
 
 
 def _family(recipe: GRPORecipe, model: str | Path, console: Console) -> Family | None:

@@ -165,7 +165,7 @@ def _prepared(
     problems = open_problems(recipe.data, readers)
     steps = steps_of(recipe, problems)
     agreed(lambda: check_rewards(recipe.rewards))
-    agreed(lambda: make_folder(out))
+    agreed(lambda: make_folder(out, "thyme grpo"))
     words = PromptSet.load(prompts or own_prompts(model))
     before = agreed(lambda: _done(out)) if resume else []
     return _Run(recipe, name, out, model, family, prompts, words, problems, steps, console, before)

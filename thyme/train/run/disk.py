@@ -14,12 +14,23 @@ _FULL = ("No space left on device", "Disk quota exceeded", "file write failed")
 """What the writers of weights say, which have no error numbers: safetensors, and torch's of optimisers."""
 
 
-def make_folder(out: Path) -> None:
+_LEFT_BY = {"thyme sft": ("sft_report.json", "*/checkpoints"), "thyme grpo": ("grpo_run.json",)}
+"""What tells whose run a folder holds."""
+
+
+def make_folder(out: Path, command: str) -> None:
     """Make the folder of a run.
 
+    Args:
+        out: Where.
+        command: Whose run it will hold.
+
     Raises:
-        UsageError: It cannot be made, or written.
+        UsageError: It cannot be made, or written, or holds a run of another command, whose report would be lost.
     """
+    for other, patterns in _LEFT_BY.items():
+        if other != command and any(next(out.glob(pattern), None) for pattern in patterns):
+            raise UsageError(f"'{out.name}' holds a run of {other}; name another folder with --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".thyme"

@@ -138,7 +138,7 @@ def run_sft(
     plan = agreed(lambda: make_plan(recipe, out, resume=resume, only=only_stage))
     source = model or recipe.model
     family = load_family(source, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
-    agreed(lambda: make_folder(out))
+    agreed(lambda: make_folder(out, "thyme sft"))
     run = _Run(recipe, name, out, source, family, prompts, console, dict(plan.finished))
     with full_disk_named(out), ExitStack() as closing:
         run.evaluator = _evaluator(run, problem_readers)
