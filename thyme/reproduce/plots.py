@@ -23,7 +23,7 @@ PLOTS = ("claims", "main")
 _COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink")
 _SIGNED = "points, to the right where the paper points"
 Told = Sequence[tuple[str, int, Difference]]
-"""Name of a claim, the sign that the paper has, and the difference."""
+"""What was measured for which claim, the sign that the paper has, and the difference."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def drawings(found: Found) -> dict[str, Drawing]:
         made["claims"] = Drawing(
             "Differences that the claims are judged by, with their widest interval",
             lambda axes: _forest(axes, told, "tab:blue", "black"),
-            (8, _height(told)),
+            (10, _height(told)),
         )
     if arms:
         made["main"] = Drawing(
@@ -67,7 +67,7 @@ def drawings(found: Found) -> dict[str, Drawing]:
 def page_claims(found: Found) -> list[Plot]:
     """The differences, for the page."""
     told = signed(found)
-    size = (6.6, _height(told))
+    size = (10.0, _height(told))
     title = "Differences that the claims are judged by, with their widest interval"
     return _plot("claims", title, lambda axes: _forest(axes, told, LINES[0], INK), size) if told else []
 
@@ -81,7 +81,7 @@ def page_main(found: Found) -> list[Plot]:
         axes.tick_params(axis="x", labelrotation=20)
 
     keys = [ARMS[arm] for arm in arms]
-    return _plot("main", "Right answers by kind of question, %", paint, (6.6, 2.6), keys) if arms else []
+    return _plot("main", "Right answers by kind of question, %", paint, (10.0, 3.2), keys) if arms else []
 
 
 def _plot(
@@ -96,7 +96,7 @@ def _plot(
 def signed(found: Found) -> Told:
     """Every difference in points that has an interval, with the sign that the paper has."""
     return [
-        (one.claim.name, -1 if part.rule == "less" else 1, difference)
+        (f"{one.claim.name} · {difference.where or part.what}", -1 if part.rule == "less" else 1, difference)
         for one in judged(found)
         for part, difference, _ in one.parts
         if difference.unit == "points" and difference.intervals

@@ -56,6 +56,8 @@ class Section:
     title: str
     lines: Sequence[str] = ()
     sheets: Sequence[Sheet] = ()
+    listed: bool = False
+    """Whether each line is a point of a list."""
 
 
 def sections(results: Mapping[str, Result], steps: Sequence[Step], settings: Settings) -> list[Section]:
@@ -70,7 +72,7 @@ def sections(results: Mapping[str, Result], steps: Sequence[Step], settings: Set
     verdicts = judged(found)
     made = [
         _claims(verdicts, results),
-        Section("left-out", "What this run left out", left_out(settings)),
+        Section("left-out", "What this run left out", left_out(settings), listed=True),
         _missing(results, steps),
         _main(found),
         _reinforced(found),
@@ -139,7 +141,7 @@ def _unseen(verdicts: Sequence[Judged]) -> Section:
             bounds = [_bound(asked, found) for asked, found, verdict in one.parts if verdict != "reproduced"]
             cause = one.claim.cause or "Its cause was not looked into."
             lines.append(f"**{one.claim.name}**, {told(one)}. {'; '.join(bounds)}. {cause}")
-    return Section("unseen", "What did not reproduce, and how large it could be", lines)
+    return Section("unseen", "What did not reproduce, and how large it could be", lines, listed=True)
 
 
 def _bound(part: Part, difference: Difference) -> str:

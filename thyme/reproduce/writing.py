@@ -89,10 +89,15 @@ def picture(section: str) -> str:
 def _table(sheet: Sheet) -> str:
     """A table; columns of figures stand to the right."""
     head, *body = sheet.rows
-    figures = [all(_FIGURE.match(row[i]) for row in body) for i in range(len(head))]
-    rule = ["---:" if right and i else "---" for i, right in enumerate(figures)]
+    rule = ["---:" if figures and i else "---" for i, figures in enumerate(figure_columns(sheet))]
     lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *body)]
     return (f"**{sheet.title}**\n\n" if sheet.title else "") + "\n".join(lines) + "\n"
+
+
+def figure_columns(sheet: Sheet) -> list[bool]:
+    """Which columns hold nothing but figures."""
+    head, *body = sheet.rows
+    return [all(_FIGURE.match(row[i]) for row in body) for i in range(len(head))]
 
 
 def _unmarked(section: Section) -> Section:
@@ -102,7 +107,7 @@ def _unmarked(section: Section) -> Section:
 
 
 def _lines(section: Section) -> str:
-    if section.name in {"unseen", "left-out"}:
+    if section.listed:
         return "".join(f"- {line}\n" for line in section.lines)
     return "".join(f"{line}\n" for line in section.lines)
 
@@ -166,4 +171,5 @@ def page(results: Mapping[str, Result], steps: Sequence[Step], settings: Setting
         title=TITLE,
         sections=[_unmarked(section) for section in sections(results, steps, settings)],
         plots={"claims": page_claims(found), "main": page_main(found)},
+        figure_columns=figure_columns,
     )
