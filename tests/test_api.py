@@ -494,11 +494,3 @@ async def test_a_lent_sandbox_is_freed_where_a_run_is_cancelled(sandbox: Sandbox
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(asyncio.shield(asked), 15)
-
-
-def test_the_two_take_the_same_arguments() -> None:
-    from inspect import signature
-
-    assert signature(Thyme.__init__).parameters == signature(AsyncThyme.__init__).parameters
-    for name in ("ask", "stream"):
-        assert signature(getattr(Thyme, name)).parameters == signature(getattr(AsyncThyme, name)).parameters

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import difflib
+from inspect import signature
 from pathlib import Path
 
 import public_api
 import pytest
 from public_api import ROOT, STORED, Found, docstring, documented, file, listing, locate, public, referenced
+
+from thyme import AsyncThyme, Thyme
 
 
 def test_the_public_api_is_the_one_that_is_written_down():
@@ -96,3 +99,9 @@ def test_names_in_documents_that_lead_nowhere_are_seen(tree: Path):
 def test_a_function_without_a_docstring_is_seen(tree: Path):
     (tree / "thyme" / "deep.py").write_text("def ask(): ...")
     assert not said(Found("thyme.deep", "ask"))
+
+
+def test_both_clients_take_the_same_arguments() -> None:
+    assert signature(Thyme.__init__).parameters == signature(AsyncThyme.__init__).parameters
+    for name in ("ask", "stream"):
+        assert signature(getattr(Thyme, name)).parameters == signature(getattr(AsyncThyme, name)).parameters
