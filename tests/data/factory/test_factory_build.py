@@ -159,6 +159,14 @@ def test_a_spent_budget_ends_the_build_with_what_was_made_and_a_larger_one_goes_
     assert (whole.state, whole.kept) == ("finished", 40)
 
 
+def test_a_budget_that_is_spent_in_the_last_chunk_is_told_too(tmp_path: Path) -> None:
+    few = BudgetSettings(requests=20)
+    spent = run_build(parts.build(tmp_path, parts.SPENDING, count=24, budget=few, processes=1))
+    assert spent.state == "spent"
+    whole = run_build(parts.build(tmp_path, parts.SPENDING, count=24), execute=parts.run_here)
+    assert (whole.state, whole.kept) == ("finished", 24)
+
+
 def test_another_recipe_is_refused_and_free_settings_are_not(tmp_path: Path) -> None:
     made(tmp_path)
     with pytest.raises(UsageError, match=r"made otherwise: seed was 0, and is 3 now; .*another --out"):

@@ -90,6 +90,8 @@ class _Crew:
                 worker = next(one for one in self._workers if one.pipe is ready)
                 self._listen(worker)
             self._tell()
+        if self._spent is not None:  # the chunks that lacked it were the last ones
+            raise self._spent
 
     def _hand_out(self, processes: int) -> None:
         for turn in range(_AT_ONCE):  # one each before anybody has two
