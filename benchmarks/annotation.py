@@ -2,8 +2,8 @@
 
     python benchmarks/annotation.py --images 20000
 
-Fills an SQLite database with images, two questions about each and three checks an image, and prints the seconds of CPU
-time of each request, in this process.
+Fills an SQLite database with images, two questions about each and three checks an image, and prints the CPU time of
+each request, in this process.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def measured(name: str, work: Callable[[], object]) -> None:
         before = time.process_time()
         work()
         seconds.append(time.process_time() - before)
-    print(f"{name:<28}{min(seconds):8.3f} s")
+    print(f"| {name} | {1e3 * min(seconds):.1f} |")
 
 
 def main() -> None:
@@ -97,6 +97,7 @@ def main() -> None:
         database = Database(f"sqlite:///{folder}/studio.db")
         with database.write() as session:
             fill(session, images)
+        print(f"| {images} images, {2 * images} questions, {3 * images} checks | CPU time, ms |\n|---|---:|")
         with database.write() as session:
             measured("what waits", lambda: queues.counts(session, one, settings))
             measured("next image", lambda: queues.next_shot(session, one, settings))

@@ -1,5 +1,6 @@
 """How much of the sandbox's own throughput the data factory leaves: the same blocks, with and without the factory.
 
+    python benchmarks/data_factory.py --table
     python benchmarks/data_factory.py --json data_factory.json
     python benchmarks/data_factory.py --size 4000x3000 --read --rounds 4 --records 32
     python benchmarks/data_factory.py --read --processes 2
@@ -24,7 +25,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -67,6 +68,17 @@ crop.save("crop.png")
 print("crop.png")"""
 BEFORE = "<think>The sign lies near {crop}, so I cut it out and enlarge it.\n<code>\n"
 AFTER = "The sign says {answer}.</think>\n<answer>{answer}</answer>"
+
+TABLE = (
+    "--enlarge 1 --rounds 5 --records 96",
+    "--enlarge 3 --rounds 5 --records 96",
+    "--read --enlarge 1 --rounds 6 --records 96",
+    "--read --enlarge 3 --rounds 6 --records 96",
+    "--size 2246x1582 --read --enlarge 1 --rounds 4 --records 64",
+    "--size 4000x3000 --read --enlarge 1 --rounds 4 --records 32",
+    "--processes 2 --enlarge 1 --rounds 4 --records 192",
+)
+"""Options of the rows of docs/data.md."""
 
 Pixels = tuple[int, int]
 
@@ -296,8 +308,8 @@ def whole(asked: argparse.Namespace, work: Work, out: Path, count: int) -> dict[
     return {
         "sandbox_per_s": round(statistics.median(counted["sandbox"]), 2),
         "factory_per_s": round(statistics.median(counted["factory"]), 2),
-        "sandbox_all_cpu_ms": round(statistics.median(counted["sandbox_cpu"]), 2),
-        "factory_all_cpu_ms": round(statistics.median(counted["factory_cpu"]), 2),
+        "sandbox_cpu_ms": round(statistics.median(counted["sandbox_cpu"]), 2),
+        "factory_cpu_ms": round(statistics.median(counted["factory_cpu"]), 2),
         **ratios(counted["factory"], counted["sandbox"]),
     }
 
@@ -346,8 +358,8 @@ def pixels(text: str) -> Pixels:
     return int(width), int(height)
 
 
-def arguments() -> argparse.Namespace:
-    """What is asked on the command line."""
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """What is asked on the command line, or in words like those."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=9, help="turns; the first is not counted")
     parser.add_argument("--records", type=int, default=48, help="of a turn")
@@ -358,7 +370,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--read", action="store_true", help="both ways read pictures from files")
     parser.add_argument("--processes", type=int, default=0, help="whole builds with so many, pictures read from files")
     parser.add_argument("--json", type=Path, help="write the figures there")
-    asked = parser.parse_args()
+    parser.add_argument("--table", action="store_true", help="print the table of docs/data.md, each row in turn")
+    asked = parser.parse_args(words)
     asked.read = asked.read or asked.processes > 0
     most = tuple(corner + side + 32 for corner, side in zip(CORNER, asked.crop, strict=True))
     if asked.size[0] < most[0] or asked.size[1] < most[1]:
@@ -370,9 +383,8 @@ def arguments() -> argparse.Namespace:
     return asked
 
 
-def main() -> None:
-    """Measure, and print."""
-    asked = arguments()
+def measured(asked: argparse.Namespace) -> dict[str, Any]:
+    """Figures, and what they are of."""
     count = asked.records * (1 if asked.processes else asked.rounds)
     with tempfile.TemporaryDirectory() as folder:
         out, pictures = Path(folder) / "out", Path(folder) / "pictures"
@@ -381,7 +393,7 @@ def main() -> None:
         write_pictures(pictures, asked.size, count)
         work = Work(pictures, asked.size, asked.crop, asked.enlarge)
         told = (whole if asked.processes else in_turns)(asked, work, out, count)
-    told |= {
+    return told | {
         "records": asked.records * (asked.rounds - 1),
         "concurrency": asked.concurrency,
         "size": list(asked.size),
@@ -392,6 +404,30 @@ def main() -> None:
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 1),
     }
+
+
+def row(words: str) -> str:
+    """A row of the table."""
+    asked = arguments(words.split())
+    told = measured(asked)
+    size, back = ("x".join(map(str, told["size"])), [round(told["enlarge"] * side) for side in told["crop"]])
+    rates = f"{told['sandbox_per_s']:.1f} | {told['factory_per_s']:.1f} | {told['ratio']:.2f}"
+    where = "read" if asked.read else "at hand"
+    of = f"{size}, {where}" + (f", {asked.processes} processes" if asked.processes else "")
+    used = f"{told['sandbox_cpu_ms']:.1f} | {told['factory_cpu_ms']:.1f}"
+    return f"| {of} | {back[0]}x{back[1]} | `{words}` | {rates} | {used} |"
+
+
+def main() -> None:
+    """Measure, and print."""
+    asked = arguments()
+    if asked.table:
+        print("| picture | comes back | options | records a second, bare | made | ratio | CPU, ms, bare | made |")
+        print("|---|---|---|---:|---:|---:|---:|---:|")
+        for words in TABLE:
+            print(row(words), flush=True)
+        return
+    told = measured(asked)
     sys.stdout.write(json.dumps(told, indent=2) + "\n")
     if asked.json:
         asked.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")

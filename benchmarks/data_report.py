@@ -1,7 +1,6 @@
 """What the report of a build takes: processor time and memory, for the records of a build repeated N times.
 
-    python -m benchmarks.data_report OUT --records 4000
-    python -m benchmarks.data_report OUT --records 16000
+    python -m benchmarks.data_report OUT --records 4000 16000
 
 OUT is the folder of a build; nothing in it is changed. The report is made by a process of its own.
 """
@@ -65,13 +64,15 @@ def peak_kib() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--records", type=int, default=4000)
+    parser.add_argument("--records", type=int, nargs="+", default=[4000, 16000])
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as made:
-        copy(given.out, Path(made), given.records)
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
-            drawn, took, before, peak = fresh.submit(measure, Path(made)).result()
-    print(f"{drawn} records: {took:.2f} s of a core, peak {peak / 1024:.0f} MiB ({before / 1024:.0f} before)")
+    print("| records | processor time, s | peak of memory, MiB | before, MiB |\n|---:|---:|---:|---:|")
+    for records in given.records:
+        with tempfile.TemporaryDirectory() as made:
+            copy(given.out, Path(made), records)
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
+                drawn, took, before, peak = fresh.submit(measure, Path(made)).result()
+        print(f"| {drawn} | {took:.2f} | {peak / 1024:.0f} | {before / 1024:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -141,7 +141,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     """Measure, print, write."""
-    arguments, console = parse(), Console(width=130)
+    arguments, console = parse(), Console(width=250)
     try:
         found = measure(arguments, Console(stderr=True))
     except SideError as error:

@@ -126,7 +126,7 @@ def main() -> None:
         console.print(f"[bold]this machine is busy (load {load:.1f} on {cores} cores): figures will be worse[/bold]")
     with console.status("") as status:
         measured = asyncio.run(run(arguments, status.update))
-    show(measured, Console() if sys.stdout.isatty() else Console(width=140))
+    show(measured, Console() if sys.stdout.isatty() else Console(width=250))
     if arguments.json:
         arguments.json.write_text(json.dumps(measured.to_json(), indent=1) + "\n")
     if arguments.plot:

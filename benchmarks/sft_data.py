@@ -1,6 +1,6 @@
 """What reading training data costs in time and memory: made-up published rows, counted, read by place and in order.
 
-    python benchmarks/sft_data.py [--rows 10000] [--side 512] [--read 3000] [--folder DIR]
+    python benchmarks/sft_data.py [--rows 1000 4000] [--side 512] [--read 1000] [--folder DIR]
 
 Each row holds an original of about SIDE x SIDE pixels and one crop, as base64 in parquet shards of 1,000 rows. Memory
 is what a process holds of its own (RssAnon of Linux: pages of mapped files do not count), the highest seen less that at
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import base64
 import io
-import json
 import multiprocessing
 import os
 import random
@@ -38,6 +37,14 @@ def picture(draw: np.random.Generator, width: int, height: int) -> str:
     buffer = io.BytesIO()
     Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+PARTS = {
+    "counted": "counted, the Arrow copy made",
+    "counted again": "counted again: the counts are there",
+    "by place": "read by place, at random",
+    "in order": "streamed, `shuffle_buffer = 200`",
+}
 
 
 def rows(first: int, count: int, side: int) -> Iterator[dict[str, Any]]:
@@ -132,19 +139,23 @@ def apart(part: str, folder: Path, read: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--rows", type=int, nargs="+", default=[1000, 4000])
     parser.add_argument("--side", type=int, default=512)
-    parser.add_argument("--read", type=int, default=3_000)
+    parser.add_argument("--read", type=int, default=1_000)
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as made_up:
-        folder = given.folder or Path(made_up)
-        folder.mkdir(parents=True, exist_ok=True)
-        make(folder, given.rows, given.side)
-        size = sum(path.stat().st_size for path in folder.glob("*.parquet")) / 2**20
-        print(f"{given.rows} rows, {size:.0f} MB of parquet")
-        for part in ("counted", "counted again", "by place", "in order"):
-            print(f"{part}: {json.dumps(apart(part, folder, given.read))}", flush=True)
+    print("| part | of | rows | rows a second | processor time, ms a row | more memory, MB |")
+    print("|---|---|---:|---:|---:|---:|")
+    for count in given.rows:
+        with tempfile.TemporaryDirectory() as made_up:
+            folder = (given.folder or Path(made_up)) / str(count)
+            folder.mkdir(parents=True, exist_ok=True)
+            make(folder, count, given.side)
+            size = sum(path.stat().st_size for path in folder.glob("*.parquet")) / 2**20
+            for part, said in PARTS.items():
+                one = apart(part, folder, given.read)
+                cells = (one["rows"], one["rows_per_second"], one["processor_ms_per_row"], one["more_MB"])
+                print(f"| {said} | {count} rows, {size:.0f} MB | {' | '.join(map(str, cells))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Memory that the loss of one long sample takes, in tiles and from full logits: forward and backward, on the CPU.
 
-    python benchmarks/sft_loss.py [--tokens 5120] [--vocabulary 151936] [--loss chunked full]
+    python benchmarks/sft_loss.py [--tokens 2560 5120 10240] [--full-most 5120] [--vocabulary 151936]
 
 Each figure is the most that a fresh process held beyond what it held before the step, around a Qwen2.5-VL of one narrow
-layer, so that nearly all of it is the loss. Full logits of many tokens need many GB: give fewer tokens for them.
+layer, so that nearly all of it is the loss. Full logits need many GB: they are left out of what has more tokens than
+--full-most.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 
 def step(tokens: int, vocabulary: int, loss: str) -> None:
-    """Print the MiB that a forward and a backward pass add to the peak of this process."""
+    """Print the loss, and the MiB that a forward and a backward pass add to the peak of this process."""
     import numpy as np
     import tiny_model
     import torch
@@ -49,7 +50,7 @@ def step(tokens: int, vocabulary: int, loss: str) -> None:
         before = peak()
         value = trainer.compute_loss(trainer.model.train(), batch, num_items_in_batch=torch.tensor(tokens - 1))
         value.backward()
-        print(f"{loss:8} {tokens:6} tokens  loss {value.item():.4f}  {peak() - before:6} MiB")
+        print(f"{value.item():.4f} {peak() - before}")
 
 
 def peak() -> int:
@@ -59,20 +60,32 @@ def peak() -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=5120)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[2560, 5120, 10240])
+    parser.add_argument("--full-most", type=int, default=5120)
     parser.add_argument("--vocabulary", type=int, default=151936)
-    parser.add_argument("--loss", nargs="+", default=["chunked", "full"], choices=["chunked", "full"])
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--inside", choices=["chunked", "full"], help=argparse.SUPPRESS)
     given = parser.parse_args()
-    for loss in given.loss:
-        if given.inside:
-            step(given.tokens, given.vocabulary, loss)
-            continue
-        options = ["--tokens", str(given.tokens), "--vocabulary", str(given.vocabulary), "--loss", loss, "--inside"]
-        done = subprocess.run([sys.executable, __file__, *options], check=False, stderr=subprocess.PIPE, text=True)
-        if done.returncode:
-            said = done.stderr.strip()[-2000:] or "give fewer --tokens where memory is short"
-            sys.exit(f"{loss}, {given.tokens} tokens: ended with {done.returncode}: {said}")
+    if given.inside:
+        step(given.tokens[0], given.vocabulary, given.inside)
+        return
+    print("| tokens | loss | `chunked`, MiB | `full`, MiB |\n|---:|---:|---:|---:|")
+    for tokens in given.tokens:
+        loss, tiled = apart(tokens, given.vocabulary, "chunked")
+        full = apart(tokens, given.vocabulary, "full") if tokens <= given.full_most else ("", "not run")
+        if full[0] not in {"", loss}:
+            sys.exit(f"{tokens} tokens: the losses differ, {loss} and {full[0]}")
+        print(f"| {tokens} | {loss} | {tiled} | {full[1]} |", flush=True)
+
+
+def apart(tokens: int, vocabulary: int, loss: str) -> tuple[str, str]:
+    """Loss and MiB of a step in a process of its own."""
+    options = ["--tokens", str(tokens), "--vocabulary", str(vocabulary), "--inside", loss]
+    done = subprocess.run([sys.executable, __file__, *options], check=False, capture_output=True, text=True)
+    if done.returncode:
+        said = done.stderr.strip()[-2000:] or "give fewer --tokens where memory is short"
+        sys.exit(f"{loss}, {tokens} tokens: ended with {done.returncode}: {said}")
+    value, mib = done.stdout.split()[-2:]
+    return value, mib
 
 
 if __name__ == "__main__":

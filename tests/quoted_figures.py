@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from scripts.record import MEASURED
+
 UNITS = r"%|ms|s|seconds|minutes?|min|hours?|MiB|GiB|MB|GB|KB|KiB|points|tokens a second|times"
 _QUOTED = re.compile(rf"(?<![\w.,:/#-])([+−-]?\d+(?:[ ,]\d{{3}})*(?:\.\d+)?)[  ]({UNITS})(?![\w/])")
 _NUMBER = re.compile(r"(?<![\w.])[+−-]?\d+(?:[ ,_]\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?")
@@ -31,9 +33,9 @@ class Quoted(NamedTuple):
 
 
 def quoted(text: str) -> Iterator[Quoted]:
-    """All figures of a document, but those in examples (fenced blocks) and in commands (indented ones)."""
+    """All figures of a document, but those in examples (fenced blocks), in commands (indented ones) and of records."""
     section = ""
-    for line in _FENCE.sub("", text).splitlines():
+    for line in MEASURED.sub("", _FENCE.sub("", text)).splitlines():
         if line.startswith("#"):
             section = line.lstrip("# ")
         if not line.startswith("    "):

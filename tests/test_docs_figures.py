@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 from quoted_figures import Quoted, holds, numbers, printed, quoted
 
+from scripts import record
 from thyme.nano import CHECKPOINTS
 from thyme.nano.grpo_ablation.findings import Findings
 from thyme.nano.grpo_ablation.report import markdown as grpo_markdown
-from thyme.reproduce.graph import How, Store
+from thyme.reproduce.graph import Store
 from thyme.reproduce.writing import markdown
 
 ROOT = Path(__file__).parents[1]
@@ -44,10 +45,16 @@ def stored(document: str) -> set[float]:
     return {figure for one in told for figure in numbers(one.get("figures", one))}
 
 
+def recorded(text: str) -> list[str]:
+    """Names of the records that a document shows."""
+    return [place[1] for place in record.MEASURED.finditer(text)]
+
+
 def lacking(path: Path) -> set[Quoted]:
     """Figures of a document that no result holds."""
-    figures = stored(path.name)
-    return {found for found in quoted(path.read_text(encoding="utf-8")) if not holds(figures, found)}
+    text, figures = path.read_text(encoding="utf-8"), stored(path.name)
+    figures |= {figure for name in recorded(text) for figure in printed(record.read(name)[0])}
+    return {found for found in quoted(text) if not holds(figures, found)}
 
 
 def exempt(document: str) -> set[Quoted]:
@@ -69,21 +76,27 @@ def test_the_list_names_documents_that_are_there_and_why() -> None:
 
 @pytest.mark.parametrize("entry", [one for one in EXEMPT if "records" in one], ids=lambda one: one["records"][0])
 def test_what_was_recorded_holds_what_is_quoted_of_it(entry: dict[str, Any]) -> None:
-    records = [json.loads((DOCS / "results" / "measured" / f"{name}.json").read_text()) for name in entry["records"]]
-    figures = {figure for record in records for figure in printed(record["figures"]["printed"])}
+    figures = {figure for name in entry["records"] for figure in printed(record.read(name)[0])}
     missing = [text for text in entry["figures"] if not holds(figures, Quoted(entry["heading"], text))]
     assert missing == [], "quote what was printed, or record it again: python scripts/record.py NAME"
 
 
-def test_every_record_is_quoted_and_says_where_it_comes_from() -> None:
-    names = {path.stem for path in (DOCS / "results" / "measured").glob("*.json")}
-    assert names == {name for one in EXEMPT for name in one.get("records", ())}
+def test_every_record_is_shown_and_says_where_it_comes_from() -> None:
+    names = {path.stem for path in record.RECORDS.glob("*.json")}
+    assert names == {name for path in DOCUMENTS for name in recorded(path.read_text(encoding="utf-8"))}
     for name in sorted(names):
-        how = How.model_validate(json.loads((DOCS / "results" / "measured" / f"{name}.json").read_text())["how"])
+        _, how = record.read(name)
         assert how.command
         assert how.commit
         assert how.processor
         assert how.memory_gib
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_a_document_shows_its_records_as_they_are(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text == record.fill(text), "write it with `python scripts/record.py --docs`"
+    assert len(recorded(text)) == text.count("<!-- measured:") == text.count("<!-- end of measured -->")
 
 
 @pytest.mark.parametrize("name", sorted(EXACT))

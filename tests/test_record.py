@@ -35,3 +35,22 @@ def test_a_command_that_fails_leaves_the_old_record(records: Path, capsys: pytes
     assert record.record("speed", [sys.executable, "-c", "print(1); raise SystemExit(3)"], ()) == 1
     assert "ended with 3; nothing is recorded" in capsys.readouterr().err
     assert (records / "speed.json").read_text() == before
+
+
+def test_a_document_shows_what_was_printed_and_where(records: Path) -> None:
+    table = "print('Two.\\n| a | b |\\n|---|---|\\n| 1 | 2 |\\n| c |\\n|---|\\n| 3 |')"
+    assert record.record("sizes", [sys.executable, "-c", table], (1, 2)) == 0
+    page = "Before.\n\n<!-- measured: sizes -->\nold\n<!-- end of measured -->\n\nBehind.\n"
+    filled = record.fill(page)
+    assert "Two.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n| c |\n|---|\n| 3 |\n\nPrinted by `" in filled
+    assert ", seeds 1, 2; commit " in filled
+    assert filled.startswith("Before.\n\n<!--")
+    assert filled.endswith("-->\n\nBehind.\n")
+    assert "old" not in filled
+    assert record.fill(filled) == filled
+
+
+def test_what_is_no_table_is_shown_as_it_stood(records: Path) -> None:
+    record.record("speed", COUNT, ())
+    page = "<!-- measured: speed -->\n<!-- end of measured -->\n"
+    assert "```text\ntook 5 ms\nand 6 ms\n```\n\nPrinted by" in record.fill(page)

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -116,7 +117,15 @@ def show(found: Measured, console: Console) -> None:
         f"{rounds}; answer {len(script.answer)}. {useful(found.scripts)} tokens in all have to be fed."
     )
     table = Table(
-        "", "p50 s", "CPU s", "trajectories/s", "written/s", "fed/useful", "peak MiB", "thyme is … times as fast"
+        "",
+        "p50 s",
+        "CPU s",
+        "trajectories/s",
+        "written/s",
+        "fed/useful",
+        "peak MiB",
+        "thyme is … times as fast",
+        box=box.MARKDOWN,
     )
     for name, results in found.results.items():
         table.add_row(name, *_cells(results, found.scripts), f"{found.ratio(name):.2f}")
@@ -128,11 +137,9 @@ def show(found: Measured, console: Console) -> None:
                     name, *found.gaps(name)
                 )
             )
-    pauses = [result.pauses_ms for result in found.results[OURS]]
-    console.print(
-        "thyme: between two tokens of a trajectory that writes {:.1f} ms (median), {:.1f} ms (99 %), {:.0f} ms at "
-        "most, while others read prompts and pictures".format(*(median(values) for values in zip(*pauses, strict=True)))
-    )
+    _show_pauses(found.results[OURS], count, console)
+    ready = found.results[OURS][0].ready_mib
+    console.print(f"thyme: {ready:.0f} MiB were there before the first trajectory began")
     if found.missing:
         console.print(found.missing)
     if found.scaling:
@@ -141,13 +148,33 @@ def show(found: Measured, console: Console) -> None:
 
 def _show_scaling(found: Measured, console: Console) -> None:
     table = Table(
-        "at once", "", "p50 s", "CPU s", "trajectories/s", "written/s", "fed/useful", "peak MiB", "thyme is … times"
+        "at once",
+        "",
+        "p50 s",
+        "CPU s",
+        "trajectories/s",
+        "written/s",
+        "fed/useful",
+        "peak MiB",
+        "thyme is … times",
+        box=box.MARKDOWN,
     )
     for count, sides in found.scaling.items():
         for name, results in sides.items():
             cells = _cells(results, found.work.scripts[:count])
             table.add_row(str(count), name, *cells, f"{found.ratio(name, sides):.2f}")
     console.print(table)
+    for count, sides in found.scaling.items():
+        if count > 1 and OURS in sides:
+            _show_pauses(sides[OURS], count, console)
+
+
+def _show_pauses(results: list[Result], count: int, console: Console) -> None:
+    middle, late, longest = (median(values) for values in zip(*(one.pauses_ms for one in results), strict=True))
+    console.print(
+        f"thyme, {count} at once: between two tokens of a trajectory that writes {middle:.1f} ms (median), "
+        f"{late:.1f} ms (99 %), {longest:.0f} ms at most, while others read prompts and pictures"
+    )
 
 
 def _cells(results: list[Result], scripts: list[Script]) -> list[str]:

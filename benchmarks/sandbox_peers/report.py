@@ -10,7 +10,9 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -24,6 +26,19 @@ from thyme.sandbox.memory import Memory
 REFERENCE = "pooled"
 """What the others are divided by."""
 _MEMORIES = {"idle": "idle", "used": "after a crop"}
+_ALONE = {
+    "session_pooled_ms_p50": "a session from the pool, known image, ms",
+    "session_cold_ms_p50": "a session without a pool, ms",
+    "calc_overhead_ms_p50": "a calculation, over plain `exec` in a bare process in turns with it, ms",
+    "calc_between_overhead_ms_p50": "the same between session starts and crops, ms",
+    "crop_ms_p50": "crop, resize, save, ms",
+    "crop_over_bare_ratio": "the same over a bare process with the image decoded, times",
+    "crop_per_minute": "crops a minute, one driver with two sessions at once",
+    "calc_per_minute": "calculations a minute, likewise",
+    "session_pss_mb": "memory of an idle session, PSS, MiB",
+    "session_after_crop_pss_mb": "the same after a crop, MiB",
+}
+"""What is shown of ours alone."""
 _PLOTTED = ("start_first", "start_three", "later_jpg", "later_calc", "crop_per_minute")
 
 
@@ -97,7 +112,7 @@ class Measured:
         return {"figures": self.figures(), "machine": machine(self.own), "left_out": dict(self.missing)}
 
 
-def machine(own: BenchReport) -> dict[str, object]:
+def machine(own: BenchReport) -> dict[str, Any]:
     """Facts that figures depend on."""
     model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     packages = ("thyme-vl", "numpy", "pillow", "opencv-python-headless", "smolagents", "jupyter-client", "ipykernel")
@@ -129,28 +144,27 @@ def _installed(name: str) -> bool:
 def show(measured: Measured, console: Console) -> None:
     """Print everything."""
     facts = machine(measured.own)
-    console.print(f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}, level {facts['isolation']}")
+    console.print(
+        f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}, level {facts['isolation']}; "
+        + ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    )
     values, ratios = measured.values(), measured.ratios()
-    for columns, title in (
-        (TIMES, f"Milliseconds, median of {measured.rounds} rounds; in brackets: times thyme"),
-        (RATES, "Executions a minute with two processes; in brackets: times thyme"),
+    for columns, said in (
+        (TIMES, f"ms, median of {measured.rounds}"),
+        (RATES, "a minute, two processes"),
     ):
-        table = Table(title=title, title_justify="left")
-        table.add_column("")
+        table = Table(said, box=box.MARKDOWN)
         for heading in columns.values():
             table.add_column(heading, justify="right")
         for peer, found in values.items():
             cells = [_cell(found[column], ratios.get(peer, {}).get(column)) for column in columns]
             table.add_row(PEERS[peer].label, *cells)
         console.print(table)
+    console.print("In brackets: times thyme.")
     console.print(_memory_table(measured))
-    for name, value in measured.own.figures().items():
-        console.print(f"  {name:<32}{value:,.2f}", highlight=False)
+    console.print(_alone_table(measured))
     for peer, advice in measured.missing.items():
         console.print(f"left out: {PEERS[peer].label} ({advice})", highlight=False, markup=False)
-    stateless = ", ".join(PEERS[peer].label for peer in values if not PEERS[peer].keeps_state)
-    if stateless:
-        console.print(f"keep no state, so that each execution is a new process: {stateless}", highlight=False)
     quiet = measured.quiet
     console.print(f"{quiet.repeated} measurements were disturbed by other work and made again", highlight=False)
     if quiet.disturbed:
@@ -167,13 +181,26 @@ def _cell(value: float, ratio: float | None) -> str:
 
 
 def _memory_table(measured: Measured) -> Table:
-    table = Table(title="Memory of a session, MiB (mean of sessions that live at once)", title_justify="left")
-    for heading in ("", "when", "PSS", "private", "share"):
-        table.add_column(heading, justify="right" if heading not in {"", "when"} else "left")
+    """The mean of sessions that live at once."""
+    table = Table("MiB a session", "when", box=box.MARKDOWN)
+    for heading in ("PSS", "private", "share"):
+        table.add_column(heading, justify="right")
     for peer, states in measured.memories.items():
         for state, memory in states.items():
             cells = [f"{value:.1f}" for value in (memory.pss_mb, memory.private_mb, memory.share_mb)]
             table.add_row(PEERS[peer].label, _MEMORIES[state], *cells)
+    return table
+
+
+def _alone_table(measured: Measured) -> Table:
+    table = Table("thyme alone", box=box.MARKDOWN)
+    table.add_column("median", justify="right")
+    found = measured.own.figures()
+    for name, said in _ALONE.items():
+        if name in found:
+            table.add_row(said, f"{found[name]:,.0f}" if found[name] >= 100 else f"{found[name]:.2f}")
+    for name, milliseconds in measured.decoding_ms.items():
+        table.add_row(f"decoding the {name} in a plain process, ms", f"{milliseconds:.1f}")
     return table
 
 

@@ -51,12 +51,17 @@ def gpu() -> str | None:
     return next(iter(told.stdout.splitlines()), "").strip() or None
 
 
-def commit(root: Path = _ROOT) -> str | None:
-    """Commit of the code, with a plus sign where the package was changed since; None outside of a checkout."""
+def commit(root: Path = _ROOT, *parts: str) -> str | None:
+    """Commit of the code, with a plus sign where it was changed since; None outside of a checkout.
+
+    Args:
+        root: Of the checkout.
+        parts: Folders in it that count as the code; the package alone by default.
+    """
     if not (root / ".git").exists():  # else git would tell of a checkout further up
         return None
     head = _git(root, "rev-parse", "--short=12", "HEAD")
-    changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "thyme")
+    changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *(parts or ("thyme",)))
     return None if head is None else head + "+" * bool(changed)
 
 
