@@ -25,6 +25,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from thyme.reproduce import machine
 from thyme.reproduce.graph import How, write_whole
@@ -38,14 +39,19 @@ MEASURED = re.compile(r"^<!-- measured: (\w+) -->\n.*?^<!-- end of measured -->$
 
 def read(name: str) -> tuple[list[str], How]:
     """What was printed, and where."""
-    told = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
+    told = _told(name)
     return told["figures"]["printed"], How.model_validate(told["how"])
 
 
-def command_of(name: str) -> tuple[list[str], tuple[int, ...]]:
-    """The command and the seeds of a record."""
+def command_of(name: str) -> tuple[list[str], tuple[int, ...], bool]:
+    """The command and the seeds of a record, and whether it has tables alone."""
     _, how = read(name)
-    return shlex.split(how.command), how.seeds
+    return shlex.split(how.command), how.seeds, _told(name)["figures"].get("tables", False)
+
+
+def _told(name: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
+    return told
 
 
 def shown(name: str) -> str:
@@ -68,8 +74,8 @@ def shown(name: str) -> str:
 
 
 def fill(text: str) -> str:
-    """A document with what its records hold now."""
-    return MEASURED.sub(lambda place: shown(place[1]), text)
+    """A document with what its records hold now; a place whose record is not there yet stays as it is."""
+    return MEASURED.sub(lambda place: shown(place[1]) if (RECORDS / f"{place[1]}.json").exists() else place[0], text)
 
 
 def fill_documents() -> None:
@@ -94,13 +100,15 @@ def run(words: Sequence[str]) -> tuple[int, list[str]]:
     return process.returncode, [line for line in lines if line]
 
 
-def record(name: str, words: Sequence[str], seeds: tuple[int, ...]) -> int:
-    """Run a command and write its record; nothing is written where it fails."""
+def record(name: str, words: Sequence[str], seeds: tuple[int, ...], *, tables: bool = False) -> int:
+    """Run a command and write its record, of its tables alone if so asked; nothing is written where it fails."""
     load, commit, begun = os.getloadavg()[0], machine.commit(ROOT, "thyme", "benchmarks"), time.monotonic()
     code, printed = run(words)
     if code:
         sys.stderr.write(f"record.py: '{shlex.join(words)}' ended with {code}; nothing is recorded\n")
         return 1
+    if tables:
+        printed = [line for line in printed if line.startswith("|")]
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     how = How(
         command=shlex.join(words),
@@ -117,7 +125,7 @@ def record(name: str, words: Sequence[str], seeds: tuple[int, ...]) -> int:
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=machine.versions(),
     )
-    told = {"figures": {"printed": printed}, "how": how.model_dump(mode="json")}
+    told = {"figures": {"printed": printed, "tables": tables}, "how": how.model_dump(mode="json")}
     RECORDS.mkdir(parents=True, exist_ok=True)
     write_whole(RECORDS / f"{name}.json", json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     return 0
@@ -132,6 +140,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("name", nargs="?", help="of the record")
     parser.add_argument("--seeds", type=_seeds, default=None, help="comma-separated, where the command has some")
+    parser.add_argument("--tables", action="store_true", help="keep lines that begin with | alone")
     parser.add_argument("--docs", action="store_true", help="write what is recorded into the documents again")
     parser.add_argument("--list", action="store_true", help="show the records and their commands")
     before, _, behind = " ".join(map(shlex.quote, sys.argv[1:])).partition(" -- ")
@@ -145,8 +154,8 @@ def main() -> int:
         return 0
     if not behind and not (RECORDS / f"{asked.name}.json").exists():
         parser.error(f"no record '{asked.name}' yet; give its command behind --")
-    words, seeds = (shlex.split(behind), ()) if behind else command_of(asked.name)
-    code = record(asked.name, words, seeds if asked.seeds is None else asked.seeds)
+    words, seeds, tables = (shlex.split(behind), (), asked.tables) if behind else command_of(asked.name)
+    code = record(asked.name, words, seeds if asked.seeds is None else asked.seeds, tables=tables)
     fill_documents()
     return code
 

@@ -26,7 +26,7 @@ def test_what_a_command_printed_is_kept_with_where_it_ran(records: Path) -> None
     assert told["how"]["seeds"] == [3]
     assert told["how"]["processor"]
     assert told["how"]["memory_gib"] > 0
-    assert record.command_of("speed") == (COUNT, (3,))
+    assert record.command_of("speed") == (COUNT, (3,), False)
 
 
 def test_a_command_that_fails_leaves_the_old_record(records: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,3 +54,10 @@ def test_what_is_no_table_is_shown_as_it_stood(records: Path) -> None:
     record.record("speed", COUNT, ())
     page = "<!-- measured: speed -->\n<!-- end of measured -->\n"
     assert "```text\ntook 5 ms\nand 6 ms\n```\n\nPrinted by" in record.fill(page)
+
+
+def test_only_tables_are_kept_where_that_is_asked(records: Path) -> None:
+    words = [sys.executable, "-c", "print('noise\\n| a |\\n|---|\\n| 5 |')"]
+    assert record.record("sizes", words, (), tables=True) == 0
+    assert record.read("sizes")[0] == ["| a |", "|---|", "| 5 |"]
+    assert record.command_of("sizes") == (words, (), True)

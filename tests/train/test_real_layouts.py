@@ -66,6 +66,14 @@ def logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
         return model.eval()(input_ids=ids).logits
 
 
+@pytest.fixture(scope="module")
+def table() -> None:
+    """Head of the table in docs/sft_memory.md."""
+    heads = "model | parameters | tokens | patches | loss | tensors, GiB | estimated, GiB | process, GiB"
+    print(f"\n| {heads} |\n|---|---:|---:|---:|---|---:|---:|---:|")  # noqa: T201
+
+
+@pytest.mark.usefixtures("table")
 @pytest.mark.parametrize("name", CUTS)
 def test_adapters_learn_within_24_gb_and_the_checkpoint_is_what_was_trained(name: str, tmp_path: Path) -> None:
     base, out = tmp_path / "base", tmp_path / "out"
@@ -83,20 +91,9 @@ def test_adapters_learn_within_24_gb_and_the_checkpoint_is_what_was_trained(name
     with PeakTracker([*model.parameters(), *model.buffers()]) as tracker:
         report = train_sft([sample], model, STEP, out, base=base, family=family)
     losses = [point.loss for point in report.curve]
-    figures = {
-        "name": name,
-        "layers": layers,
-        "vision_layers": vision_layers,
-        "parameters": foreseen.parameters,
-        "tokens": len(sample),
-        "patches": patches,
-        "losses": [round(loss, 3) for loss in losses],
-        "seconds": report.seconds,
-        "measured": round(tracker.peak / GIB, 2),
-        "estimated": round(foreseen.peak / GIB, 2),
-        "process": round((report.peak_memory_bytes or 0) / GIB, 2),
-    }
-    print(json.dumps(figures))  # noqa: T201  # the figures of docs/sft_memory.md
+    found = (tracker.peak, foreseen.peak, report.peak_memory_bytes or 0)
+    cells = [name, f"{foreseen.parameters:.3g}", len(sample), patches, f"{losses[0]:.2f} → {losses[-1]:.2f}"]
+    print("\n|", " | ".join(map(str, [*cells, *(f"{size / GIB:.2f}" for size in found)])), "|")  # noqa: T201
     assert all(loss == loss and loss < 100 for loss in losses)
     assert losses[-1] < losses[0] - 0.05
     assert (report.peak_memory_bytes or 0) < 24e9
