@@ -111,7 +111,7 @@ def test_every_result_says_where_it_comes_from() -> None:
         result = store.read(path.stem)
         assert result is not None
         for name in ("commit", "processor", "memory_gib"):
-            assert getattr(result.how, name) is not None or name in result.how.unknown, f"{path.name}: {name}"
+            assert getattr(result.how, name) is not None, f"{path.name}: {name}"
         assert result.how.command
         assert result.how.seeds or not result.settings.get("seed")
         found += 1

@@ -10,19 +10,19 @@ from typer.testing import CliRunner
 
 from thyme.agent.repetition import RepetitionDetector
 from thyme.cli import app
+from thyme.errors import UsageError
 from thyme.nano.asked import Outcome
-from thyme.reproduce import doing, stored
-from thyme.reproduce.graph import Store
+from thyme.reproduce import doing
+from thyme.reproduce.graph import Store, done
 from thyme.reproduce.plan import QUICK, SMOKE, Settings, plan
-from thyme.reproduce.runner import HOW, Doing
 from thyme.reproduce.starts import LOOPED_CHARS, looped
+from thyme.reproduce.stored import take_stored
 from thyme.types import Generated, StopReason
 
 
 @pytest.mark.parametrize("settings", [Settings(), QUICK, SMOKE, Settings(seeds=(4,), careless=False)])
-@pytest.mark.parametrize("given", [False, True])
-def test_every_step_can_be_done(settings: Settings, given: bool) -> None:
-    steps = plan(settings, stored=given)
+def test_every_step_can_be_done(settings: Settings) -> None:
+    steps = plan(settings)
     assert {step.kind for step in steps} <= set(doing.DO)
     assert all(step.minutes > 0 for step in steps)
     assert all(set(step.seeds) <= {*settings.seeds, 7} for step in steps)
@@ -34,7 +34,7 @@ def test_a_full_run_has_three_seeds_of_everything() -> None:
     steps = plan(Settings())
     for kind in ("data", "sft", "direct", "rl", "when", "sft-arms", "grpo-arms"):
         assert sum(step.kind == kind for step in steps) == 3
-    assert len({step.settings["arm"] for step in steps if step.kind == "asked"}) == 14
+    assert len({step.settings["arm"] for step in steps if step.kind == "asked"}) == 15
 
 
 def test_the_quick_run_is_expected_to_take_a_quarter_of_an_hour_on_two_cores() -> None:
@@ -51,6 +51,21 @@ def test_arms_of_a_seed_see_the_same_problems_and_differ_as_they_say() -> None:
     assert (on.repetition.variant, off.repetition.variant) == ("rolling", "off")
     steps = [step for step in plan(Settings(seeds=(2,))) if step.kind == "asked"]
     assert len({(step.settings["problems"], step.settings["seed"]) for step in steps}) == 1
+
+
+def test_the_probe_differs_from_reinforcement_in_the_tokens_of_code_alone() -> None:
+    steps = {step.name: step for step in plan(Settings(seeds=(2,)))}
+    plain, probe = (doing.grpo_recipe(steps[name].settings) for name in ("rl-2", "rl-code-2"))
+    assert (probe.train.code_policy, probe.rollout.code_temperature) == ("keep", 1.0)
+    assert (plain.train.code_policy, plain.rollout.code_temperature) == ("mask", 0.0)
+    same = probe.model_copy(
+        update={
+            "train": probe.train.model_copy(update={"code_policy": "mask"}),
+            "rollout": probe.rollout.model_copy(update={"code_temperature": 0.0}),
+        }
+    )
+    assert same == plain
+    assert steps["rl-code-2"].inputs == steps["rl-2"].inputs == ("sft-2",)
 
 
 def test_recipes_take_a_steps_sizes_and_seed() -> None:
@@ -80,19 +95,6 @@ def test_outcomes_are_kept_by_kind_in_their_order() -> None:
     assert found["easy"]["looped"] == [1]
 
 
-def test_a_stored_file_that_changed_is_taken_in_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def files() -> dict[str, str]:
-        found = next(step for step in plan(QUICK, stored=True) if step.name == "grpo-ablation").settings["files"]
-        assert list(found) == ["ablation_grpo.json"]
-        return dict(found)
-
-    here = files()
-    monkeypatch.setattr("thyme.reproduce.plan.DOCS", tmp_path)
-    assert files() == {"ablation_grpo.json": ""}
-    (tmp_path / "ablation_grpo.json").write_text("{}")
-    assert files()["ablation_grpo.json"] not in {"", here["ablation_grpo.json"]}
-
-
 def test_a_looped_demonstration_is_a_loop_to_the_detector() -> None:
     made = looped(sample_records.trajectory())
     (segment,) = made.segments
@@ -102,17 +104,20 @@ def test_a_looped_demonstration_is_a_loop_to_the_detector() -> None:
     assert made.stop is StopReason.MAX_TOKENS, "so that its end is not learnt"
 
 
-def test_what_was_found_earlier_is_taken_in_with_what_is_known_of_it(tmp_path: Path) -> None:
-    steps = {step.name: step for step in plan(Settings(), stored=True)}
+def test_a_run_can_begin_with_the_results_of_the_documentation(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    sft = stored.stored_sft(Doing(steps["sft-ablation"], store, {}))
-    assert sft[HOW]["seeds"] == [1, 2, 3]
-    assert "processor" in sft[HOW]["unknown"]
-    assert len(sft["asked_beforehand"]) == 12, "all that were named beforehand"
-    assert set(sft["arms"]) >= {"naive", "mask", "last_round", "annealing", "able", "last_round_paper"}
-    grpo = stored.stored_grpo(Doing(steps["grpo-ablation"], store, {}))
-    assert len(grpo["compared"]) == 39
-    assert "commit" in grpo[HOW]["unknown"]
+    store.path("latency").parent.mkdir()
+    store.path("latency").write_text("mine")
+    taken = take_stored(store)
+    assert "latency" not in taken
+    assert store.path("latency").read_text() == "mine", "what a run has is kept"
+    assert "shipped" in taken
+    store.path("latency").unlink()
+    assert take_stored(store) == ["latency"]
+    steps = plan(Settings())
+    assert {"latency", "asked-base-1", "when-2"} <= set(done(steps, store)), "they hold for a full run"
+    with pytest.raises(UsageError, match="leave out --stored"):
+        take_stored(store, tmp_path / "elsewhere")
 
 
 def test_a_dry_run_shows_the_plan_and_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

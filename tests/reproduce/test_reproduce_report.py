@@ -21,7 +21,7 @@ SMALL = QUICK.model_copy(update={"seeds": (1, 2)})
 def store(tmp_path: Path) -> Store:
     """A run of which two arms were asked, nothing else."""
     made = Store(tmp_path / "run")
-    keep_plan(made, SMALL, stored=False)
+    keep_plan(made, SMALL)
     steps = {step.name: step for step in plan(SMALL)}
     for arm, share in (("base", 0), ("undecided", 1)):
         for seed in (1, 2):
@@ -89,7 +89,7 @@ def test_without_a_plan_there_is_no_page(tmp_path: Path, store: Store) -> None:
 def test_figures_of_bulky_steps_stay_in_the_run(tmp_path: Path) -> None:
     store = Store(tmp_path / "run")
     settings = Settings(seeds=(1,))
-    keep_plan(store, settings, stored=False)
+    keep_plan(store, settings)
     step = next(step for step in plan(settings) if step.name == "sft-arms-1")
     told = Result(
         step=step.name,
@@ -104,6 +104,7 @@ def test_figures_of_bulky_steps_stay_in_the_run(tmp_path: Path) -> None:
     copied = Store(tmp_path / "docs").read(step.name)
     assert copied is not None
     assert copied.figures == {}
+    assert copied.digest == told.digest, "so that what was made of them holds in a copy, too"
     assert "| sft-arms | 1 | 1.0 |" in markdown(Store(tmp_path / "docs"))
 
 

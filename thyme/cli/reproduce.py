@@ -48,7 +48,7 @@ _Until = Annotated[
 ]
 _Workers = Annotated[int, typer.Option(min=1, help="Steps at a time, each in a process of its own.")]
 _Stored = Annotated[
-    bool, typer.Option("--stored", help="Take the ablations from this repository's docs instead of running them.")
+    bool, typer.Option("--stored", help="Begin with the results in this repository's docs; run what they lack.")
 ]
 _DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the steps, which are done, and expected minutes; do nothing.")
@@ -82,13 +82,16 @@ def reproduce(
     from thyme.reproduce.graph import Store, chosen
     from thyme.reproduce.plan import plan
     from thyme.reproduce.runner import Runner
+    from thyme.reproduce.stored import take_stored
     from thyme.reproduce.writing import keep_plan, write
 
     settings = _settings(quick, smoke, seeds)
-    steps = plan(settings, stored=stored)
+    steps = plan(settings)
     wanted = chosen(steps, only or ())
     folder = out or Path("runs/reproduction-quick" if quick else "runs/reproduction")
     store = Store(folder)
+    if stored:
+        take_stored(store)
     if dry_run:
         _show(steps, wanted, store, workers, Console())
         return
@@ -97,10 +100,10 @@ def reproduce(
     if docs is not None:
         make_folder(docs, "--docs")
     console = Console(stderr=True)
-    keep_plan(store, settings, stored=stored)
+    keep_plan(store, settings)
     runner = Runner(
         store,
-        command=_command(quick, seeds, stored, smoke),
+        command=_command(quick, seeds, smoke),
         workers=workers,
         until_s=None if until is None else 60 * until,
         tell=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
@@ -125,10 +128,10 @@ def _settings(quick: bool, smoke: bool, seeds: str) -> Settings:
     return settings.model_copy(update={"seeds": tuple(numbers)})
 
 
-def _command(quick: bool, seeds: str, stored: bool, smoke: bool) -> str:
+def _command(quick: bool, seeds: str, smoke: bool) -> str:
     """What is written into the results: all that decides about figures, and no path."""
     words = ["thyme", "reproduce", *(["--quick"] if quick else []), *(["--smoke"] if smoke else [])]
-    words += [*(["--seeds", seeds] if seeds else []), *(["--stored"] if stored else [])]
+    words += ["--seeds", seeds] if seeds else []
     return shlex.join(words)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -18,11 +17,15 @@ from thyme.nano.grpo_ablation.arms import STARTS, GRPOAblationSettings, arms_of
 from thyme.nano.grpo_ablation.findings import Findings
 from thyme.nano.grpo_ablation.jobs import BUILD, Job, arm_folder, do, read_arm, read_start, start_folder
 from thyme.nano.grpo_ablation.records import GRPOArmResult, StartResult
+from thyme.nano.grpo_ablation.report import markdown as grpo_tables
+from thyme.nano.grpo_ablation.report import write as write_grpo
 from thyme.nano.grpo_ablation.run import run as ablate_grpo
 from thyme.nano.jobs import is_done
 from thyme.reproduce.runner import Doing
 
 Figures = dict[str, Any]
+TABLES = "tables"
+"""Among the figures of an ablation: all of them as tables, for a page."""
 
 
 def sft_arms(doing: Doing) -> Figures:
@@ -35,21 +38,9 @@ def sft_arms(doing: Doing) -> Figures:
 def sft_ablation(doing: Doing) -> Figures:
     """Differences over the seeds."""
     told = (result for before in doing.before.values() for result in before.figures["results"])
-    found = Ablation.of([ArmResult.model_validate(result) for result in told], _sft(doing), None).as_json()
-    return sft_figures([found])
-
-
-def sft_figures(found: Sequence[dict[str, Any]]) -> Figures:
-    """What the report needs of files that ``thyme nano ablate-sft`` wrote; the first that has an arm tells of it."""
-    arms = {
-        name: {"title": arm["title"], "measures": arm["measures"]}
-        for one in reversed(found)
-        for name, arm in one["arms"].items()
-    }
-    return {
-        "arms": {name: arms[name] for name in ARMS if name in arms},
-        "asked_beforehand": [asked for one in found for asked in one["asked_beforehand"]],
-    }
+    found = Ablation.of([ArmResult.model_validate(result) for result in told], _sft(doing), None)
+    found.write(doing.folder)
+    return {**found.as_json(), TABLES: found.markdown()}
 
 
 def _sft(doing: Doing) -> AblationSettings:
@@ -87,12 +78,8 @@ def grpo_ablation_together(doing: Doing) -> Figures:
         [GRPOArmResult.model_validate(arm) for one in arms for arm in one["arms"]],
         _grpo(doing),
     )
-    return grpo_figures(found)
-
-
-def grpo_figures(found: Findings) -> Figures:
-    """What the report needs of what ``thyme nano ablate-grpo`` found."""
-    return {"compared": [compared.model_dump(mode="json") for compared in found.compared]}
+    write_grpo(found, doing.folder)
+    return {**found.model_dump(mode="json"), TABLES: grpo_tables(found)}
 
 
 def _grpo(doing: Doing) -> GRPOAblationSettings:

@@ -1,8 +1,8 @@
 """What the paper claims, in the terms of this world, and the rules by which it is judged.
 
-All of this was written down before the steps whose results it judges ran, with one exception: the ablations that
-``--stored`` takes in ran before. Their comparisons were named before they ran, but which of them make up a claim, and
-how they are put together, was written afterwards. The report says so. A rule is a pure function of intervals:
+All of this was written down before the steps whose results it judges ran. Of the ablations an earlier run, with other
+demonstrations, was known by then: their comparisons were named before that one; which of them make up a claim, and
+how they are put together, was written between the two. A rule is a pure function of intervals:
 
 - *more*, *less*: reproduced where every 95 % interval that is known leaves out 0 on the side that the paper has;
   contradicted where every one leaves it out on the other side; else not seen.

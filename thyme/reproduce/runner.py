@@ -22,8 +22,6 @@ from thyme.errors import ConfigError, ThymeError, TrainingError, UsageError
 from thyme.reproduce import machine
 from thyme.reproduce.graph import How, Result, Step, Store, done, key_of, write_whole
 
-HOW = "_how"
-"""Among a step's figures: where they come from, if not from this run (see `How`)."""
 KEY = "key.txt"
 """In the folder of a step: what the files there were begun for."""
 
@@ -184,7 +182,7 @@ def do(step: Step, folder: Path, command: str, where: str) -> None:
     key = key_of(step, {name: result.digest for name, result in before.items()})
     with _alone(store.folder / "locks" / step.name, wait=True):  # a process of a killed run may still be at it
         found = store.read(step.name)
-        if found is None or found.key != key or not store.kept(step):
+        if found is None or found.key != key or not store.kept(step, found):
             _do(step, store, before, key, command, where)
 
 
@@ -203,7 +201,6 @@ def _do(step: Step, store: Store, before: Mapping[str, Result], key: str, comman
     resumed = _make_folder(store.work(step.name), key)
     begun = _Begun(resumed)
     figures = _figures(Doing(step, store, before), where)
-    told = figures.pop(HOW, None)
     store.write(
         Result(
             step=step.name,
@@ -212,7 +209,7 @@ def _do(step: Step, store: Store, before: Mapping[str, Result], key: str, comman
             inputs={name: result.digest for name, result in before.items()},
             key=key,
             figures=figures,
-            how=How(**told) if told else _how(step, command, begun),
+            how=_how(step, command, begun),
         )
     )
 

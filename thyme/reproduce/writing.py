@@ -40,15 +40,15 @@ HOW = """\
 
 A step is done again only if its settings or the figures that it builds on change; a run that was killed goes on.
 `--until MINUTES` begins no step that is expected to end later, `--only STEP` does one (a kind: all of it) and what it
-builds on, `--workers N` does N at a time, `--stored` takes the ablations from the files of this repository instead of
-running them. `--docs DIR` writes this page and its files there. A GPU is used if there is one; the ablation of
+builds on, `--workers N` does N at a time, `--stored` begins with the results that this page shows and runs only
+what they lack. `--docs DIR` writes this page and its files there. A GPU is used if there is one; the ablation of
 GRPO stays on the CPU.
 """
 
 
-def keep_plan(store: Store, settings: Settings, *, stored: bool) -> None:
+def keep_plan(store: Store, settings: Settings) -> None:
     """Write down what the plan is made of, beside the results."""
-    text = json.dumps({"settings": settings.model_dump(mode="json"), "stored": stored}, indent=1) + "\n"
+    text = json.dumps({"settings": settings.model_dump(mode="json")}, indent=1) + "\n"
     write_whole(store.path(RUN), text)
 
 
@@ -61,7 +61,7 @@ def read_plan(store: Store) -> tuple[list[Step], Settings]:
     try:
         told = json.loads(store.path(RUN).read_text(encoding="utf-8"))
         settings = Settings.model_validate(told["settings"])
-        return plan(settings, stored=told["stored"]), settings
+        return plan(settings), settings
     except (OSError, ValueError, KeyError, ValidationError) as error:
         raise ConfigError(f"'{store.folder.name}' holds no run of thyme reproduce that can be read") from error
 
@@ -154,7 +154,7 @@ def _publish(store: Store, docs: Store, results: Mapping[str, Result]) -> None:
             old.unlink()
     write_whole(docs.path(RUN), store.path(RUN).read_text(encoding="utf-8"))
     for result in results.values():
-        docs.write(result.model_copy(update={"figures": {}}) if result.kind in BULKY else result)
+        docs.write(result.without_figures() if result.kind in BULKY else result)
 
 
 def _is_result(docs: Store, name: str) -> bool:
