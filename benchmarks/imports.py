@@ -14,7 +14,6 @@ import time
 
 from thyme.config.sandbox import SandboxConfig
 from thyme.sandbox.broker import Broker, open_sandbox
-from thyme.sandbox.memory import process_memory
 
 LIBRARIES = (
     "scipy.ndimage",
@@ -41,9 +40,9 @@ async def milliseconds(sandbox: Broker, library: str, n: int) -> float | None:
     return statistics.median(taken)
 
 
-async def opened(preload: tuple[str, ...], n: int) -> tuple[float, float, float]:
-    """Seconds until a sandbox is open, milliseconds of a session's start, and MiB of the zygote; medians."""
-    seconds, starts, memory = [], [], []
+async def opened(preload: tuple[str, ...], n: int) -> tuple[float, float]:
+    """Seconds until a sandbox is open, and milliseconds until a session's first code has run; medians."""
+    seconds, starts = [], []
     for _ in range(n):
         started = time.perf_counter()
         async with open_sandbox(SandboxConfig(preload=preload)) as sandbox:
@@ -52,9 +51,7 @@ async def opened(preload: tuple[str, ...], n: int) -> tuple[float, float, float]
             async with sandbox.session([]) as session:
                 await session.run("1")
             starts.append(1e3 * (time.perf_counter() - started))
-            if (found := process_memory(sandbox.zygote_pid)) is not None:
-                memory.append(found.pss_mb)
-    return statistics.median(seconds), statistics.median(starts), statistics.median(memory or [float("nan")])
+    return statistics.median(seconds), statistics.median(starts)
 
 
 async def run(n: int) -> None:
@@ -66,10 +63,10 @@ async def run(n: int) -> None:
             if (median := await milliseconds(sandbox, library, n)) is not None:
                 there.append(library)
                 print(f"| `{library}` | {median:.0f} |", flush=True)
-    print("| preloaded | sandbox open, s | first code of a session, ms | zygote, PSS, MiB |\n|---|---:|---:|---:|")
+    print("| preloaded | sandbox open, s | first code of a session, ms |\n|---|---:|---:|")
     for said, preload in (("nothing", ()), ("all of the above", tuple(there))):
-        open_s, start_ms, mib = await opened(preload, n)
-        print(f"| {said} | {open_s:.2f} | {start_ms:.1f} | {mib:.0f} |", flush=True)
+        open_s, start_ms = await opened(preload, n)
+        print(f"| {said} | {open_s:.2f} | {start_ms:.1f} |", flush=True)
 
 
 def main() -> None:
