@@ -1,8 +1,6 @@
 """The report of the ablation of GRPO-ATS: its sentences follow from the numbers, and nothing gets lost on the way."""
 
 import re
-import runpy
-from pathlib import Path
 
 import pytest
 from ablation_results import arm_result, start_result
@@ -158,16 +156,3 @@ def test_the_page_stands_alone_and_says_everything(few):
         for points in arm.curves.values()
     )
     assert text.count("<svg") == drawn
-
-
-def test_the_documentation_is_filled_from_the_json_and_filled_again(few, tmp_path):
-    script = Path(__file__).parents[2] / "scripts" / "ablation_grpo_page.py"
-    page_ = Path(__file__).parents[2] / "docs" / "ablation_grpo.md"
-    (tmp_path / "ablation_grpo.md").write_text(page_.read_text())
-    (tmp_path / "ablation_grpo.json").write_text(few.model_dump_json())
-    fill = runpy.run_path(str(script))["fill"]
-    fill(tmp_path, tmp_path)
-    filled = (tmp_path / "ablation_grpo.md").read_text()
-    assert markdown(few) in filled
-    fill(tmp_path, tmp_path)
-    assert (tmp_path / "ablation_grpo.md").read_text() == filled
