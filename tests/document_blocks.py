@@ -10,6 +10,8 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
+from scripts.record import MEASURED
+
 ROOT = Path(__file__).parents[1]
 REGISTRY = Path(__file__).with_suffix(".toml")
 
@@ -38,9 +40,10 @@ def pages() -> list[Path]:
 
 
 def blocks_of(page: Path) -> list[Block]:
-    """The blocks of a page, in order."""
+    """The blocks of a page, in order, but those that show what was measured."""
     name = page.relative_to(ROOT).as_posix() if page.is_relative_to(ROOT) else page.name
-    tokens = MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8"))
+    text = MEASURED.sub(lambda measured: "\n" * measured[0].count("\n"), page.read_text(encoding="utf-8"))
+    tokens = MarkdownIt().enable("table").parse(text)
     return [
         Block(name, (token.map or [0])[0] + 1, token.info.strip(), token.content)
         for token in tokens

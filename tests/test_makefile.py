@@ -15,8 +15,8 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
 
 
 def commands_of(target: str) -> str:
-    """What a target would run, the environment taken as it is."""
-    asked = ["make", "--no-print-directory", "--dry-run", target]
+    """What a target would run, environments made anew."""
+    asked = ["make", "--no-print-directory", "--dry-run", "--always-make", target]
     return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
